@@ -1,0 +1,369 @@
+"""The models of run.yaml: frozen, every key known, the docstring under a field its only help text.
+
+Knows nothing about torch, tokenizers or files other than the YAML itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from leadspan.errors import ConfigError
+from leadspan.records import SECTIONS, Section
+
+Divergence = Literal[
+    "forward_kl", "reverse_kl", "jsd", "skew_kl", "reverse_skew_kl", "total_variation", "mixed_kl"
+]
+Share = Annotated[float, Field(gt=0, le=1)]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Part(BaseModel):
+    """What every part of run.yaml has in common."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class ModelConfig(Part):
+    """Where a model comes from and how it is loaded."""
+
+    path: str
+    """A local folder or a hub id."""
+    revision: str | None = None
+    """Hub revision (commit, tag or branch)."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Dtype of the weights in memory."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention implementation of transformers."""
+
+
+class TeacherConfig(ModelConfig):
+    """The model whose distributions the student learns."""
+
+    quantization: Literal["8bit", "4bit"] | None = None
+    """Load the live teacher quantised (needs `bitsandbytes` and a GPU)."""
+    cache: str | None = None
+    """Folder written by `leadspan capture`; the teacher model is then never loaded."""
+
+
+class LoraConfig(Part):
+    """Low-rank adapters instead of full fine-tuning (extra `lora`)."""
+
+    rank: int = Field(default=32, ge=1)
+    """Rank of the adapters."""
+    alpha: float = Field(default=64.0, gt=0)
+    """Scale numerator; the update is multiplied by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the adapters' input."""
+    target_modules: str | tuple[str, ...] = "all-linear"
+    """Names of the adapted modules."""
+    dora: bool = False
+    """Use weight-decomposed adapters (DoRA)."""
+
+
+class StudentConfig(ModelConfig):
+    """The model that is trained; its weights are kept in `dtype`, float32 by default."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Dtype of the master weights; compute runs in bfloat16 under autocast when `training.bf16`."""
+    lora: LoraConfig | None = None
+    """Adapters; null trains every weight."""
+
+
+class TracesConfig(Part):
+    """The reasoning traces and which of them are used."""
+
+    path: str
+    """A JSONL / JSON / Parquet / Arrow file, a folder, a glob, or a hub dataset id."""
+    config: str | None = None
+    """Hub dataset configuration."""
+    split: str = "train"
+    """Hub dataset split."""
+    revision: str | None = None
+    """Hub dataset revision."""
+    format: str = "auto"
+    """Row format; `auto` detects it from the columns."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Use only traces whose uncut sequence has at most this many tokens."""
+    sample: int | None = Field(default=None, ge=1)
+    """Use this many traces, chosen by seed; null uses all."""
+    validation_fraction: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the traces held out for the validation loss, chosen by a hash of their ids."""
+
+
+class RenderConfig(Part):
+    """How a trace becomes tokens."""
+
+    chat_template: str | None = None
+    """A Jinja file used instead of the tokenizer's own chat template."""
+    system_prompt: Literal["keep", "drop"] = "keep"
+    """Keep or drop the trace's system turn."""
+
+
+class TruncationConfig(Part):
+    """What of each sequence goes through the model."""
+
+    lsp: Share = 1.0
+    """Lead-Span Proportion: share of each sequence that is kept."""
+    keep: Literal["lead", "middle", "tail"] = "lead"
+    """Which part is kept; middle and tail keep the prompt in context."""
+
+
+class SupervisionConfig(Part):
+    """Which tokens are scored."""
+
+    sections: tuple[Section, ...] = Field(default=("cot", "answer"), min_length=1)
+    """Any non-empty subset of prompt, cot, answer."""
+
+    @model_validator(mode="after")
+    def _order(self) -> SupervisionConfig:
+        ordered = tuple(section for section in SECTIONS if section in self.sections)
+        object.__setattr__(self, "sections", ordered)
+        return self
+
+
+class LossConfig(Part):
+    """loss = (1 - kd_ratio) * CE + kd_ratio * KD, summed over scored tokens, divided by their count."""
+
+    kd_ratio: float = Field(default=0.5, ge=0, le=1)
+    """Weight of the distillation term; 0 is plain fine-tuning and needs no teacher."""
+    divergence: Divergence = "forward_kl"
+    """The distillation term; forward_kl is KL(teacher || student)."""
+    beta: float = Field(default=0.5, ge=0, le=1)
+    """Parameter of jsd, skew_kl, reverse_skew_kl and mixed_kl; the others ignore it."""
+    kd_temperature: float = Field(default=1.0, gt=0)
+    """Softens both distributions; the term is multiplied by its square."""
+
+
+class TrainingConfig(Part):
+    """The optimisation."""
+
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the training traces; give this or `steps`."""
+    steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps; give this or `epochs`."""
+    batch_size: int = Field(default=8, ge=1)
+    """Sequences per optimiser step, over all ranks."""
+    micro_batch_tokens: int = Field(default=16384, ge=1)
+    """Padded tokens per forward pass; a longer sequence goes alone."""
+    learning_rate: float = Field(default=4e-6, gt=0)
+    """Peak learning rate of AdamW."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """Decoupled weight decay, on matrices only."""
+    adam_betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's two decay rates."""
+    schedule: Literal["cosine", "one_cycle", "linear", "constant"] = "cosine"
+    """Shape of the learning rate after warm-up; one_cycle anneals by cosine on both sides."""
+    warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps spent warming up."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Clip the global gradient norm to this."""
+    bf16: bool = True
+    """Compute in bfloat16 under autocast."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass."""
+    validate_every_epochs: float = Field(default=0.1, gt=0)
+    """Validate, and keep the checkpoint if it is the best, this often."""
+    checkpoint_every_steps: int = Field(default=200, ge=1)
+    """Write a resumable checkpoint this often."""
+
+    @model_validator(mode="after")
+    def _length(self) -> TrainingConfig:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps")
+        return self
+
+
+class SamplingConfig(Part):
+    """How answers are generated; part of a result's identity."""
+
+    max_new_tokens: int = Field(default=4096, ge=1)
+    """Most tokens generated for one answer."""
+    sampling_temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy."""
+    top_p: Share = 1.0
+    """Nucleus sampling."""
+    num_samples: int = Field(default=1, ge=1)
+    """Answers per problem."""
+    seed: int = 0
+    """Seed of the sampling."""
+
+
+class BenchmarkConfig(Part):
+    """A set of problems with golds."""
+
+    path: str
+    """A registered name, a local file or a hub dataset id."""
+    name: str | None = None
+    """Name in tables; the file's stem by default."""
+    config: str | None = None
+    """Hub dataset configuration."""
+    split: str = "test"
+    """Hub dataset split."""
+    revision: str | None = None
+    """Hub dataset revision."""
+    prompt_column: str | None = None
+    """Column of the problem text; null uses the registered or usual one."""
+    gold_column: str | None = None
+    """Column of the gold answer; null uses the registered or usual one."""
+    grading: str | None = None
+    """math, numeric, choice, exact, set or `module:function`; null uses the registered one, or math."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use only the first problems."""
+
+
+class EvaluationConfig(Part):
+    """What the trained student is tested on."""
+
+    benchmarks: tuple[BenchmarkConfig, ...] = ()
+    """The benchmarks; none trains without evaluating."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Generation settings."""
+    batch_size: int = Field(default=64, ge=1)
+    """Answers generated side by side; changes speed, not results."""
+
+
+class RunConfig(Part):
+    """One run: train a student on traces, then evaluate it."""
+
+    teacher: TeacherConfig | None = None
+    """Needed unless loss.kd_ratio is 0."""
+    student: StudentConfig
+    """The model to train."""
+    traces: TracesConfig
+    """The data."""
+    render: RenderConfig = RenderConfig()
+    """Text to tokens."""
+    truncation: TruncationConfig = TruncationConfig()
+    """Which tokens go through the model."""
+    supervision: SupervisionConfig = SupervisionConfig()
+    """Which tokens are scored."""
+    loss: LossConfig = LossConfig()
+    """The objective."""
+    training: TrainingConfig
+    """The optimisation."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """The test."""
+    seed: int = 0
+    """Seeds data order and every random choice of training."""
+
+    @model_validator(mode="after")
+    def _teacher(self) -> RunConfig:
+        if self.loss.kd_ratio > 0 and self.teacher is None:
+            raise ValueError("teacher is required when loss.kd_ratio > 0; set loss.kd_ratio to 0 for SFT")
+        return self
+
+
+class SweepConfig(Part):
+    """Many runs that differ in named keys."""
+
+    base: dict[str, Any]
+    """A run.yaml's content, or `{file: path}` to read it from a file beside this one."""
+    grids: tuple[dict[str, tuple[Any, ...]], ...] = Field(min_length=1)
+    """Each grid maps keys (`truncation.lsp`, or the short `lsp`, `sections`, `keep`) to lists; its
+    points are the product. Points that resolve to the same config are run once."""
+    reference_models: bool = True
+    """Evaluate the untrained student and the teacher too, as rows of their own."""
+
+
+def _say(error: Any, model: type[BaseModel]) -> str:
+    """One pydantic error as `<field> must ...; got ...`, with a near-miss for unknown keys."""
+    place = ".".join(str(part) for part in error["loc"]) or "the file"
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
+        return f"{place} is not a known key. {hint}"
+    if error["type"] == "missing":
+        return f"{place} is required."
+    message = error["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should be ", "must be ").replace("Input ", "")
+    if error["type"] == "value_error":
+        return f"{place}: {message}."
+    hint = ""
+    if place.endswith("lsp") and isinstance(error["input"], int | float) and error["input"] > 1:
+        hint = f" Write {min(error['input'] / 100, 1.0):g} for {error['input']:g} %."
+    return f"{place} {message}; got {error['input']!r}.{hint}"
+
+
+def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    for name in path:
+        if name in model.model_fields:
+            for candidate in _models_in(model.model_fields[name].annotation):
+                model = candidate
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in getattr(annotation, "__args__", ()) for model in _models_in(inner)]
+
+
+def validate(model: type[Model], content: Any, where: str) -> Model:
+    """Check `content` against `model`.
+
+    Raises:
+        ConfigError: With every problem, a line each.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [f"{where}: {_say(problem, model)}" for problem in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read one YAML mapping.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or holds something else than a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML; {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must hold a mapping of keys; got {type(content).__name__}.")
+    return content
+
+
+def apply_override(content: dict[str, Any], assignment: str) -> dict[str, Any]:
+    """Return `content` with one `a.b=value` applied; the value is read as YAML."""
+    key, equals, value = assignment.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {assignment}: write key=value, for example truncation.lsp=0.25.")
+    return set_key(content, key.strip(), yaml.safe_load(value))
+
+
+def set_key(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Return a copy of the nested mapping with the dotted `key` set."""
+    head, _, rest = key.partition(".")
+    if not rest:
+        return {**content, head: value}
+    inner = content.get(head)
+    return {**content, head: set_key(inner if isinstance(inner, dict) else {}, rest, value)}
+
+
+def load_run_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
+    """Read run.yaml, apply `--set` overrides, check everything."""
+    content = read_yaml(path)
+    for assignment in overrides:
+        content = apply_override(content, assignment)
+    return validate(RunConfig, content, str(path))
+
+
+def config_hash(config: BaseModel) -> str:
+    """Identity of a config: 16 hex digits of the SHA-256 of its sorted JSON."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,23 @@
+"""What a user can mend: each error is one line that says where, what was found, and what to do."""
+
+from __future__ import annotations
+
+
+class LeadspanError(Exception):
+    """Base of the errors that the command line shows as one line, with exit code 2."""
+
+
+class ConfigError(LeadspanError):
+    """A run.yaml, a `--set` or an argument does not describe a run."""
+
+
+class DataError(LeadspanError):
+    """Traces, benchmarks, models or tokenizers cannot be used as they are."""
+
+
+class CacheError(LeadspanError):
+    """A teacher cache is missing, damaged, or belongs to another teacher or tokenizer."""
+
+
+class RunError(LeadspanError):
+    """A run folder is locked, incomplete or belongs to another config."""

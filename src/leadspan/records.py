@@ -1,0 +1,130 @@
+"""The records that flow from room to room. They know nothing about files, tokenizers or models.
+
+Shape suffixes: T tokens of one sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Section = Literal["prompt", "cot", "answer"]
+SECTIONS: tuple[Section, ...] = get_args(Section)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One reasoning trace as text, already segmented: nobody looks for think markers after this."""
+
+    trace_id: str
+    turns: tuple[Turn, ...]
+    """What the student is asked: everything before the completion, system prompt included."""
+    cot: str
+    """The exact text between the think markers."""
+    answer: str
+    """The exact text after the closing marker; empty when there is none."""
+    gold: str | None = None
+    """The known correct answer, or None when the source gives none."""
+    closed: bool = True
+    """False where the source never closed the think block, so the CoT has no end."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def prompt(self) -> str:
+        """Text of the last user turn."""
+        return next((turn.content for turn in reversed(self.turns) if turn.role == "user"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Half-open range of token positions, `start <= end`."""
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            raise ValueError(f"Span: need 0 <= start <= end; got [{self.start}, {self.end}).")
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequence:
+    """One trace as tokens. The three spans partition `[0, T)` in the order prompt, cot, answer.
+
+    The think markers belong to the CoT, the end-of-turn token to the answer.
+    """
+
+    trace_id: str
+    input_ids_T: NDArray[np.int32]
+    prompt: Span
+    cot: Span
+    answer: Span
+    was_cut: bool = False
+    """True where tokens of the trace are missing, so nothing ends it."""
+    num_full_tokens: int = 0
+    """Length of the uncut sequence."""
+    closed: bool = True
+    """True where the close marker is the last part of the CoT span."""
+    is_prefix: bool = True
+    """False where some token stands behind another left context than in the uncut sequence."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """The trace's `meta`, with `gold` where it is known."""
+
+    def __post_init__(self) -> None:
+        spans = (self.prompt, self.cot, self.answer)
+        edges = [0, *(span.end for span in spans)]
+        if [span.start for span in spans] != edges[:-1] or edges[-1] != len(self.input_ids_T):
+            raise ValueError(
+                f"Sequence {self.trace_id}: the spans must partition [0, {len(self.input_ids_T)}) "
+                f"as prompt, cot, answer; got {spans}."
+            )
+        if not self.num_full_tokens:
+            object.__setattr__(self, "num_full_tokens", len(self.input_ids_T))
+
+    def __len__(self) -> int:
+        return len(self.input_ids_T)
+
+    def span(self, section: Section) -> Span:
+        """The span of a section by name."""
+        return {"prompt": self.prompt, "cot": self.cot, "answer": self.answer}[section]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """A sequence and which of its tokens are scored.
+
+    `supervised_T[t]` is True where token `t` is a label, predicted from the tokens before it;
+    `supervised_T[0]` is always False because nothing stands before the first token.
+    """
+
+    sequence: Sequence
+    supervised_T: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if len(self.supervised_T) != len(self.sequence):
+            raise ValueError(
+                f"Example {self.sequence.trace_id}: {len(self.sequence)} tokens "
+                f"but a mask of {len(self.supervised_T)}."
+            )
+        if len(self.supervised_T) and self.supervised_T[0]:
+            raise ValueError(f"Example {self.sequence.trace_id}: the first token cannot be a label.")
+
+    @property
+    def num_scored_tokens(self) -> int:
+        """How many labels the example has."""
+        return int(self.supervised_T.sum())
