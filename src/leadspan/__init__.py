@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from leadspan.traces.supervise import supervise as supervise
     from leadspan.traces.truncate import truncate as truncate
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -258,7 +258,9 @@ class RunConfig(Part):
     @model_validator(mode="after")
     def _teacher(self) -> RunConfig:
         if self.loss.kd_ratio > 0 and self.teacher is None:
-            raise ValueError("teacher is required when loss.kd_ratio > 0; set loss.kd_ratio to 0 for SFT")
+            raise ValueError(
+                "teacher is required when loss.kd_ratio > 0; set loss.kd_ratio to 0 for SFT"
+            )
         return self
 
 

@@ -122,7 +122,9 @@ class Example:
                 f"but a mask of {len(self.supervised_T)}."
             )
         if len(self.supervised_T) and self.supervised_T[0]:
-            raise ValueError(f"Example {self.sequence.trace_id}: the first token cannot be a label.")
+            raise ValueError(
+                f"Example {self.sequence.trace_id}: the first token cannot be a label."
+            )
 
     @property
     def num_scored_tokens(self) -> int:

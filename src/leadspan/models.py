@@ -1,0 +1,207 @@
+"""Load teacher, student and tokenizer, check that they fit together, write the student out.
+
+The only file that talks to transformers about models. Knows nothing about traces or losses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from leadspan.config import LoraConfig, ModelConfig, StudentConfig, TeacherConfig
+from leadspan.errors import ConfigError, DataError
+
+PROBE = "leadspanprobe"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def load_tokenizer(
+    path: str | Path, revision: str | None = None, chat_template: str | Path | None = None
+) -> Any:
+    """Load a fast tokenizer; `chat_template` names a Jinja file that replaces its own.
+
+    Raises:
+        DataError: There is no tokenizer, or the template file cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    if (
+        Path(path).is_dir()
+        and not any(Path(path).glob("*token*"))
+        and not any(Path(path).glob("vocab*"))
+    ):
+        raise DataError(
+            f"{path}: holds no tokenizer. Save one there with tokenizer.save_pretrained({str(path)!r})."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision)
+    except Exception as error:  # transformers raises many kinds for one cause
+        raise DataError(f"{path}: no tokenizer could be loaded ({_first_line(error)}).") from None
+    if chat_template is not None:
+        try:
+            tokenizer.chat_template = Path(chat_template).read_text(encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"{chat_template}: cannot be read ({error.strerror}).") from None
+    return tokenizer
+
+
+def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
+    """Load a causal language model in `config.dtype`, in evaluation mode, on `device`.
+
+    Raises:
+        DataError: The path holds no model, or one that needs code of its own.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {}
+    if isinstance(config, TeacherConfig) and config.quantization is not None:
+        options["quantization_config"] = _quantization(config.quantization)
+        options["device_map"] = device
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            config.path,
+            revision=config.revision,
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=config.attention,
+            **options,
+        )
+    except Exception as error:  # transformers raises many kinds for one cause
+        raise DataError(
+            f"{config.path}: no model could be loaded ({_first_line(error)})."
+        ) from None
+    if "device_map" not in options:
+        model.to(device)
+    model.config.use_cache = False
+    return model.eval()
+
+
+def _quantization(bits: str) -> Any:
+    import importlib.util
+
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"teacher.quantization {bits} needs bitsandbytes. pip install leadspan[quantization]"
+        )
+    return BitsAndBytesConfig(load_in_8bit=bits == "8bit", load_in_4bit=bits == "4bit")
+
+
+def load_student(config: StudentConfig, device: str = "cpu") -> Any:
+    """Load the student for training, with adapters where `config.lora` asks for them."""
+    model = load_causal_lm(config, device)
+    if config.lora is not None:
+        model = _add_lora(model, config.lora)
+    return model.train()
+
+
+def _add_lora(model: Any, config: LoraConfig) -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise ConfigError("student.lora needs peft. pip install leadspan[lora]") from None
+    target = config.target_modules
+    return peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+            task_type="CAUSAL_LM",
+            r=config.rank,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            use_dora=config.dora,
+            target_modules=target if isinstance(target, str) else list(target),
+        ),
+    )
+
+
+def causal_lm_of(model: Any) -> Any:
+    """The causal language model itself, without the adapter's wrapper around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def backbone_of(model: Any) -> Any:
+    """The part of a causal language model that yields final hidden states, without its head."""
+    return getattr(causal_lm_of(model), causal_lm_of(model).base_model_prefix)
+
+
+def real_vocab_size(tokenizer: Any) -> int:
+    """How many token ids the tokenizer can produce; a model's head may be wider."""
+    return len(tokenizer)
+
+
+def check_same_vocabulary(student: Any, teacher: Any, student_path: str, teacher_path: str) -> None:
+    """Check that two tokenizers map the same tokens to the same ids.
+
+    Raises:
+        DataError: They differ; names the first tokens that do.
+    """
+    mine, theirs = student.get_vocab(), teacher.get_vocab()
+    if mine == theirs:
+        return
+    differing = sorted(
+        (token for token in mine.keys() | theirs.keys() if mine.get(token) != theirs.get(token)),
+        key=lambda token: min(mine.get(token, 1 << 62), theirs.get(token, 1 << 62)),
+    )
+    shown = "; ".join(
+        f"{token!r} is {mine.get(token, 'absent')} and {theirs.get(token, 'absent')}"
+        for token in differing[:3]
+    )
+    raise DataError(
+        f"student {student_path} and teacher {teacher_path}: the vocabularies must agree token by "
+        f"token; {len(differing)} differ, first {shown}. Use a pair of one tokenizer family."
+    )
+
+
+def check_head_width(model: Any, tokenizer: Any, path: str) -> None:
+    """Check that the model has a logit for every token id.
+
+    Raises:
+        DataError: The head is narrower than the vocabulary.
+    """
+    width = model.get_output_embeddings().weight.shape[0]
+    if width < real_vocab_size(tokenizer):
+        raise DataError(
+            f"{path}: the head must be at least as wide as the vocabulary of "
+            f"{real_vocab_size(tokenizer)} tokens; got {width}. Resize the token embeddings."
+        )
+
+
+def end_of_turn_id(tokenizer: Any) -> int:
+    """Id of the token that ends an assistant turn: what the chat template writes after it, else eos.
+
+    Raises:
+        DataError: The template writes no special token there and no eos token is defined.
+    """
+    special = {
+        token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special
+    }
+    if tokenizer.chat_template is not None:
+        turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": PROBE}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        tail = text.rpartition(PROBE)[2]
+        for token_id in tokenizer.encode(tail, add_special_tokens=False):
+            if token_id in special:
+                return int(token_id)
+    if tokenizer.eos_token_id is None:
+        raise DataError(
+            f"{tokenizer.name_or_path}: no token ends a turn. Set tokenizer.eos_token, or use a chat "
+            "template that ends the assistant's turn with a special token."
+        )
+    return int(tokenizer.eos_token_id)
+
+
+def export_student(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write an ordinary Hugging Face folder, adapters merged, that stops at the end of the turn."""
+    model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    stop = end_of_turn_id(tokenizer)
+    stops = [stop] + [i for i in [tokenizer.eos_token_id] if i is not None and i != stop]
+    model.generation_config.eos_token_id = stops if len(stops) > 1 else stop
+    pad = tokenizer.pad_token_id
+    model.generation_config.pad_token_id = tokenizer.eos_token_id if pad is None else pad
+    model.config.use_cache = True
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
