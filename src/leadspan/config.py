@@ -106,6 +106,13 @@ class RenderConfig(Part):
     """A Jinja file used instead of the tokenizer's own chat template."""
     system_prompt: Literal["keep", "drop"] = "keep"
     """Keep or drop the trace's system turn."""
+    think_open: str | None = None
+    """Text before the CoT; null uses `<think>` and a newline where the chat template writes them
+    so, and bare `<think>` elsewhere."""
+    think_close: str | None = None
+    """Text between CoT and answer; null goes with `think_open`."""
+    template_variables: dict[str, Any] = {}
+    """Variables handed to the chat template, such as `{enable_thinking: true}`."""
 
 
 class TruncationConfig(Part):
@@ -122,6 +129,10 @@ class SupervisionConfig(Part):
 
     sections: tuple[Section, ...] = Field(default=("cot", "answer"), min_length=1)
     """Any non-empty subset of prompt, cot, answer."""
+    mask_fraction: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the scored tokens that is left out at random, the same ones in every epoch."""
+    mask_seed: int = 0
+    """Seed of that choice."""
 
     @model_validator(mode="after")
     def _order(self) -> SupervisionConfig:
@@ -191,6 +202,8 @@ class SamplingConfig(Part):
     """0 is greedy."""
     top_p: Share = 1.0
     """Nucleus sampling."""
+    top_k: int = Field(default=0, ge=0)
+    """Sample among this many of the likeliest tokens; 0 is all."""
     num_samples: int = Field(default=1, ge=1)
     """Answers per problem."""
     seed: int = 0

@@ -1,0 +1,1 @@
+"""Rows of any known format to tokens with exact sections, cut and masked."""

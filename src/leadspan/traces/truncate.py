@@ -1,0 +1,141 @@
+"""What of a sequence goes through the model. Pure: positions and spans, no text, no scoring.
+
+Every policy chooses the positions it keeps; `select` turns them into a sequence. A cut writes
+nothing over its edge: no end token, no close marker (only `bridge` keeps the one that was there).
+Shape suffixes: T tokens of the uncut sequence, K kept positions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leadspan.config import TruncationConfig
+from leadspan.records import Sequence, Span
+
+CLOSE_TOKENS = "num_close_tokens"
+"""Key of `Sequence.meta`: how many tokens at the end of the CoT span are the close marker."""
+
+
+class Policy(Protocol):
+    """A way to cut."""
+
+    def cut(self, sequence: Sequence) -> Sequence:
+        """Return the part of the uncut `sequence` that is kept."""
+        ...
+
+
+def share_of(length: int, share: float) -> int:
+    """`max(1, floor(share * length))`, and 0 of nothing.
+
+    The product is nudged by 1e-9 so that 0.29 * 100 counts as 29, not as 28.999999999999996.
+    """
+    return min(length, max(1, math.floor(share * length + 1e-9)))
+
+
+def select(sequence: Sequence, positions_K: NDArray[np.int64]) -> Sequence:
+    """Keep the tokens at these ascending positions."""
+    if len(positions_K) == len(sequence):
+        return sequence
+    edges = np.searchsorted(
+        positions_K, [sequence.prompt.end, sequence.cot.end, sequence.answer.end]
+    ).tolist()
+    last_of_cot = sequence.cot.end - 1
+    kept = int(np.searchsorted(positions_K, last_of_cot))
+    closed = sequence.closed and kept < len(positions_K) and positions_K[kept] == last_of_cot
+    return Sequence(
+        trace_id=sequence.trace_id,
+        input_ids_T=sequence.input_ids_T[positions_K],
+        prompt=Span(0, edges[0]),
+        cot=Span(edges[0], edges[1]),
+        answer=Span(edges[1], edges[2]),
+        was_cut=True,
+        num_full_tokens=sequence.num_full_tokens,
+        closed=bool(closed),
+        is_prefix=sequence.is_prefix
+        and (len(positions_K) == 0 or int(positions_K[-1]) == len(positions_K) - 1),
+        meta=sequence.meta,
+    )
+
+
+def _lead(sequence: Sequence, count: int) -> Sequence:
+    return select(sequence, np.arange(min(count, len(sequence))))
+
+
+@dataclass(frozen=True, slots=True)
+class LeadOfSequence:
+    """The first `max(1, floor(lsp * |S|))` tokens: the paper's cut."""
+
+    lsp: float
+
+    def cut(self, sequence: Sequence) -> Sequence:
+        """See the class."""
+        return _lead(sequence, share_of(len(sequence), self.lsp))
+
+
+@dataclass(frozen=True, slots=True)
+class PartOfSequence:
+    """As many tokens as the lead would keep, but from the middle or the tail."""
+
+    lsp: float
+    tail: bool
+    keep_prompt: bool
+
+    def cut(self, sequence: Sequence) -> Sequence:
+        """Keep the prompt in context (it counts), or cut it away as the paper's code does."""
+        count = share_of(len(sequence), self.lsp)
+        first = min(sequence.prompt.end, count) if self.keep_prompt else 0
+        rest = count - first
+        room = len(sequence) - first - rest
+        start = first + (room if self.tail else room // 2)
+        return select(sequence, np.concatenate([np.arange(first), np.arange(start, start + rest)]))
+
+
+@dataclass(frozen=True, slots=True)
+class LeadOfCot:
+    """The prompt and the first share of the CoT; the answer only where nothing is cut."""
+
+    lsp: float
+
+    def cut(self, sequence: Sequence) -> Sequence:
+        """See the class."""
+        if self.lsp == 1.0:
+            return sequence
+        return _lead(sequence, sequence.cot.start + share_of(len(sequence.cot), self.lsp))
+
+
+def build_policy(config: TruncationConfig, progress: float = 0.0) -> Policy:
+    """The policy of a config at a moment of training.
+
+    Args:
+        config: The `truncation` part of run.yaml.
+        progress: Share of the training that is done, in [0, 1]; only a schedule looks at it.
+    """
+    if config.keep != "lead":
+        return PartOfSequence(config.lsp, config.keep == "tail", True)
+    return LeadOfSequence(config.lsp)
+
+
+def truncate(
+    sequences: Iterable[Sequence],
+    policy: Policy | TruncationConfig | None = None,
+    **options: Any,
+) -> list[Sequence]:
+    """Cut uncut sequences.
+
+    Args:
+        sequences: As `render` returns them.
+        policy: A policy, or the `truncation` part of a config.
+        **options: Fields of TruncationConfig instead, such as `lsp=0.5, keep="tail"`.
+    """
+    if policy is None or isinstance(policy, TruncationConfig):
+        config = policy or TruncationConfig()
+        policy = build_policy(TruncationConfig(**{**config.model_dump(), **options}))
+    elif options:
+        raise ValueError(f"truncate: give a policy or options; got both ({', '.join(options)}).")
+    return [policy.cut(sequence) for sequence in sequences]
