@@ -150,8 +150,26 @@ class LossConfig(Part):
     """The distillation term; forward_kl is KL(teacher || student)."""
     beta: float = Field(default=0.5, ge=0, le=1)
     """Parameter of jsd, skew_kl, reverse_skew_kl and mixed_kl; the others ignore it."""
+    sparse_target: Literal["tail", "renormalised"] = "tail"
+    """With a top-k cache: the tail as one extra class, or the kept part scaled to sum to 1 (biased)."""
     kd_temperature: float = Field(default=1.0, gt=0)
     """Softens both distributions; the term is multiplied by its square."""
+
+    @model_validator(mode="after")
+    def _divergence(self) -> LossConfig:
+        if self.divergence == "jsd" and self.beta in (0, 1):
+            raise ValueError(
+                f"beta must be in (0, 1) for jsd; got {self.beta:g}. "
+                "Use forward_kl or reverse_kl for the ends"
+            )
+        if "skew" in self.divergence and self.beta == 1:
+            raise ValueError(f"beta must be below 1 for {self.divergence}; got 1. Write 0.1")
+        if self.sparse_target == "renormalised" and self.divergence != "forward_kl":
+            raise ValueError(
+                f"sparse_target renormalised needs divergence forward_kl; got {self.divergence!r}. "
+                "Use sparse_target: tail"
+            )
+        return self
 
 
 class TrainingConfig(Part):
