@@ -15,22 +15,23 @@ _HOMES = {
     "render": "leadspan.traces.render",
     "truncate": "leadspan.traces.truncate",
     "supervise": "leadspan.traces.supervise",
-    "distill": "leadspan.distill.train",
     "evaluate": "leadspan.evaluation.evaluate",
 }
 
 if TYPE_CHECKING:
-    from leadspan.distill.train import distill as distill
+    from leadspan.distill.run import distill as distill
     from leadspan.evaluation.evaluate import evaluate as evaluate
     from leadspan.traces.render import render as render
     from leadspan.traces.sources import load_traces as load_traces
     from leadspan.traces.supervise import supervise as supervise
     from leadspan.traces.truncate import truncate as truncate
 
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", "distill", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "distill":  # a room that can be called; see its docstring
+        return import_module("leadspan.distill")
     if name not in _HOMES:
         raise AttributeError(f"module 'leadspan' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

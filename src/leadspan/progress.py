@@ -66,3 +66,8 @@ def progress(label: str, total: int, unit: str = "steps") -> Iterator[Callable[.
             line(note)
 
     yield advance_lines
+
+
+def say(text: str) -> None:
+    """Print one plain line to stderr."""
+    print(text, file=sys.stderr, flush=True)

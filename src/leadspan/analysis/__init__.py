@@ -1,0 +1,1 @@
+"""What traces and cuts are worth, before anything is trained."""

@@ -1,0 +1,1 @@
+"""Test a student and say how sure the numbers are."""

@@ -1,0 +1,55 @@
+"""The module that is trained: student and loss in one, so that one forward call gives the loss.
+
+Knows nothing about optimisers, files or where the teacher's rows come from.
+
+Shape suffixes: B rows, T tokens, N scored tokens, H hidden.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from leadspan.config import LossConfig
+from leadspan.distill.batches import Batch
+from leadspan.distill.fused import fused_loss
+from leadspan.distill.heads import head_of
+from leadspan.distill.teachers import DenseTeacher, SparseTeacher
+from leadspan.models import backbone_of, causal_lm_of
+
+
+class Objective(torch.nn.Module):
+    """Summed loss of the scored tokens of a batch, from hidden states of those tokens alone."""
+
+    def __init__(self, student: Any, loss: LossConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.student = student
+        self._loss = loss
+        self._vocab_size = vocab_size
+
+    def forward(
+        self, batch: Batch, teacher: DenseTeacher | SparseTeacher | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Score a batch.
+
+        Args:
+            batch: What is forwarded and which rows are scored.
+            teacher: Rows for the scored tokens; None where `kd_ratio` is 0.
+
+        Returns:
+            The sum over scored tokens (differentiable), and per token, detached, float32, in nats:
+            cross-entropy [N] and divergence [N].
+        """
+        hidden_BTH = backbone_of(self.student)(
+            input_ids=batch.input_ids_BT, use_cache=False
+        ).last_hidden_state
+        result = fused_loss(
+            hidden_BTH.flatten(0, 1)[batch.rows_N],
+            head_of(causal_lm_of(self.student)),
+            batch.labels_N,
+            teacher,
+            self._loss,
+            self._vocab_size,
+        )
+        return result.total, result.ce_N, result.kd_N

@@ -1,0 +1,91 @@
+"""Ranks: one process, or several under torchrun with the student sharded by FSDP2.
+
+The sharded root is the small module whose forward returns the loss, so the head is gathered while the
+fused loss reads it and tied embeddings stay in one group. Knows nothing about losses or data.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among its peers."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """True on the rank that writes files and speaks."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        if self.size > 1:
+            dist.barrier()
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over the ranks."""
+        if self.size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def agree(self, flag: bool) -> bool:
+        """True on every rank if it is true on any."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
+
+
+@contextmanager
+def join_ranks() -> Iterator[Ranks]:
+    """Join the process group that torchrun describes in the environment, or stay alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+    if size == 1:
+        yield Ranks(0, 1, device)
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        dist.destroy_process_group()
+
+
+def shard_student(root: torch.nn.Module, layers: Any, bf16: bool) -> None:
+    """Shard each decoder layer, then what is left (embeddings, norm, head) with the root.
+
+    Gradients are summed over ranks, not averaged: the loss is already divided by the scored tokens of
+    the whole step.
+    """
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32
+    )
+    for module in [*layers, root]:
+        fully_shard(module, mp_policy=policy)
+    for module in root.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+
+
+def shard_teacher(layers: Any) -> None:
+    """Shard the teacher's decoder layers; its embeddings and head stay whole on every rank."""
+    for module in layers:
+        fully_shard(module)

@@ -1,0 +1,223 @@
+"""One training run: from run.yaml, or from sequences in memory, to a student on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from collections.abc import Sequence as SequenceABC
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from leadspan.config import RunConfig, validate
+from leadspan.distill.objective import Objective
+from leadspan.distill.parallel import Ranks, join_ranks, shard_student
+from leadspan.distill.teacher_source import LiveTeacher, TeacherSource
+from leadspan.distill.train import ExamplesAt, Trainer
+from leadspan.errors import DataError
+from leadspan.models import (
+    backbone_of,
+    check_head_width,
+    check_same_vocabulary,
+    export_student,
+    load_causal_lm,
+    load_student,
+    load_tokenizer,
+    real_vocab_size,
+)
+from leadspan.progress import say
+from leadspan.records import Example, Sequence
+from leadspan.runs import RunFolder, describe_environment, lock_folder, replacing, write_json_atomic
+from leadspan.traces.dataset import build_sequences
+from leadspan.traces.supervise import supervise
+from leadspan.traces.truncate import build_policy
+
+IN_MEMORY = "<in memory>"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRun:
+    """A complete run."""
+
+    path: Path
+    student_path: Path
+    """An ordinary Hugging Face folder."""
+    manifest: Mapping[str, Any]
+
+
+def train(config: RunConfig, output: Path) -> TrainedRun:
+    """Train as run.yaml says, or go on where an earlier call was stopped.
+
+    Raises:
+        LeadspanError: Config, data, models or run folder are not fit for it.
+    """
+    with join_ranks() as ranks:
+        tokenizer = load_tokenizer(
+            config.student.path, config.student.revision, config.render.chat_template
+        )
+        data = build_sequences(config, tokenizer)
+        counts = {"refused": dict(data.refused), "notes": dict(data.notes)}
+        return _run(config, output, ranks, tokenizer, data.train, data.validation, counts)
+
+
+def distill(
+    sequences: SequenceABC[Sequence],
+    *,
+    student: str | Path,
+    output: str | Path,
+    teacher: str | Path | None = None,
+    validation: SequenceABC[Sequence] = (),
+    sections: SequenceABC[str] = ("cot", "answer"),
+    kd_ratio: float = 0.5,
+    seed: int = 0,
+    **training: Any,
+) -> TrainedRun:
+    """Train a student on sequences that are already rendered and cut.
+
+    Args:
+        sequences: From `render` and `truncate`.
+        student: Model folder or hub id.
+        output: The run folder.
+        teacher: Model folder or hub id; not needed where `kd_ratio` is 0.
+        validation: Held-out sequences; with none, the last weights are the result.
+        sections: Which tokens are scored.
+        kd_ratio: Weight of the distillation term.
+        seed: Of the data order.
+        **training: Keys of `TrainingConfig`, such as `steps=100, learning_rate=3e-4`.
+    """
+    content = {
+        "teacher": {"path": str(teacher)} if teacher is not None else None,
+        "student": {"path": str(student)},
+        "traces": {"path": IN_MEMORY},
+        "supervision": {"sections": list(sections)},
+        "loss": {"kd_ratio": kd_ratio},
+        "training": training,
+        "seed": seed,
+    }
+    config = validate(RunConfig, content, "distill")
+    with join_ranks() as ranks:
+        tokenizer = load_tokenizer(student)
+        return _run(config, Path(output), ranks, tokenizer, sequences, validation, {})
+
+
+def _run(
+    config: RunConfig,
+    output: Path,
+    ranks: Ranks,
+    tokenizer: Any,
+    train_sequences: SequenceABC[Sequence],
+    validation_sequences: SequenceABC[Sequence],
+    counts: Mapping[str, Any],
+) -> TrainedRun:
+    folder = RunFolder(output)
+    if not ranks.is_first:
+        return _train_in(
+            folder, config, ranks, tokenizer, train_sequences, validation_sequences, counts
+        )
+    with lock_folder(output):
+        for change in folder.claim(config, {**describe_environment(), **_describe_torch()}):
+            say(
+                f"warning: {output} was begun elsewhere, results may differ in the last bits: {change}"
+            )
+        if folder.is_complete:
+            say(f"{output}: already complete.")
+            return TrainedRun(output, folder.student_path, folder.manifest)
+        return _train_in(
+            folder, config, ranks, tokenizer, train_sequences, validation_sequences, counts
+        )
+
+
+def _train_in(
+    folder: RunFolder,
+    config: RunConfig,
+    ranks: Ranks,
+    tokenizer: Any,
+    train_sequences: SequenceABC[Sequence],
+    validation_sequences: SequenceABC[Sequence],
+    counts: Mapping[str, Any],
+) -> TrainedRun:
+    torch.manual_seed(config.seed)
+    train_at, dropped = examples_at(config, train_sequences)
+    validation_at, _ = examples_at(config, validation_sequences)
+    validation = validation_at(1.0)
+    if not train_at(0.0):
+        raise DataError(
+            f"{config.traces.path}: nothing is left to train on; of {len(train_sequences)} sequences "
+            f"{dropped} hold no scored token after the cut. Raise truncation.lsp or score more sections."
+        )
+    vocab_size = real_vocab_size(tokenizer)
+    teacher = build_teacher(config, tokenizer, ranks)
+    student = load_student(config.student, str(ranks.device))
+    check_head_width(student, tokenizer, config.student.path)
+    if config.training.gradient_checkpointing:
+        student.gradient_checkpointing_enable({"use_reentrant": False})
+    objective = Objective(student, config.loss, vocab_size)
+    if ranks.size > 1:
+        shard_student(objective, backbone_of(student).layers, config.training.bf16)
+    measured = Trainer(config, folder, ranks, objective, teacher, train_at, validation).run()
+    manifest = {
+        **measured,
+        "kd_ratio": config.loss.kd_ratio,
+        "num_train": len(train_at(0.0)),
+        "num_validation": len(validation),
+        "nothing_to_score": dropped,
+        **counts,
+        "num_parameters": sum(parameter.numel() for parameter in student.parameters()),
+        "device": _device_name(ranks.device),
+        "num_ranks": ranks.size,
+    }
+    _export(folder, student, tokenizer, ranks, manifest)
+    return TrainedRun(folder.path, folder.student_path, manifest)
+
+
+def _export(
+    folder: RunFolder, student: Any, tokenizer: Any, ranks: Ranks, manifest: Mapping[str, Any]
+) -> None:
+    """Write the student, then the manifest, by the first rank."""
+    if ranks.is_first:
+        with replacing(folder.student_path) as temporary:
+            export_student(student, tokenizer, temporary)
+        write_json_atomic(folder.manifest_path, manifest)
+    ranks.barrier()
+
+
+def examples_at(config: RunConfig, sequences: SequenceABC[Sequence]) -> tuple[ExamplesAt, int]:
+    """The examples of a run as a function of training progress.
+
+    Returns:
+        The function, and how many sequences were dropped because no token of them is ever scored.
+    """
+
+    def cut(progress: float) -> list[Example]:
+        policy = build_policy(config.truncation, progress)
+        return [supervise(policy.cut(sequence), config.supervision) for sequence in sequences]
+
+    examples = [example for example in cut(0.0) if example.num_scored_tokens]
+    return lambda progress: examples, len(sequences) - len(examples)
+
+
+def build_teacher(config: RunConfig, tokenizer: Any, ranks: Ranks) -> TeacherSource | None:
+    """The source of the teacher's rows, checked against the student's vocabulary."""
+    if config.loss.kd_ratio == 0 or config.teacher is None:
+        return None
+    teacher_tokenizer = load_tokenizer(config.teacher.path, config.teacher.revision)
+    check_same_vocabulary(tokenizer, teacher_tokenizer, config.student.path, config.teacher.path)
+    model = load_causal_lm(config.teacher, str(ranks.device))
+    check_head_width(model, tokenizer, config.teacher.path)
+    return LiveTeacher(model, config.training.bf16)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _describe_torch() -> dict[str, Any]:
+    """What the last bits of a CPU result depend on, and the card."""
+    return {
+        "num_threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_count": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

@@ -1,0 +1,380 @@
+"""The training loop: steps, validation, checkpoints, and the summary that a run leaves behind.
+
+Every loss is a sum divided by the scored tokens of the whole optimiser step, however the step is
+shared out over forward passes and ranks.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Sequence as SequenceABC
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+
+from leadspan.config import RunConfig, TrainingConfig
+from leadspan.distill.batches import (
+    Batch,
+    collate,
+    compute_order,
+    num_forwarded_tokens,
+    plan_micro_batches,
+)
+from leadspan.distill.checkpoint import (
+    BEST,
+    drop_all_but,
+    find_last,
+    load_checkpoint,
+    save_checkpoint,
+    step_folder,
+)
+from leadspan.distill.memory import PeakMemory
+from leadspan.distill.objective import Objective
+from leadspan.distill.parallel import Ranks
+from leadspan.distill.schedule import compute_lr_factor
+from leadspan.distill.teacher_source import TeacherSource
+from leadspan.errors import RunError
+from leadspan.flops import Attention, ModelShape, forward_flops, model_shape, training_flops
+from leadspan.progress import progress
+from leadspan.records import SECTIONS, Example
+from leadspan.runs import RunFolder
+
+ExamplesAt = Callable[[float], SequenceABC[Example]]
+"""The training examples as they are cut at a share of the training; most cuts ignore it."""
+
+TAIL_SHARE = 0.1
+"""The reported training loss is the token mean over this last share of the steps."""
+
+
+@dataclass
+class Totals:
+    """What adds up over a run and outlives a kill."""
+
+    step: int = 0
+    train_seconds: float = 0.0
+    validation_seconds: float = 0.0
+    tokens_forwarded: int = 0
+    tokens_scored: int = 0
+    student_flops: int = 0
+    teacher_flops: int = 0
+    teacher_tokens_forwarded: int = 0
+    tail_loss: float = 0.0
+    tail_tokens: int = 0
+    best_val_loss: float | None = None
+    best_step: int | None = None
+
+
+class Trainer:
+    """One run of the loop on one rank. Build it, then call `run` once."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        ranks: Ranks,
+        objective: Objective,
+        teacher: TeacherSource | None,
+        train_at: ExamplesAt,
+        validation: SequenceABC[Example],
+    ) -> None:
+        self._config = config
+        self._training = config.training
+        self._folder = folder
+        self._ranks = ranks
+        self._objective = objective
+        self._teacher = teacher
+        self._train_at = train_at
+        self._validation = validation
+        num_examples = len(train_at(0.0))
+        self._steps_per_epoch = num_examples / self._training.batch_size
+        self._num_steps = self._training.steps or math.ceil(
+            (self._training.epochs or 1) * self._steps_per_epoch
+        )
+        self._order = compute_order(
+            num_examples, self._num_steps * self._training.batch_size, config.seed
+        )
+        self._optimizer = build_optimizer(objective, self._training, ranks.device)
+        self._student_shape = shape_or_none(objective.student.config)
+        self._teacher_shape = shape_or_none(teacher.model_config if teacher else None)
+        self._totals = Totals()
+        self._memory = PeakMemory(ranks.device)
+        self._validation_steps = compute_validation_steps(
+            self._num_steps, self._training.validate_every_epochs * self._steps_per_epoch
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end, going on from the last checkpoint if there is one.
+
+        Returns:
+            The part of the manifest that training measured.
+
+        Raises:
+            RunError: The loss is not finite, the disk is full, or the run was told to stop.
+        """
+        self._resume()
+        first = self._totals.step
+        label = self._folder.path.name
+        with _stop_requests() as stop, progress(label, self._num_steps - first) as advance:
+            for step in range(first, self._num_steps):
+                record = self._step(step)
+                if step == first:
+                    self._memory.reset_for_steps()
+                note = f"loss {record['loss']:.4f}"
+                if step + 1 in self._validation_steps:
+                    note += f", val {self._validate():.4f}"
+                if self._ranks.agree(stop()):
+                    self._stop_early()
+                if (step + 1) % self._training.checkpoint_every_steps == 0:
+                    self._save_step()
+                advance(note=note)
+        self._save_step()
+        return self._summary()
+
+    def _resume(self) -> None:
+        last = find_last(self._folder.checkpoints_path)
+        if last is not None:
+            memory = load_checkpoint(last, self._ranks, self._objective, self._optimizer)
+            self._totals = Totals(**memory["totals"])
+        if self._ranks.is_first:
+            self._folder.cut_metrics_after(self._totals.step)
+        self._ranks.barrier()
+
+    def _step(self, step: int) -> dict[str, Any]:
+        started = time.perf_counter()
+        size = self._training.batch_size
+        examples = self._train_at(step / self._num_steps)
+        chosen = [examples[index] for index in self._order[step * size : (step + 1) * size]]
+        num_scored = max(1, sum(example.num_scored_tokens for example in chosen))
+        sums = self._run_passes(chosen, num_scored, backward=True)
+        loss = float(sums[0]) / num_scored
+        if not math.isfinite(loss):
+            rows = ", ".join(example.sequence.trace_id for example in chosen)
+            raise RunError(f"step {step + 1}: the loss is {loss}; its rows are {rows}.")
+        factor = compute_lr_factor(step, self._num_steps, self._training)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._training.learning_rate * factor
+        norm = torch.nn.utils.clip_grad_norm_(
+            [p for p in self._objective.parameters() if p.requires_grad],
+            self._training.max_grad_norm,
+        )
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        grad_norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        if self._ranks.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+        self._count(step, chosen, loss, num_scored, seconds)
+        record = {
+            "kind": "train",
+            "step": step + 1,
+            "epoch": (step + 1) / self._steps_per_epoch,
+            "loss": loss,
+            **_by_section(sums),
+            "learning_rate": self._training.learning_rate * factor,
+            "grad_norm": grad_norm,
+            "tokens_forwarded": sum(map(num_forwarded_tokens, chosen)),
+            "tokens_scored": num_scored,
+            "seconds": seconds,
+        }
+        self._append(record)
+        return record
+
+    def _run_passes(
+        self, examples: SequenceABC[Example], num_scored: int, backward: bool
+    ) -> torch.Tensor:
+        """Forward (and backward) this rank's share of `examples`.
+
+        Returns:
+            float64 sums over all ranks: loss, then for each section its count, cross-entropy and KD.
+        """
+        plan = plan_micro_batches(
+            [num_forwarded_tokens(example) for example in examples],
+            self._training.micro_batch_tokens,
+            self._ranks.size,
+        )[self._ranks.rank]
+        sums = torch.zeros(1 + 3 * len(SECTIONS), dtype=torch.float64, device=self._ranks.device)
+        for members in plan:
+            batch = collate([examples[index] for index in members]).to(self._ranks.device)
+            teacher_rows = self._teacher.rows(batch) if self._teacher is not None else None
+            with torch.autocast(
+                self._ranks.device.type, torch.bfloat16, enabled=self._training.bf16
+            ):
+                total, ce_N, kd_N = self._objective(batch, teacher_rows)
+            if backward:
+                (total / num_scored).backward()
+            sums[0] += total.detach().double()
+            sums[1:] += _section_sums(batch, ce_N, kd_N)
+        return self._ranks.sum(sums)
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        started = time.perf_counter()
+        self._objective.eval()
+        sums = self._run_passes(self._validation, 1, backward=False)
+        self._objective.train()
+        loss = float(sums[0]) / max(1.0, float(sums[1::3].sum()))
+        totals = self._totals
+        if totals.best_val_loss is None or loss < totals.best_val_loss:
+            totals.best_val_loss, totals.best_step = loss, totals.step
+            memory = {"step": totals.step, "val_loss": loss}
+            folder = self._folder.checkpoints_path / BEST
+            save_checkpoint(folder, self._ranks, self._objective, None, memory)
+        totals.validation_seconds += time.perf_counter() - started
+        self._append(
+            {"kind": "validation", "step": totals.step, "val_loss": loss, **_by_section(sums)}
+        )
+        return loss
+
+    def _count(
+        self, step: int, chosen: list[Example], loss: float, num_scored: int, seconds: float
+    ) -> None:
+        totals = self._totals
+        totals.step = step + 1
+        totals.train_seconds += seconds
+        lengths = [num_forwarded_tokens(example) for example in chosen]
+        totals.tokens_forwarded += sum(lengths)
+        totals.tokens_scored += num_scored
+        if self._student_shape is not None:
+            lora = self._config.student.lora
+            totals.student_flops += training_flops(
+                self._student_shape,
+                lengths,
+                num_scored,
+                gradient_checkpointing=self._training.gradient_checkpointing,
+                attention=flops_attention(self._config),
+                lora_rank=lora.rank if lora else None,
+            )
+        if self._teacher is not None and self._teacher.model_config is not None:
+            totals.teacher_tokens_forwarded += sum(lengths)
+        if self._teacher_shape is not None:
+            totals.teacher_flops += forward_flops(
+                self._teacher_shape, lengths, num_scored, attention=flops_attention(self._config)
+            )
+        if step >= (1 - TAIL_SHARE) * self._num_steps - 1:
+            totals.tail_loss += loss * num_scored
+            totals.tail_tokens += num_scored
+
+    def _append(self, record: dict[str, Any]) -> None:
+        if self._ranks.is_first:
+            self._folder.append_metrics(record)
+
+    def _save_step(self) -> None:
+        folder = step_folder(self._folder.checkpoints_path, self._totals.step)
+        memory = {"totals": asdict(self._totals)}
+        save_checkpoint(folder, self._ranks, self._objective, self._optimizer, memory)
+        if self._ranks.is_first:
+            drop_all_but(self._folder.checkpoints_path, folder)
+
+    def _stop_early(self) -> None:
+        self._save_step()
+        raise RunError(
+            f"{self._folder.path}: stopped at step {self._totals.step} of {self._num_steps}, "
+            "checkpoint written. The same command goes on from there."
+        )
+
+    def _summary(self) -> dict[str, Any]:
+        totals = self._totals
+        if totals.best_step is not None:
+            folder = self._folder.checkpoints_path / BEST
+            load_checkpoint(folder, self._ranks, self._objective, None)
+        total_gib, step_gib = self._memory.read()
+        counted = self._student_shape is not None
+        flops = totals.student_flops + totals.teacher_flops if counted else None
+        return {
+            "steps": totals.step,
+            "train_loss": totals.tail_loss / max(1, totals.tail_tokens),
+            "val_loss": totals.best_val_loss,
+            "best_step": totals.best_step,
+            "train_seconds": totals.train_seconds,
+            "validation_seconds": totals.validation_seconds,
+            "peak_memory_gib": total_gib,
+            "peak_step_memory_gib": step_gib,
+            "train_flops": flops,
+            "teacher_flops": totals.teacher_flops,
+            "flops_attention": flops_attention(self._config),
+            "tokens_forwarded": totals.tokens_forwarded,
+            "tokens_scored": totals.tokens_scored,
+            "teacher_tokens_forwarded": totals.teacher_tokens_forwarded,
+        }
+
+
+def shape_or_none(model_config: Any) -> ModelShape | None:
+    """The sizes that decide FLOPs, or None for an architecture whose FLOPs are not known."""
+    try:
+        return None if model_config is None else model_shape(model_config)
+    except ValueError:
+        return None
+
+
+def flops_attention(config: RunConfig) -> Attention:
+    """How FLOPs count attention: eager computes every pair, the others only those looking back."""
+    return "full" if config.student.attention == "eager" else "causal"
+
+
+def build_optimizer(
+    objective: torch.nn.Module, training: TrainingConfig, device: torch.device
+) -> torch.optim.Optimizer:
+    """Fused AdamW; weight decay on matrices only."""
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": training.weight_decay},
+        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=training.learning_rate,
+        betas=training.adam_betas,
+        fused=True,
+    )
+
+
+def compute_validation_steps(num_steps: int, every_steps: float) -> frozenset[int]:
+    """After which steps to validate: at each multiple of `every_steps`, rounded, and at the end."""
+    count = math.floor(num_steps / every_steps)
+    steps = {max(1, round(every_steps * place)) for place in range(1, count + 1)}
+    return frozenset(steps | {num_steps})
+
+
+def _section_sums(batch: Batch, ce_N: torch.Tensor, kd_N: torch.Tensor) -> torch.Tensor:
+    """Count, cross-entropy and divergence summed by section, [3 * sections], float64."""
+    values = torch.stack([torch.ones_like(ce_N), ce_N, kd_N]).double()
+    sums = torch.zeros(3, len(SECTIONS), dtype=torch.float64, device=ce_N.device)
+    return sums.index_add_(1, batch.sections_N, values).T.flatten()
+
+
+def _by_section(sums: torch.Tensor) -> Mapping[str, float]:
+    """Token means by section, for the sections that were scored."""
+    means = {}
+    for section, (count, ce, kd) in zip(SECTIONS, sums[1:].view(-1, 3).tolist(), strict=True):
+        if count:
+            means[f"ce_{section}"] = ce / count
+            means[f"kd_{section}"] = kd / count
+    return means
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a flag that is read between steps; a second one kills."""
+    asked = False
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(number, signal.SIG_DFL)
+
+    earlier = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
