@@ -78,11 +78,39 @@ class StudentConfig(ModelConfig):
     """Adapters; null trains every weight."""
 
 
+class MarkersConfig(Part):
+    """Think markers of one's own."""
+
+    open: str = Field(min_length=1)
+    """Text that opens the CoT."""
+    close: str = Field(min_length=1)
+    """Text that closes it."""
+    answer_open: str = ""
+    """Text that opens the answer, where it is marked too."""
+    answer_close: str = ""
+    """Text that ends the answer."""
+
+
+class OverlapConfig(Part):
+    """A benchmark whose problems must not be trained on."""
+
+    path: str
+    """A local file or a hub dataset id."""
+    config: str | None = None
+    """Hub dataset configuration."""
+    split: str = "test"
+    """Hub dataset split."""
+    revision: str | None = None
+    """Hub dataset revision."""
+    column: str | None = None
+    """Column of the problem text; null takes the first of problem, question, prompt."""
+
+
 class TracesConfig(Part):
     """The reasoning traces and which of them are used."""
 
     path: str
-    """A JSONL / JSON / Parquet / Arrow file, a folder, a glob, or a hub dataset id."""
+    """A JSONL / JSON (.gz, .zst) / Parquet / Arrow file, a folder, a glob, or a hub dataset id."""
     config: str | None = None
     """Hub dataset configuration."""
     split: str = "train"
@@ -90,38 +118,95 @@ class TracesConfig(Part):
     revision: str | None = None
     """Hub dataset revision."""
     format: str = "auto"
-    """Row format; `auto` detects it from the columns."""
+    """Row format, one of docs/data.md; `auto` detects it from each row's columns."""
+    columns: dict[str, str] = {}
+    """Your columns for ours: any of prompt, cot, answer, completion, messages, system, gold, id;
+    for example `{prompt: question, completion: response}`. Replaces `format`."""
+    markers: str | MarkersConfig = "auto"
+    """Family of think markers in the text, your own `{open, close}`, or `auto`."""
+    generations: Literal["first_correct", "all_correct", "first", "all"] = "first_correct"
+    """Which generations to use where a row holds several."""
+    where: dict[str, Any] = {}
+    """Conditions on columns: `{task_type: verifiable_math}`; a list allows each of its values."""
+    only_closed: bool = False
+    """Use only traces whose think block was closed."""
+    only_with_gold: bool = False
+    """Use only traces with a known correct answer."""
+    only_correct: bool = False
+    """Use only traces whose final answer grades as correct; the others are counted by outcome."""
+    drop_duplicates: bool = True
+    """Use only the first of several traces with the same prompt, CoT and answer."""
+    decontaminate: tuple[OverlapConfig, ...] = ()
+    """Drop traces whose prompt shares `decontaminate_ngram` words in a row with one of these."""
+    decontaminate_ngram: int = Field(default=13, ge=1)
+    """Length of that run of words; a shorter problem must stand in the prompt as a whole."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Use only traces whose uncut sequence has at most this many tokens."""
     sample: int | None = Field(default=None, ge=1)
-    """Use this many traces, chosen by seed; null uses all."""
+    """Use this many traces, those with the lowest draw by id and seed; null uses all."""
+    sample_fraction: Share = 1.0
+    """Use this share, by the same draw; no appended row ever changes who is in it."""
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Share of the traces held out for the validation loss, chosen by a hash of their ids."""
+    seed: int = 42
+    """Seeds sample and validation split, apart from the seed of the training."""
+    num_processes: int = Field(default=1, ge=1)
+    """Processes that render; changes speed, not results."""
 
 
 class RenderConfig(Part):
     """How a trace becomes tokens."""
 
     chat_template: str | None = None
-    """A Jinja file used instead of the tokenizer's own chat template."""
+    """A Jinja file used instead of the tokenizer's own chat template, or `plain` for none: each turn
+    and a newline."""
+    template_variables: dict[str, Any] = {}
+    """Variables handed to the chat template, on top of those that switch thinking on."""
     system_prompt: Literal["keep", "drop"] = "keep"
     """Keep or drop the trace's system turn."""
     think_open: str | None = None
-    """Text before the CoT; null uses `<think>` and a newline where the chat template writes them
+    """Text before the CoT; null takes `<think>` and a newline where the chat template writes them
     so, and bare `<think>` elsewhere."""
     think_close: str | None = None
-    """Text between CoT and answer; null goes with `think_open`."""
-    template_variables: dict[str, Any] = {}
-    """Variables handed to the chat template, such as `{enable_thinking: true}`."""
+    """Text between CoT and answer; null takes newline, `</think>`, two newlines where the chat
+    template has the newline, and bare `</think>` elsewhere."""
+    paper_compat: bool = False
+    """Append the generation prompt behind the whole conversation, as the published runs did."""
 
 
 class TruncationConfig(Part):
     """What of each sequence goes through the model."""
 
+    policy: Literal["span", "end_of_cot", "bridge", "column"] = "span"
+    """span keeps a share (`lsp`, `keep`, `of`); end_of_cot drops the answer; bridge cuts the tail of
+    the CoT but keeps close marker and answer; column cuts each trace where `column` says."""
     lsp: Share = 1.0
     """Lead-Span Proportion: share of each sequence that is kept."""
+    lsp_end: Share | None = None
+    """With it, the share moves linearly from `lsp` to this over the training."""
     keep: Literal["lead", "middle", "tail"] = "lead"
-    """Which part is kept; middle and tail keep the prompt in context."""
+    """Which part is kept."""
+    of: Literal["sequence", "cot"] = "sequence"
+    """What `lsp` is a share of; `cot` keeps the prompt and that share of the CoT."""
+    keep_prompt: bool = True
+    """Whether middle and tail keep the prompt in context (it counts as kept) or cut it away, as the
+    paper's code does."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Keep at most this many tokens of each sequence, after every other cut."""
+    column: str | None = None
+    """Key of the trace's `meta` that holds its own cut point; traces without it are cut by `lsp`."""
+    column_unit: Literal["tokens", "characters", "fraction"] = "tokens"
+    """tokens of the sequence, characters of the CoT, or share of the CoT's tokens."""
+    margin: float = Field(default=0.0, ge=0, le=1)
+    """Keep this share of the CoT's tokens beyond the column's cut point."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> TruncationConfig:
+        if (self.policy == "column") != (self.column is not None):
+            raise ValueError("give column with policy: column, and only there")
+        if self.of == "cot" and self.keep != "lead":
+            raise ValueError("of: cot goes with keep: lead")
+        return self
 
 
 class SupervisionConfig(Part):
@@ -299,12 +384,14 @@ class SweepConfig(Part):
     """Many runs that differ in named keys."""
 
     base: dict[str, Any]
-    """A run.yaml's content, or `{file: path}` to read it from a file beside this one."""
+    """The keys of a run.yaml that all runs share."""
     grids: tuple[dict[str, tuple[Any, ...]], ...] = Field(min_length=1)
-    """Each grid maps keys (`truncation.lsp`, or the short `lsp`, `sections`, `keep`) to lists; its
-    points are the product. Points that resolve to the same config are run once."""
+    """Each grid maps keys (`truncation.lsp`, or the short `lsp`, `keep`, `sections`) to lists; its
+    points are their product. Points that resolve to the same config are run once."""
     reference_models: bool = True
     """Evaluate the untrained student and the teacher too, as rows of their own."""
+    tags: dict[str, str | int | float] = {}
+    """Labels of the whole sweep, copied into its table."""
 
 
 def _say(error: Any, model: type[BaseModel]) -> str:
