@@ -1,27 +1,20 @@
 """The models of run.yaml: frozen, every key known, the docstring under a field its only help text.
 
-Knows nothing about torch, tokenizers or files other than the YAML itself.
+Knows nothing about files, torch or tokenizers.
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from leadspan.errors import ConfigError
 from leadspan.records import SECTIONS, Section
 
 Divergence = Literal[
     "forward_kl", "reverse_kl", "jsd", "skew_kl", "reverse_skew_kl", "total_variation", "mixed_kl"
 ]
 Share = Annotated[float, Field(gt=0, le=1)]
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class Part(BaseModel):
@@ -332,6 +325,10 @@ class BenchmarkConfig(Part):
     """Column of the gold answer; null uses the registered or usual one."""
     grading: str | None = None
     """math, numeric, choice, exact, set or `module:function`; null uses the registered one, or math."""
+    answer_pattern: str | None = None
+    r"""Regular expression that finds the answer (its last match, first group), e.g. `o (\d+)`."""
+    prompt_template: str = "{problem}"
+    """The user turn; `{problem}` stands for the problem's text."""
     limit: int | None = Field(default=None, ge=1)
     """Use only the first problems."""
 
@@ -392,98 +389,3 @@ class SweepConfig(Part):
     """Evaluate the untrained student and the teacher too, as rows of their own."""
     tags: dict[str, str | int | float] = {}
     """Labels of the whole sweep, copied into its table."""
-
-
-def _say(error: Any, model: type[BaseModel]) -> str:
-    """One pydantic error as `<field> must ...; got ...`, with a near-miss for unknown keys."""
-    place = ".".join(str(part) for part in error["loc"]) or "the file"
-    if error["type"] == "extra_forbidden":
-        known = _fields_at(model, error["loc"][:-1])
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
-        return f"{place} is not a known key. {hint}"
-    if error["type"] == "missing":
-        return f"{place} is required."
-    message = error["msg"].removeprefix("Value error, ")
-    message = message.replace("Input should be ", "must be ").replace("Input ", "")
-    if error["type"] == "value_error":
-        return f"{place}: {message}."
-    hint = ""
-    if place.endswith("lsp") and isinstance(error["input"], int | float) and error["input"] > 1:
-        hint = f" Write {min(error['input'] / 100, 1.0):g} for {error['input']:g} %."
-    return f"{place} {message}; got {error['input']!r}.{hint}"
-
-
-def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    for name in path:
-        if name in model.model_fields:
-            for candidate in _models_in(model.model_fields[name].annotation):
-                model = candidate
-    return list(model.model_fields)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in getattr(annotation, "__args__", ()) for model in _models_in(inner)]
-
-
-def validate(model: type[Model], content: Any, where: str) -> Model:
-    """Check `content` against `model`.
-
-    Raises:
-        ConfigError: With every problem, a line each.
-    """
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        lines = [f"{where}: {_say(problem, model)}" for problem in error.errors()]
-        raise ConfigError("\n".join(lines)) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read one YAML mapping.
-
-    Raises:
-        ConfigError: The file is missing, is not YAML, or holds something else than a mapping.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML; {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must hold a mapping of keys; got {type(content).__name__}.")
-    return content
-
-
-def apply_override(content: dict[str, Any], assignment: str) -> dict[str, Any]:
-    """Return `content` with one `a.b=value` applied; the value is read as YAML."""
-    key, equals, value = assignment.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {assignment}: write key=value, for example truncation.lsp=0.25.")
-    return set_key(content, key.strip(), yaml.safe_load(value))
-
-
-def set_key(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """Return a copy of the nested mapping with the dotted `key` set."""
-    head, _, rest = key.partition(".")
-    if not rest:
-        return {**content, head: value}
-    inner = content.get(head)
-    return {**content, head: set_key(inner if isinstance(inner, dict) else {}, rest, value)}
-
-
-def load_run_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
-    """Read run.yaml, apply `--set` overrides, check everything."""
-    content = read_yaml(path)
-    for assignment in overrides:
-        content = apply_override(content, assignment)
-    return validate(RunConfig, content, str(path))
-
-
-def config_hash(config: BaseModel) -> str:
-    """Identity of a config: 16 hex digits of the SHA-256 of its sorted JSON."""
-    text = json.dumps(config.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

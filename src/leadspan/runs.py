@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from leadspan.config import RunConfig, config_hash
+from leadspan.config import RunConfig
+from leadspan.config_file import config_hash
 from leadspan.errors import RunError
 
 PACKAGES = ("leadspan", "torch", "transformers", "datasets", "numpy", "safetensors", "tokenizers")
@@ -145,16 +146,13 @@ class RunFolder:
         manifest: dict[str, Any] = read_json(self.manifest_path)
         return manifest
 
-    def claim(self, config: RunConfig, environment: dict[str, Any]) -> list[str]:
-        """Write or check the resolved config, and write or compare the environment.
-
-        Returns:
-            A line for each thing that differs from the environment the run was begun in.
+    def claim_config(self, config: RunConfig) -> None:
+        """Write the resolved config to `run.yaml`, or check that it is the one there.
 
         Raises:
-            RunError: The folder belongs to another config; names the keys that differ.
+            RunError: The folder belongs to another config (names the keys that differ), or is no run.
         """
-        config_path, environment_path = self.path / "run.yaml", self.path / "environment.json"
+        config_path = self.path / "run.yaml"
         content = config.model_dump(mode="json")
         if config_path.is_file():
             earlier = yaml.safe_load(config_path.read_text(encoding="utf-8"))
@@ -168,6 +166,18 @@ class RunFolder:
             raise RunError(f"{self.path}: is not empty and holds no run. Give another --output.")
         else:
             write_text_atomic(config_path, yaml.safe_dump(content, sort_keys=False))
+
+    def claim(self, config: RunConfig, environment: dict[str, Any]) -> list[str]:
+        """Claim the folder for a config, and write or compare the environment.
+
+        Returns:
+            A line for each thing that differs from the environment the run was begun in.
+
+        Raises:
+            RunError: See `claim_config`.
+        """
+        self.claim_config(config)
+        environment_path = self.path / "environment.json"
         environment = {"config_hash": config_hash(config), **environment}
         if not environment_path.is_file():
             write_json_atomic(environment_path, environment)

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from leadspan.config import RunConfig, validate
+from leadspan.config import RunConfig
+from leadspan.config_file import validate
 from leadspan.distill.objective import Objective
 from leadspan.distill.parallel import Ranks, join_ranks, shard_student
 from leadspan.distill.teacher_source import LiveTeacher, TeacherSource

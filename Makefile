@@ -1,0 +1,38 @@
+# Each target does its own set-up: it needs Python 3.11-3.13, make and a C compiler, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-all test-oldest check install wheel-test clean
+
+demo: install
+	$(BIN)/leadspan demo
+
+test: install
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadscope
+
+test-all: install
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+# The lower pins, in an environment of their own.
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv .venv-oldest dist build

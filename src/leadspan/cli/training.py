@@ -1,0 +1,61 @@
+"""`leadspan init` and `leadspan train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SetOption = Annotated[
+    list[str], typer.Option("--set", help="Change one key of the file: truncation.lsp=0.25")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(init)
+    app.command()(train)
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("run.yaml"),
+    teacher: Annotated[str, typer.Option(help="Folder or hub id.")] = "Qwen/Qwen3-8B",
+    student: Annotated[str, typer.Option(help="Folder or hub id.")] = "Qwen/Qwen3-0.6B-Base",
+    traces: Annotated[str, typer.Option(help="File, folder or hub id.")] = "traces.jsonl",
+) -> None:
+    """Write a commented run.yaml for your own teacher, student and traces."""
+    from leadspan.config_file import write_template
+    from leadspan.errors import ConfigError
+
+    if path.exists():
+        raise ConfigError(f"{path}: is there already. Give another name or delete it.")
+    write_template(path, teacher=teacher, student=student, traces=traces)
+    typer.echo(f"{path} written. Next: leadspan doctor {path}, then leadspan train {path}")
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="run.yaml")],
+    output: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME by default.")] = None,
+    overrides: SetOption = [],  # noqa: B006
+) -> None:
+    """Train a student, then evaluate it where run.yaml names benchmarks."""
+    from leadspan.config_file import load_run_config
+
+    run_config = load_run_config(config, tuple(overrides))
+    from leadspan.distill.run import train as train_run
+    from leadspan.evaluation.evaluate import evaluate
+
+    folder = output or Path("runs") / config.stem
+    run = train_run(run_config, folder)
+    manifest = run.manifest
+    val_loss = manifest["val_loss"]
+    validated = (
+        "" if val_loss is None else f", validation {val_loss:.4f} (step {manifest['best_step']})"
+    )
+    typer.echo(
+        f"{folder}: {manifest['steps']} steps in {manifest['train_seconds']:.1f} s, "
+        f"training loss {manifest['train_loss']:.4f}{validated}. Student: {run.student_path}"
+    )
+    if run_config.evaluation.benchmarks:
+        evaluate(run.student_path, run_config.evaluation, folder / "evaluation", run_config.render)

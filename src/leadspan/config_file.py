@@ -1,0 +1,157 @@
+"""run.yaml as a file: read it, change keys, check it, say what is wrong, write a first one.
+
+Knows nothing about torch or tokenizers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from leadspan.config import RunConfig
+from leadspan.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _say(error: Any, model: type[BaseModel]) -> str:
+    """One pydantic error as `<field> must ...; got ...`, with a near-miss for unknown keys."""
+    place = ".".join(str(part) for part in error["loc"]) or "the file"
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
+        return f"{place} is not a known key. {hint}"
+    if error["type"] == "missing":
+        return f"{place} is required."
+    message = error["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should be ", "must be ").replace("Input ", "")
+    if error["type"] == "value_error":
+        return f"{place}: {message}."
+    hint = ""
+    if place.endswith("lsp") and isinstance(error["input"], int | float) and error["input"] > 1:
+        hint = f" Write {min(error['input'] / 100, 1.0):g} for {error['input']:g} %."
+    return f"{place} {message}; got {error['input']!r}.{hint}"
+
+
+def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    for name in path:
+        if name in model.model_fields:
+            for candidate in _models_in(model.model_fields[name].annotation):
+                model = candidate
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in getattr(annotation, "__args__", ()) for model in _models_in(inner)]
+
+
+def validate(model: type[Model], content: Any, where: str) -> Model:
+    """Check `content` against `model`.
+
+    Raises:
+        ConfigError: With every problem, a line each.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [f"{where}: {_say(problem, model)}" for problem in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read one YAML mapping.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or holds something else than a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML; {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must hold a mapping of keys; got {type(content).__name__}.")
+    return content
+
+
+def apply_override(content: dict[str, Any], assignment: str) -> dict[str, Any]:
+    """Return `content` with one `a.b=value` applied; the value is read as YAML."""
+    key, equals, value = assignment.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {assignment}: write key=value, for example truncation.lsp=0.25.")
+    return set_key(content, key.strip(), yaml.safe_load(value))
+
+
+def set_key(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Return a copy of the nested mapping with the dotted `key` set."""
+    head, _, rest = key.partition(".")
+    if not rest:
+        return {**content, head: value}
+    inner = content.get(head)
+    return {**content, head: set_key(inner if isinstance(inner, dict) else {}, rest, value)}
+
+
+def load_run_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
+    """Read run.yaml, apply `--set` overrides, check everything."""
+    content = read_yaml(path)
+    for assignment in overrides:
+        content = apply_override(content, assignment)
+    return validate(RunConfig, content, str(path))
+
+
+def config_hash(config: BaseModel) -> str:
+    """Identity of a config: 16 hex digits of the SHA-256 of its sorted JSON."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+TEMPLATE = """\
+# A run of leadspan: {student} learns from {teacher} on {traces}.
+# Check it before a GPU is busy:  leadspan doctor {path}
+# Train, and evaluate:            leadspan train {path}
+# Change one key for one run:     leadspan train {path} --set truncation.lsp=0.25
+
+teacher:
+  path: {teacher}        # folder or hub id; not needed with loss.kd_ratio 0
+student:
+  path: {student}        # folder or hub id
+traces:
+  path: {traces}         # JSONL, Parquet, folder, glob or hub id; the format is detected
+  max_tokens: 4096       # longer traces are left out and counted
+  validation_fraction: 0.05
+truncation:
+  lsp: 0.5               # Lead-Span Proportion: the share of each sequence that is kept
+supervision:
+  sections: [cot, answer]    # any of prompt, cot, answer
+loss:
+  kd_ratio: 0.5          # (1 - kd_ratio) * CE + kd_ratio * KD; 0 is plain fine-tuning
+  divergence: forward_kl # KL(teacher || student)
+training:
+  epochs: 2
+  batch_size: 8          # sequences per optimiser step
+  micro_batch_tokens: 16384  # padded tokens per forward pass: lower it if memory is short
+  learning_rate: 4.0e-6
+  gradient_checkpointing: true
+evaluation:
+  benchmarks: []         # for example [{{path: gsm8k}}] or [{{path: my_problems.jsonl}}]
+  sampling:
+    max_new_tokens: 4096
+seed: 0
+"""
+
+
+def write_template(path: Path, teacher: str, student: str, traces: str) -> None:
+    """Write a commented run.yaml that names the user's own teacher, student and traces."""
+    text = TEMPLATE.format(path=path, teacher=teacher, student=student, traces=traces)
+    validate(RunConfig, yaml.safe_load(text), str(path))
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,171 @@
+"""From a sweep to its points: resolve, name, deduplicate, run what is missing, keep what failed.
+
+A sweep folder holds `sweep.yaml` and one folder a point under `points/`; a point is finished when its
+own manifest or evaluation is there, whoever wrote it. Knows nothing about how points are shown.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from leadspan.config import RunConfig, SweepConfig
+from leadspan.config_file import (
+    config_hash,
+    load_run_config,
+    read_yaml,
+    set_key,
+    validate,
+)
+from leadspan.errors import ConfigError, LeadspanError
+from leadspan.runs import RunFolder, read_json, write_json_atomic, write_text_atomic
+
+SHORT_KEYS = {
+    "lsp": "truncation.lsp",
+    "keep": "truncation.keep",
+    "sections": "supervision.sections",
+    "kd_ratio": "loss.kd_ratio",
+}
+Kind = Literal["base", "teacher", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run of a sweep."""
+
+    name: str
+    kind: Kind
+    overrides: Mapping[str, Any]
+    """Dotted keys and their values, what tells this point from the others."""
+    config: RunConfig
+
+    def folder(self, sweep_folder: Path) -> Path:
+        """Where its run lies."""
+        return sweep_folder / "points" / self.name
+
+
+def load_sweep(path: Path) -> SweepConfig:
+    """Read a sweep file; `base: {file: run.yaml}` is read from beside it.
+
+    Raises:
+        ConfigError: The file or one of its points is not a valid run; all problems together.
+    """
+    content = read_yaml(path)
+    base = content.get("base")
+    if isinstance(base, dict) and set(base) == {"file"}:
+        content["base"] = read_yaml(path.parent / str(base["file"]))
+    return validate(SweepConfig, content, str(path))
+
+
+def expand(sweep: SweepConfig) -> list[Point]:
+    """All points, reference models first, each config once.
+
+    Raises:
+        ConfigError: A point is not a valid run; the problems of all points together.
+    """
+    points: dict[str, Point] = {}
+    problems: list[str] = []
+    for grid in sweep.grids:
+        for values in itertools.product(*grid.values()):
+            overrides = {
+                SHORT_KEYS.get(key, key): value for key, value in zip(grid, values, strict=True)
+            }
+            content: dict[str, Any] = dict(sweep.base)
+            for key, value in overrides.items():
+                content = set_key(content, key, list(value) if isinstance(value, tuple) else value)
+            name = name_point(overrides)
+            try:
+                config = validate(RunConfig, content, f"sweep point {name}")
+            except ConfigError as error:
+                problems.append(str(error))
+                continue
+            points.setdefault(config_hash(config), Point(name, "train", overrides, config))
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    trained = list(points.values())
+    return (_reference_points(trained[0].config) if sweep.reference_models else []) + trained
+
+
+def _reference_points(config: RunConfig) -> list[Point]:
+    names: list[Kind] = ["base", "teacher"] if config.teacher is not None else ["base"]
+    return [Point(name, name, {}, config) for name in names]
+
+
+def name_point(overrides: Mapping[str, Any]) -> str:
+    """A folder name that says what is special about a point, such as `lsp-0.5_seed-1`."""
+    parts = []
+    for key, value in sorted(overrides.items()):
+        short = key.rpartition(".")[2]
+        shown = "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        parts.append(f"{short}-{shown}".replace("/", "."))
+    return "_".join(parts) or "run"
+
+
+def prepare_sweep(sweep: SweepConfig, folder: Path) -> list[Point]:
+    """Write `sweep.yaml` and a `point.json` for each point.
+
+    Points of an earlier call with other grids stay.
+
+    Raises:
+        ConfigError: The folder holds a sweep over another base.
+        RunError: A point's name is taken by another config.
+    """
+    points = expand(sweep)
+    content = sweep.model_dump(mode="json")
+    sweep_path = folder / "sweep.yaml"
+    if sweep_path.is_file() and read_yaml(sweep_path)["base"] != content["base"]:
+        raise ConfigError(
+            f"{folder}: holds a sweep over another base config. Give another --output or delete it."
+        )
+    write_text_atomic(sweep_path, yaml.safe_dump(content, sort_keys=False))
+    for point in points:
+        RunFolder(point.folder(folder)).claim_config(point.config)
+        write_json_atomic(
+            point.folder(folder) / "point.json",
+            {
+                "name": point.name,
+                "kind": point.kind,
+                "overrides": dict(point.overrides),
+                "config_hash": config_hash(point.config),
+            },
+        )
+    return points
+
+
+def is_finished(point: Point, sweep_folder: Path) -> bool:
+    """True once everything the point was to leave behind is there."""
+    folder = point.folder(sweep_folder)
+    evaluated = (
+        not point.config.evaluation.benchmarks
+        or (folder / "evaluation" / "evaluation.json").is_file()
+    )
+    trained = point.kind != "train" or RunFolder(folder).is_complete
+    return evaluated and trained
+
+
+def run_point(point_folder: Path) -> None:
+    """Run one point from its `point.json` and `run.yaml`, in this process."""
+    from leadspan.distill.run import train
+    from leadspan.evaluation.evaluate import evaluate
+
+    kind = read_json(point_folder / "point.json")["kind"]
+    config = load_run_config(point_folder / "run.yaml")
+    if kind == "train":
+        student = train(config, point_folder).student_path
+    else:
+        reference = config.teacher if kind == "teacher" else config.student
+        assert reference is not None
+        student = Path(reference.path)
+    if config.evaluation.benchmarks:
+        evaluate(student, config.evaluation, point_folder / "evaluation", config.render)
+
+
+def record_failure(point_folder: Path, error: BaseException) -> None:
+    """Leave the reason of a failed point beside it."""
+    reason = str(error) if isinstance(error, LeadspanError) else f"{type(error).__name__}: {error}"
+    write_json_atomic(point_folder / "failed.json", {"error": " ".join(reason.split())[:500]})
