@@ -1,0 +1,111 @@
+"""From a completion and its golds to a grade, or to a question for a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from leadspan.grading import compare, extract
+from leadspan.grading.grade import KINDS, Grade
+
+NUMERIC_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a worker is asked."""
+
+    kind: str
+    extracted: str
+    golds: tuple[str, ...]
+    reason: str
+    completion: str = ""
+    """Only for a user's own function."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As the worker reads it."""
+        return {
+            "kind": self.kind,
+            "extracted": self.extracted,
+            "golds": self.golds,
+            "completion": self.completion,
+        }
+
+
+def ask(
+    completion: str, golds: tuple[str, ...], kind: str, pattern: str | None
+) -> Grade | Question:
+    """Grade a completion if text and plain numbers suffice, else say what to ask a worker."""
+    if kind not in KINDS:
+        return Question(kind, "", golds, "own", completion[-extract.MAX_CHARS :])
+    found, reason = find(completion, kind, pattern)
+    if found is None or not found.strip():
+        return Grade("unparsed", None, "nothing found" if found is None else "empty")
+    if len(found) > extract.MAX_ANSWER_CHARS:
+        return Grade("unparsed", found[:80], "too long")
+    found = found.strip()
+    if kind == "math":
+        return _ask_math(found, golds, reason)
+    outcome = _decide(found, golds, kind)
+    return Grade(outcome, found, reason if outcome != "unparsed" else "not a number")
+
+
+def find(completion: str, kind: str, pattern: str | None = None) -> tuple[str | None, str]:
+    """The answer as it stands in the completion, and the rule that found it."""
+    if pattern is not None:
+        return extract.find_pattern(completion, pattern), "pattern"
+    if kind == "choice":
+        return extract.find_choice(completion), "choice"
+    box = extract.find_box(completion)
+    if box is not None:
+        return box, "box"
+    if kind == "exact":
+        return completion.strip(), "whole"
+    stated = extract.find_stated(completion)
+    if stated is not None:
+        return stated, "stated"
+    if kind == "set":
+        return completion.strip(), "whole"
+    return extract.find_number(completion), "last number"
+
+
+def _decide(found: str, golds: tuple[str, ...], kind: str) -> Any:
+    if kind == "exact":
+        return "correct" if any(found == gold.strip() for gold in golds) else "wrong"
+    if kind == "choice":
+        golds = tuple(gold.strip().strip("()").upper() for gold in golds)
+        return "correct" if found.upper() in golds else "wrong"
+    if kind == "set":
+        return "correct" if any(_same_set(found, gold) for gold in golds) else "wrong"
+    number = compare.read_number(found)
+    if number is None:
+        return "unparsed"
+    wanted = [compare.read_number(gold) for gold in golds]
+    same = (compare.same_number(number, w, NUMERIC_TOLERANCE) for w in wanted if w is not None)
+    return "correct" if any(same) else "wrong"
+
+
+def _same_set(found: str, gold: str) -> bool:
+    mine, wanted = compare.split_tuple(found), compare.split_tuple(gold)
+    return (
+        bool(mine)
+        and all(any(compare.same_member(a, b) for b in wanted) for a in mine)
+        and all(any(compare.same_member(a, b) for a in mine) for b in wanted)
+    )
+
+
+def _ask_math(found: str, golds: tuple[str, ...], reason: str) -> Grade | Question:
+    if any(compare.same_text(found, gold) for gold in golds):
+        return Grade("correct", found, reason)
+    number = compare.read_number(found)
+    wanted = [compare.read_number(gold) for gold in golds]
+    if number is not None and all(w is not None for w in wanted):
+        same = any(compare.same_number(number, w) for w in wanted if w is not None)
+        return Grade("correct" if same else "wrong", found, reason)
+    return Question("math", found, golds, reason)
+
+
+def settle(question: Question, reply: dict[str, Any]) -> Grade:
+    """A worker's reply as a grade."""
+    reason = reply.get("reason") or question.reason
+    return Grade(reply["outcome"], reply.get("extracted", question.extracted), reason)
