@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +63,8 @@ def save_checkpoint(
         state["optimizer"] = get_optimizer_state_dict(model, optimizer, options=OPTIONS)
         state[f"rng_{ranks.rank}"] = _rng_state(ranks)
     try:
-        save(state, checkpoint_id=temporary, no_dist=ranks.size == 1)
+        with _quiet():
+            save(state, checkpoint_id=temporary, no_dist=ranks.size == 1)
         ranks.barrier()
         if ranks.is_first:
             write_json_atomic(temporary / "memory.json", {**memory, "num_ranks": ranks.size})
@@ -89,13 +93,22 @@ def load_checkpoint(
         state["optimizer"] = get_optimizer_state_dict(model, optimizer, options=OPTIONS)
         if same_ranks:
             state[f"rng_{ranks.rank}"] = _rng_state(ranks)
-    load(state, checkpoint_id=folder, no_dist=ranks.size == 1)
+    with _quiet():
+        load(state, checkpoint_id=folder, no_dist=ranks.size == 1)
     set_model_state_dict(model, state["model"], options=OPTIONS)
     if optimizer is not None:
         set_optimizer_state_dict(model, optimizer, state["optimizer"], options=OPTIONS)
         if same_ranks:
             _set_rng_state(state[f"rng_{ranks.rank}"])
     return memory
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's warning that one process saves alone: that is what `no_dist` asks for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 def _rng_state(ranks: Ranks) -> dict[str, torch.Tensor]:

@@ -16,19 +16,25 @@ def compute_lr_factor(step: int, num_steps: int, config: TrainingConfig) -> floa
 
     The first step of a warm-up is above zero, so that no step is spent for nothing.
     """
+    if config.schedule == "one_cycle":
+        return _one_cycle(step, num_steps, config.warmup_fraction)
     num_warmup = min(round(config.warmup_fraction * num_steps), num_steps - 1)
     if step < num_warmup:
-        if config.schedule == "one_cycle":
-            return _anneal(ONE_CYCLE_START, 1.0, step / max(1, num_warmup))
         return (step + 1) / (num_warmup + 1)
-    done = (step - num_warmup) / max(1, num_steps - num_warmup)
+    done = (step - num_warmup) / (num_steps - num_warmup)
     if config.schedule == "constant":
         return 1.0
     if config.schedule == "linear":
         return 1.0 - done
-    if config.schedule == "one_cycle":
-        return _anneal(1.0, ONE_CYCLE_END, (step - num_warmup) / max(1, num_steps - 1 - num_warmup))
     return _anneal(1.0, 0.0, done)
+
+
+def _one_cycle(step: int, num_steps: int, warmup_fraction: float) -> float:
+    """As torch's OneCycleLR, whose peak may lie between two steps."""
+    peak = max(0.0, warmup_fraction * num_steps - 1)
+    if step < peak:
+        return _anneal(ONE_CYCLE_START, 1.0, step / peak)
+    return _anneal(1.0, ONE_CYCLE_END, (step - peak) / max(1.0, num_steps - 1 - peak))
 
 
 def _anneal(start: float, end: float, share: float) -> float:

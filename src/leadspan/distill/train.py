@@ -105,8 +105,9 @@ class Trainer:
         self._teacher_shape = shape_or_none(teacher.model_config if teacher else None)
         self._totals = Totals()
         self._memory = PeakMemory(ranks.device)
-        self._validation_steps = compute_validation_steps(
-            self._num_steps, self._training.validate_every_epochs * self._steps_per_epoch
+        every_steps = self._training.validate_every_epochs * self._steps_per_epoch
+        self._validation_steps = (
+            compute_validation_steps(self._num_steps, every_steps) if validation else frozenset()
         )
 
     def run(self) -> dict[str, Any]:
@@ -154,9 +155,6 @@ class Trainer:
         num_scored = max(1, sum(example.num_scored_tokens for example in chosen))
         sums = self._run_passes(chosen, num_scored, backward=True)
         loss = float(sums[0]) / num_scored
-        if not math.isfinite(loss):
-            rows = ", ".join(example.sequence.trace_id for example in chosen)
-            raise RunError(f"step {step + 1}: the loss is {loss}; its rows are {rows}.")
         factor = compute_lr_factor(step, self._num_steps, self._training)
         for group in self._optimizer.param_groups:
             group["lr"] = self._training.learning_rate * factor
@@ -164,9 +162,15 @@ class Trainer:
             [p for p in self._objective.parameters() if p.requires_grad],
             self._training.max_grad_norm,
         )
+        grad_norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        if not math.isfinite(loss) or not math.isfinite(grad_norm):
+            rows = ", ".join(example.sequence.trace_id for example in chosen)
+            raise RunError(
+                f"{self._folder.path}: step {step + 1} has loss {loss} and gradient norm {grad_norm}; "
+                f"its rows are {rows}. Look at them, or lower training.learning_rate."
+            )
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        grad_norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         if self._ranks.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - started
@@ -220,6 +224,8 @@ class Trainer:
         sums = self._run_passes(self._validation, 1, backward=False)
         self._objective.train()
         loss = float(sums[0]) / max(1.0, float(sums[1::3].sum()))
+        if not math.isfinite(loss):
+            raise RunError(f"{self._folder.path}: the validation loss is {loss}.")
         totals = self._totals
         if totals.best_val_loss is None or loss < totals.best_val_loss:
             totals.best_val_loss, totals.best_step = loss, totals.step
