@@ -19,9 +19,9 @@ from torch.autograd.function import once_differentiable
 from leadspan.config import LossConfig
 from leadspan.distill import kernels
 from leadspan.distill.heads import Head
+from leadspan.distill.projection import Projection, rows_in_budget
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher, Teacher
 
-CHUNK_BYTES = {"cpu": 256 * 2**20, "cuda": 1024 * 2**20}
 BLOCK_ROWS_CPU = 4  # A few rows of a real vocabulary fit the second-level cache.
 
 __all__ = ["DenseTeacher", "FusedLoss", "SparseTeacher", "Teacher", "fused_loss"]
@@ -77,14 +77,17 @@ def fused_loss(
     _check(student_hidden_NH, head, labels_N, teacher, loss, vocab_size)
     if isinstance(teacher, SparseTeacher):
         teacher = _prepare_sparse(teacher, loss, vocab_size, student_hidden_NH)
+    dtype = _compute_dtype(student_hidden_NH)
+    buffers = 2 if isinstance(teacher, DenseTeacher) else 1
     job = _Job(
         labels_N=labels_N.long(),
         head=head,
         teacher=teacher,
         loss=loss,
         vocab_size=vocab_size,
-        chunk_rows=chunk_rows or _rows_in_budget(student_hidden_NH, vocab_size, teacher),
-        dtype=_compute_dtype(student_hidden_NH),
+        chunk_rows=chunk_rows
+        or rows_in_budget(student_hidden_NH.device, vocab_size, dtype, buffers),
+        dtype=dtype,
         want_gradients=torch.is_grad_enabled(),
     )
     outputs = _FusedLoss.apply(student_hidden_NH, head.weight_VH, head.bias_V, job)  # type: ignore[no-untyped-call]
@@ -159,9 +162,11 @@ def _run(
 ) -> tuple[tuple[Tensor, Tensor, Tensor], _Gradients]:
     """All chunks: the per-row terms and the wanted gradients of their sum."""
     wide = torch.promote_types(job.dtype, torch.float32)
-    num_rows, rows, width = hidden_NH.shape[0], job.chunk_rows, job.vocab_size
+    num_rows, rows = hidden_NH.shape[0], job.chunk_rows
     with torch.no_grad(), torch.autocast(hidden_NH.device.type, enabled=False):
-        student = _Projection(replace(job.head, weight_VH=weight_VH, bias_V=bias_V), width, job)
+        student = Projection(
+            replace(job.head, weight_VH=weight_VH, bias_V=bias_V), job.vocab_size, job.dtype
+        )
         teacher = _teacher_projection(job)
         gradients = _Gradients(
             *(
@@ -173,18 +178,18 @@ def _run(
         for start in range(0, num_rows, rows):
             chunk = slice(start, min(start + rows, num_rows))
             hidden_nH = hidden_NH[chunk].to(job.dtype)
-            logits_nV = student.project(hidden_nH)
+            logits_nV = student(hidden_nH)
             slope_nV = student.cap_slope(logits_nV) if any(wanted) else None
             _chunk_terms(logits_nV, teacher, chunk, job, terms)
             if any(wanted):
-                grad_nV = student.through_cap(logits_nV, slope_nV)
+                grad_nV = student.to_raw(logits_nV, slope_nV)
                 _accumulate(gradients, chunk, grad_nV, hidden_nH, student.weight_VH)
     return terms, gradients  # type: ignore[return-value]
 
 
 def _chunk_terms(
     logits_nV: Tensor,
-    teacher: _Projection | None,
+    teacher: Projection | None,
     chunk: slice,
     job: _Job,
     terms: tuple[Tensor, ...],
@@ -195,7 +200,7 @@ def _chunk_terms(
     teacher_nV = None
     if teacher is not None:
         assert isinstance(job.teacher, DenseTeacher)
-        teacher_nV = teacher.project(job.teacher.hidden_NH[chunk].to(job.dtype))
+        teacher_nV = teacher(job.teacher.hidden_NH[chunk])
     step = BLOCK_ROWS_CPU if logits_nV.device.type == "cpu" else num_rows
     for low in range(0, num_rows, step):
         block_nV = logits_nV[low : low + step]
@@ -232,45 +237,10 @@ def _accumulate(
         gradients.bias_V[:width] += grad_nV.sum(0)
 
 
-class _Projection:
-    """A head ready to project chunks: weights in the compute dtype, logits in float32."""
-
-    def __init__(self, head: Head, vocab_size: int, job: _Job) -> None:
-        self.weight_VH = head.weight_VH[:vocab_size].to(job.dtype)
-        bias_V = head.bias_V
-        self.bias_V = None if bias_V is None else bias_V[:vocab_size]
-        self.logit_scale, self.soft_cap = head.logit_scale, head.soft_cap
-        self.wide = torch.promote_types(job.dtype, torch.float32)
-
-    def project(self, hidden_nH: Tensor) -> Tensor:
-        logits_nV = torch.mm(hidden_nH, self.weight_VH.t()).to(self.wide)
-        if self.bias_V is not None:
-            logits_nV += self.bias_V
-        if self.logit_scale != 1.0:
-            logits_nV *= self.logit_scale
-        if self.soft_cap is not None:
-            logits_nV.div_(self.soft_cap).tanh_().mul_(self.soft_cap)
-        return logits_nV
-
-    def cap_slope(self, logits_nV: Tensor) -> Tensor | None:
-        """Derivative of the soft cap, read off its output: 1 - (logit / cap) ** 2."""
-        if self.soft_cap is None:
-            return None
-        return (logits_nV / self.soft_cap).square_().neg_().add_(1)
-
-    def through_cap(self, grad_nV: Tensor, slope_nV: Tensor | None) -> Tensor:
-        """Gradient by the raw projection from the gradient by the logits, in place."""
-        if slope_nV is not None:
-            grad_nV *= slope_nV
-        if self.logit_scale != 1.0:
-            grad_nV *= self.logit_scale
-        return grad_nV
-
-
-def _teacher_projection(job: _Job) -> _Projection | None:
+def _teacher_projection(job: _Job) -> Projection | None:
     if not isinstance(job.teacher, DenseTeacher):
         return None
-    return _Projection(job.teacher.head, job.vocab_size, job)
+    return Projection(job.teacher.head, job.vocab_size, job.dtype)
 
 
 def _compute_dtype(hidden_NH: Tensor) -> torch.dtype:
@@ -278,13 +248,6 @@ def _compute_dtype(hidden_NH: Tensor) -> torch.dtype:
     if torch.is_autocast_enabled(device) and hidden_NH.dtype != torch.float64:
         return torch.get_autocast_dtype(device)
     return hidden_NH.dtype
-
-
-def _rows_in_budget(hidden_NH: Tensor, vocab_size: int, teacher: Teacher | None) -> int:
-    num_buffers = 2 if isinstance(teacher, DenseTeacher) else 1
-    bytes_each = torch.promote_types(hidden_NH.dtype, torch.float32).itemsize
-    budget = CHUNK_BYTES.get(hidden_NH.device.type, CHUNK_BYTES["cpu"])
-    return max(1, budget // (vocab_size * bytes_each * num_buffers))
 
 
 def _prepare_sparse(

@@ -1,0 +1,64 @@
+"""A head applied to a chunk of rows at a time, and how many rows a chunk may have.
+
+Knows nothing about losses. Shape suffixes: n rows of one chunk, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from leadspan.distill.heads import Head
+
+CHUNK_BYTES = {"cpu": 256 * 2**20, "cuda": 1024 * 2**20}
+
+
+class Projection:
+    """Hidden states to logits over the vocabulary; products in `dtype`, logits float32 or wider.
+
+    Args:
+        head: Any head at least `vocab_size` wide; its later rows are left out.
+        vocab_size: Width of the logits.
+        dtype: Of the matrix product.
+    """
+
+    def __init__(self, head: Head, vocab_size: int, dtype: torch.dtype) -> None:
+        self.weight_VH = head.weight_VH.detach()[:vocab_size].to(dtype)
+        self._bias_V = None if head.bias_V is None else head.bias_V.detach()[:vocab_size]
+        self._scale, self._cap = head.logit_scale, head.soft_cap
+        self._dtype = dtype
+        self._wide = torch.promote_types(dtype, torch.float32)
+
+    def __call__(self, hidden_nH: Tensor) -> Tensor:
+        """Logits [n, V], a tensor of its own that the caller may overwrite."""
+        logits_nV = torch.mm(hidden_nH.to(self._dtype), self.weight_VH.t()).to(self._wide)
+        if self._bias_V is not None:
+            logits_nV += self._bias_V
+        if self._scale != 1.0:
+            logits_nV *= self._scale
+        if self._cap is not None:
+            logits_nV.div_(self._cap).tanh_().mul_(self._cap)
+        return logits_nV
+
+    def cap_slope(self, logits_nV: Tensor) -> Tensor | None:
+        """Derivative of the soft cap, read off its output: 1 - (logit / cap) ** 2."""
+        if self._cap is None:
+            return None
+        return (logits_nV / self._cap).square_().neg_().add_(1)
+
+    def to_raw(self, grad_nV: Tensor, slope_nV: Tensor | None) -> Tensor:
+        """Turn a gradient by the logits into one by the bare product (before bias), in place."""
+        if slope_nV is not None:
+            grad_nV *= slope_nV
+        if self._scale != 1.0:
+            grad_nV *= self._scale
+        return grad_nV
+
+
+def rows_in_budget(
+    device: torch.device, vocab_size: int, dtype: torch.dtype, num_buffers: int
+) -> int:
+    """Rows of a chunk of which `num_buffers` logits of `dtype`, or float32, fit the budget."""
+    itemsize = torch.promote_types(dtype, torch.float32).itemsize
+    budget = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"])
+    return max(1, budget // (vocab_size * itemsize * num_buffers))
