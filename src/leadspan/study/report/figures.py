@@ -1,0 +1,150 @@
+"""Charts as PNG and SVG files, drawn by matplotlib without its global state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leadspan.runs import replacing
+from leadspan.study.report.charts import Chart, Series
+from leadspan.study.report.palette import GRID, INK, LIGHT, MUTED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TRADEOFF = ("accuracy", "retention", "cost")
+"""Panels of the figure that stands for the whole, as the paper's does."""
+MARKERS = ("o", "s", "^", "D", "v", "P")
+"""Told apart without colour."""
+STYLE: dict[str, Any] = {
+    "font.size": 9.5,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "svg.hashsalt": "leadspan",
+    "svg.fonttype": "none",
+}
+
+
+def draw_figures(charts: Mapping[str, Chart], folder: Path) -> dict[str, Path]:
+    """Draw every chart, and the three of the tradeoff side by side.
+
+    Returns:
+        The PNG of each figure by name; an SVG of the same name lies beside it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    panels = [charts[name] for name in TRADEOFF if name in charts]
+    wanted = {"tradeoff": panels} if len(panels) > 1 else {}
+    wanted |= {name: [chart] for name, chart in charts.items()}
+    return {name: _draw(chosen, folder / f"{name}.png") for name, chosen in wanted.items()}
+
+
+def _draw(charts: Sequence[Chart], path: Path) -> Path:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure: Figure = Figure(figsize=(4.6 * len(charts) + 0.6, 3.7), layout="constrained")
+        for place, chart in enumerate(charts):
+            draw_chart(figure.add_subplot(1, len(charts), place + 1), chart)
+        for target in (path, path.with_suffix(".svg")):
+            kind = target.suffix.removeprefix(".")
+            metadata = {"Date": None} if kind == "svg" else None
+            with replacing(target) as temporary:
+                figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
+    return path
+
+
+def draw_chart(axes: Axes, chart: Chart) -> None:
+    """Draw one chart into one pair of axes."""
+    is_named = any(isinstance(value, str) for series in chart.series for value in series.x)
+    bars = [series for series in chart.series if series.mark == "bars"]
+    for series in chart.series:
+        if series.mark == "bars":
+            _draw_bars(axes, series, bars.index(series), len(bars), is_named)
+        else:
+            _draw_line(axes, series)
+    for place, (label, level) in enumerate(chart.levels):
+        style = ("--", ":", "-.")[place % 3]
+        axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=style, label=label, zorder=1)
+    if is_named:
+        names = list(dict.fromkeys(str(value) for series in bars for value in series.x))
+        axes.set_xticks(range(len(names)), names)
+    axes.set_title(chart.title, loc="left", fontweight="bold", fontsize=10.5)
+    axes.set_xlabel(chart.x_label)
+    axes.set_ylabel(chart.y_label)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if chart.y_from_zero:
+        axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * _largest(chart)))
+    if len(chart.series) + len(chart.levels) > 1:
+        axes.legend(frameon=False, fontsize=8.5, loc="best")
+
+
+def _draw_line(axes: Axes, series: Series) -> None:
+    colour = LIGHT[series.colour % len(LIGHT)]
+    if series.mark == "dashed":
+        axes.plot(series.x, series.y, color=MUTED, linestyle=":", linewidth=1.2, label=series.label)
+        return
+    if series.mark == "star":
+        axes.scatter(
+            series.x, series.y, marker="*", s=190, color=colour, zorder=4, label=series.label
+        )
+        return
+    marker = MARKERS[series.colour % len(MARKERS)]
+    line = "none" if series.mark == "points" else "-"
+    axes.errorbar(
+        series.x,
+        series.y,
+        yerr=_errors(series),
+        color=colour,
+        linestyle=line,
+        marker=marker,
+        markersize=4.5,
+        linewidth=1.8,
+        elinewidth=1.1,
+        capsize=2.5,
+        label=series.label,
+    )
+
+
+def _draw_bars(axes: Axes, series: Series, place: int, count: int, is_named: bool) -> None:
+    if is_named:
+        width = 0.66 / count
+        shift = (place - (count - 1) / 2) * width
+        x = [index + shift for index in range(len(series.x))]
+    else:
+        x = [float(value) for value in series.x]
+        width = 0.9 / max(1, len(x))
+    axes.bar(
+        x,
+        series.y,
+        width=width,
+        color=LIGHT[series.colour % len(LIGHT)],
+        yerr=_errors(series),
+        error_kw={"elinewidth": 1.1, "capsize": 2.5, "ecolor": INK},
+        label=series.label,
+    )
+
+
+def _errors(series: Series) -> list[list[float]] | None:
+    """Lengths of the error bars, below and above; zero where an interval is not known."""
+    if not any(low is not None for low in series.low):
+        return None
+    below = [
+        0.0 if b is None else max(0.0, v - b) for v, b in zip(series.y, series.low, strict=True)
+    ]
+    above = [
+        0.0 if b is None else max(0.0, b - v) for v, b in zip(series.y, series.high, strict=True)
+    ]
+    return [below, above]
+
+
+def _largest(chart: Chart) -> float:
+    values = [value for series in chart.series for value in series.y]
+    return max([*values, *(level for _, level in chart.levels)], default=1.0)

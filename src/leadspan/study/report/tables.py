@@ -1,0 +1,365 @@
+"""The report's tables, as text cells that Markdown and HTML show alike. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from leadspan.study.report.summary import COST_NAMES, FULL, HALF, Group, Summary, find_lsp
+from leadspan.study.report.wording import (
+    say_count,
+    say_estimate,
+    say_extra,
+    say_large,
+    say_lsp,
+    say_number,
+    say_sections,
+)
+from leadspan.study.results import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells ready to be shown; a table without rows is left out."""
+
+    name: str
+    """For anchors and tests."""
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def build_tables(summary: Summary) -> dict[str, Table]:
+    """Every table that has something to show, by name, in the report's order."""
+    tables = (
+        tradeoff_table(summary),
+        sections_table(summary),
+        halves_table(summary),
+        prompt_table(summary),
+        models_table(summary),
+        frontier_table(summary),
+        *(survival_table(dataset) for dataset in summary.datasets),
+        runs_table(summary.runs),
+        failed_table(summary),
+    )
+    return {table.name: table for table in tables if table.rows}
+
+
+def tradeoff_table(summary: Summary) -> Table:
+    """Accuracy, retention and cost ratios over lsp, other series below the main one."""
+    usual = summary.curve[0] if summary.curve else None
+    rows = []
+    for curve in (summary.curve, *summary.other_curves):
+        for group in curve:
+            mark = " ★" if group is summary.recommended else ""
+            rows.append(
+                (
+                    f"{say_lsp(group.lsp)}{mark}",
+                    _series(group, usual),
+                    str(group.num_seeds),
+                    say_estimate(group.accuracy),
+                    say_estimate(group.retention),
+                    say_number(group.closed_fraction),
+                    say_number(group.train_loss, 3),
+                    say_number(group.val_loss, 3),
+                    say_number(group.ratios.train_seconds),
+                    say_number(group.ratios.peak_memory_gib),
+                    say_number(group.ratios.peak_step_memory_gib),
+                    say_number(group.ratios.train_flops),
+                )
+            )
+    return Table(
+        "tradeoff",
+        "What a cut costs and saves",
+        (
+            "lsp",
+            "scored",
+            "seeds",
+            "accuracy",
+            "retention",
+            "closed",
+            "train loss",
+            "val loss",
+            "time ×",
+            "memory ×",
+            "step memory ×",
+            "FLOPs ×",
+        ),
+        tuple(rows),
+        "Means over seeds with 95 % intervals over seeds and problems. Retention and × are against "
+        "lsp 1.0 of the same scored sections. Closed: share of answers whose think block ended. "
+        "★: the recommended cut.",
+    )
+
+
+def sections_table(summary: Summary) -> Table:
+    """Section ablation at lsp 1.0."""
+    rows = tuple(
+        (
+            say_sections(group.setting.sections),
+            str(group.num_seeds),
+            say_estimate(group.accuracy),
+            say_number(group.closed_fraction),
+            say_number(group.train_loss, 3),
+            say_number(group.val_loss, 3),
+            say_large(group.costs.tokens_scored),
+            say_number(group.costs.train_seconds, 1),
+        )
+        for group in summary.sections
+    )
+    return Table(
+        "sections",
+        "Which sections are scored (lsp 1.0)",
+        (
+            "scored",
+            "seeds",
+            "accuracy",
+            "closed",
+            "train loss",
+            "val loss",
+            "tokens scored",
+            "seconds",
+        ),
+        rows,
+        "All of the sequence is in context; the loss is taken on the named sections alone, so losses of "
+        "different sections are means over different tokens.",
+    )
+
+
+def halves_table(summary: Summary) -> Table:
+    """Lead, middle and tail half."""
+    rows = tuple(
+        (
+            group.setting.keep,
+            str(group.num_seeds),
+            say_estimate(group.accuracy),
+            say_estimate(group.retention),
+            say_number(group.closed_fraction),
+            say_number(group.train_loss, 3),
+            say_number(group.val_loss, 3),
+            say_large(group.costs.tokens_forwarded),
+        )
+        for group in summary.halves
+    )
+    scored = say_sections(summary.halves[0].setting.sections) if summary.halves else ""
+    return Table(
+        "halves",
+        f"Which half is kept (lsp 0.5, {scored} scored)",
+        (
+            "kept",
+            "seeds",
+            "accuracy",
+            "retention",
+            "closed",
+            "train loss",
+            "val loss",
+            "tokens forwarded",
+        ),
+        rows,
+        "Training and validation loss are those of the kept half itself.",
+    )
+
+
+def prompt_table(summary: Summary) -> Table:
+    """The paper's own P+CoT+A beside the sweep's sections, at lsp 0.5 and 1.0."""
+    rows = []
+    for curve in (summary.curve, *summary.other_curves):
+        half, full = find_lsp(curve, HALF), find_lsp(curve, FULL)
+        if half is None or full is None or not _is_usual(half, summary):
+            continue
+        rows.append(
+            (
+                say_sections(half.setting.sections),
+                f"{half.num_seeds} / {full.num_seeds}",
+                say_estimate(half.accuracy),
+                say_estimate(full.accuracy),
+                say_estimate(half.retention),
+                say_number(half.closed_fraction),
+                say_number(full.closed_fraction),
+            )
+        )
+    return Table(
+        "prompt",
+        "Scoring the prompt too",
+        (
+            "scored",
+            "seeds 0.5 / 1.0",
+            "accuracy 0.5",
+            "accuracy 1.0",
+            "retention",
+            "closed 0.5",
+            "closed 1.0",
+        ),
+        tuple(rows) if len(rows) > 1 else (),
+        "P+CoT+A is the setting of the paper's own lsp runs. Where prompts hold what nobody can predict "
+        "(random digits, names), scoring them spends a small student's capacity on noise, and the more "
+        "so the shorter the cut, which is why the sweep over lsp scores "
+        f"{say_sections(summary.curve[0].setting.sections) if summary.curve else 'the completion'}.",
+    )
+
+
+def models_table(summary: Summary) -> Table:
+    """The untrained student and the teacher."""
+    names = {"base": "untrained student", "teacher": "teacher"}
+    rows = tuple(
+        (
+            names[run.row.kind],
+            say_number(run.row.accuracy),
+            _range(run.row.accuracy_low, run.row.accuracy_high),
+            say_number(run.row.closed_fraction),
+        )
+        for kind in names
+        for run in summary.models(kind)
+    )
+    return Table(
+        "models",
+        "Where the student starts and what it learns from",
+        ("model", "accuracy", "95 % interval", "closed"),
+        rows,
+        "The interval is over problems.",
+    )
+
+
+def frontier_table(summary: Summary) -> Table:
+    """Settings that no other beats in accuracy at the same or a lower cost."""
+    usual = summary.curve[0] if summary.curve else None
+    rows = tuple(
+        (
+            f"{say_lsp(group.lsp)}{' ★' if group is summary.recommended else ''}",
+            _series(group, usual),
+            group.setting.keep,
+            say_estimate(group.accuracy),
+            say_large(getattr(group.costs, summary.cost_name or "train_flops")),
+            say_number(getattr(group.ratios, summary.cost_name or "train_flops")),
+        )
+        for group in summary.frontier
+    )
+    cost = {"train_flops": "FLOPs", "train_seconds": "seconds"}.get(
+        summary.cost_name or "", "tokens forwarded"
+    )
+    return Table(
+        "frontier",
+        "Pareto frontier",
+        ("lsp", "scored", "kept", "accuracy", cost, f"{cost} ×"),
+        rows,
+        "Settings that no other beats in mean accuracy at the same or a lower cost. "
+        "★: the recommended cut.",
+    )
+
+
+def survival_table(dataset: Mapping[str, Any]) -> Table:
+    """Share of traces whose first derivation survives each cut."""
+    name = str(dataset.get("name", "traces"))
+    survival = dataset.get("survival") or {}
+    counts = dataset.get("counts") or {}
+    said = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in counts.items())
+    rows = tuple(
+        (say_lsp(float(lsp)), say_number(share))
+        for lsp, share in sorted(survival.items(), key=_lsp)
+    )
+    return Table(
+        f"derivation-{slug(name)}",
+        f"First derivation of the answer: {name}",
+        ("lsp", "derivation survives"),
+        rows,
+        f"Share of the traces with a known first derivation that is kept whole. Traces: {said}."
+        if said
+        else "Share of the traces with a known first derivation that is kept whole.",
+    )
+
+
+RUN_COLUMNS = (
+    "run",
+    "kind",
+    "status",
+    "lsp",
+    "scored",
+    "kept",
+    "seed",
+    "accuracy",
+    "95 % interval",
+    "closed",
+    "train loss",
+    "val loss",
+    "seconds",
+    "memory GiB",
+    "step GiB",
+    "FLOPs",
+    "tokens forwarded",
+    "tokens scored",
+)
+
+
+def runs_table(runs: Iterable[Run]) -> Table:
+    """Every run, a row each."""
+    return Table("runs", "Every run", RUN_COLUMNS, tuple(run_cells(run) for run in runs))
+
+
+def run_cells(run: Run) -> tuple[str, ...]:
+    """One run's cells under RUN_COLUMNS."""
+    row = run.row
+    is_trained = row.kind == "train"
+    return (
+        row.run,
+        row.kind,
+        row.status,
+        say_lsp(row.lsp),
+        say_sections(row.sections) if row.sections else say_number(None),
+        row.keep if row.keep else say_number(None),
+        str(row.seed) if is_trained and row.seed is not None else say_number(None),
+        say_number(row.accuracy, 3),
+        _range(row.accuracy_low, row.accuracy_high),
+        say_number(row.closed_fraction),
+        say_number(row.train_loss, 3),
+        say_number(row.val_loss, 3),
+        say_number(row.train_seconds, 1),
+        say_number(row.peak_memory_gib, 3),
+        say_number(row.peak_step_memory_gib, 3),
+        say_large(row.train_flops),
+        say_large(row.tokens_forwarded),
+        say_large(row.tokens_scored),
+    )
+
+
+def failed_table(summary: Summary) -> Table:
+    """What failed and why, and what has not finished."""
+    rows = [(run.row.run, "failed", run.error or "") for run in summary.failed]
+    rows += [(name, "unfinished", "neither finished nor failed yet") for name in summary.unfinished]
+    return Table(
+        "failed",
+        "Without a result",
+        ("run", "status", "reason"),
+        tuple(rows),
+        f"{say_count(len(rows), 'run')} of {len(summary.runs) + len(summary.unfinished)}. "
+        "They are in no mean above.",
+    )
+
+
+def slug(name: str) -> str:
+    """A name as it may stand in an anchor or a file name."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-")
+
+
+def has_costs(groups: Sequence[Group]) -> bool:
+    """True where some ratio was measured."""
+    return any(getattr(group.ratios, name) is not None for group in groups for name in COST_NAMES)
+
+
+def _series(group: Group, usual: Group | None) -> str:
+    extra = say_extra(group, usual)
+    sections = say_sections(group.setting.sections)
+    return f"{sections}, {extra}" if extra else sections
+
+
+def _is_usual(group: Group, summary: Summary) -> bool:
+    return bool(summary.curve) and group.setting.extra == summary.curve[0].setting.extra
+
+
+def _range(low: float | None, high: float | None) -> str:
+    return say_number(None) if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
+
+
+def _lsp(item: tuple[str, Any]) -> float:
+    return float(item[0])

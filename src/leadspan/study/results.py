@@ -1,0 +1,264 @@
+"""A finished (or half-finished) sweep folder as typed rows, and those rows as results.csv.
+
+Reads what training and evaluation left behind; knows nothing about statistics, figures or pages. A
+file that is missing or damaged makes its run a failed one with a reason, never an error of the
+whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from leadspan.config_file import read_yaml
+from leadspan.errors import LeadspanError, RunError
+from leadspan.runs import read_json
+
+Kind = Literal["base", "teacher", "train"]
+Status = Literal["done", "failed"]
+KINDS: tuple[Kind, ...] = ("base", "teacher", "train")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of results.csv: its fields are the columns, in order; None is an empty cell."""
+
+    run: str
+    kind: Kind
+    status: Status
+    world_seed: str | int | float | None = None
+    lsp: float | None = None
+    sections: str | None = None
+    """Joined by +."""
+    keep: str | None = None
+    seed: int | None = None
+    accuracy: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    closed_fraction: float | None = None
+    train_loss: float | None = None
+    val_loss: float | None = None
+    train_seconds: float | None = None
+    peak_memory_gib: float | None = None
+    peak_step_memory_gib: float | None = None
+    train_flops: float | None = None
+    tokens_forwarded: int | None = None
+    tokens_scored: int | None = None
+
+
+COLUMNS = tuple(column.name for column in fields(Row))
+OF_MANIFEST = COLUMNS[COLUMNS.index("train_loss") :]
+OF_EVALUATION = ("accuracy", "accuracy_low", "accuracy_high", "closed_fraction")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One point of the sweep: its row, and what the report shows beyond it."""
+
+    row: Row
+    path: Path
+    error: str | None = None
+    """Why it failed, in one line."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The resolved run.yaml."""
+    config_hash: str = ""
+    by_problem: Mapping[str, float] = field(default_factory=dict)
+    """Share of correct answers for each problem, `benchmark/problem`; empty where not recorded."""
+
+    @property
+    def is_done(self) -> bool:
+        """True where there is a result."""
+        return self.row.status == "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All of one sweep."""
+
+    path: Path
+    tags: Mapping[str, str | int | float]
+    runs: tuple[Run, ...]
+    unfinished: tuple[str, ...] = ()
+    """Points that neither finished nor failed yet."""
+    datasets: tuple[Mapping[str, Any], ...] = ()
+    """What the analysis found out about the traces, a mapping a dataset."""
+
+
+def read_results(sweep: Path) -> Results:
+    """Read every point of a sweep folder.
+
+    Raises:
+        RunError: The folder is not that of a sweep.
+    """
+    if not (sweep / "points").is_dir():
+        raise RunError(
+            f"{sweep}: must be the folder of a sweep, with points/ in it. "
+            "Give the --output of `leadspan sweep` or of `leadspan demo`."
+        )
+    tags = _read_tags(sweep / "sweep.yaml")
+    runs, unfinished = [], []
+    for point in sorted((sweep / "points").iterdir(), key=lambda path: path.name):
+        if not point.is_dir() or point.name.startswith("."):
+            continue
+        run = read_run(point, tags)
+        if run is None:
+            unfinished.append(point.name)
+        else:
+            runs.append(run)
+    runs.sort(key=_order)
+    return Results(sweep, tags, tuple(runs), tuple(unfinished), _read_datasets(sweep))
+
+
+def read_run(point: Path, tags: Mapping[str, Any]) -> Run | None:
+    """Read one point, or return None where it has neither finished nor failed."""
+    try:
+        return _read_whole_run(point, tags)
+    except LeadspanError as error:
+        row = Row(point.name, _kind_of(point), "failed", tags.get("world_seed"))
+        return Run(row, point, error=" ".join(str(error).split()))
+
+
+def _read_whole_run(point: Path, tags: Mapping[str, Any]) -> Run | None:
+    about = _mapping(point / "point.json", required=True)
+    failed = _mapping(point / "failed.json")
+    manifest = _mapping(point / "manifest.json")
+    evaluation = _mapping(point / "evaluation" / "evaluation.json")
+    config = read_yaml(point / "run.yaml") if (point / "run.yaml").is_file() else {}
+    wants_evaluation = bool(_at(config, "evaluation", "benchmarks"))
+    kind = about.get("kind", "train")
+    if kind not in KINDS:
+        raise RunError(f"{point}: kind must be one of {', '.join(KINDS)}; got {kind!r}.")
+    is_trained = kind != "train" or bool(manifest)
+    is_evaluated = bool(evaluation) or (kind == "train" and not wants_evaluation)
+    if not failed and not (is_trained and is_evaluated):
+        return None
+    cells: dict[str, Any] = {name: _number(manifest.get(name)) for name in OF_MANIFEST}
+    cells |= _evaluation_cells(evaluation)
+    if kind == "train":
+        cells |= _setting_cells(config)
+    row = Row(
+        about.get("name", point.name),
+        kind,
+        "failed" if failed else "done",
+        tags.get("world_seed"),
+        **cells,
+    )
+    return Run(
+        row,
+        point,
+        str(failed.get("error", "no reason was recorded")) if failed else None,
+        about.get("overrides", {}),
+        config,
+        about.get("config_hash", ""),
+        _read_by_problem(point / "evaluation" / "samples.jsonl"),
+    )
+
+
+def _setting_cells(config: Mapping[str, Any]) -> dict[str, Any]:
+    sections = _at(config, "supervision", "sections")
+    return {
+        "lsp": _number(_at(config, "truncation", "lsp")),
+        "sections": "+".join(sections) if sections else None,
+        "keep": _at(config, "truncation", "keep"),
+        "seed": config.get("seed"),
+    }
+
+
+def _evaluation_cells(evaluation: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: _number(evaluation.get(name)) for name in OF_EVALUATION}
+
+
+def iter_samples(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a samples.jsonl; damaged ones are passed over, a missing file is empty."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                sample = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(sample, dict):
+                yield sample
+
+
+def outcome_of(sample: Mapping[str, Any]) -> str:
+    """correct, wrong, unparsed, timeout, or ungraded."""
+    return str(sample.get("outcome") or "ungraded")
+
+
+def _read_by_problem(path: Path) -> dict[str, float]:
+    scores: dict[str, list[float]] = {}
+    for sample in iter_samples(path):
+        key = f"{sample.get('benchmark', '')}/{sample.get('problem_id', '')}"
+        scores.setdefault(key, []).append(float(outcome_of(sample) == "correct"))
+    return {key: sum(found) / len(found) for key, found in scores.items()}
+
+
+def mean_of(values: Any) -> float | None:
+    """Mean of the values that are there, None where none is."""
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
+
+
+def write_csv(results: Results) -> str:
+    """The text of results.csv: a line a run, cells that do not apply left empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for run in results.runs:
+        cells = (getattr(run.row, name) for name in COLUMNS)
+        writer.writerow(["" if cell is None else cell for cell in cells])
+    return text.getvalue()
+
+
+def _read_tags(path: Path) -> dict[str, str | int | float]:
+    content = read_yaml(path) if path.is_file() else {}
+    tags = content.get("tags") or {}
+    return dict(tags) if isinstance(tags, dict) else {}
+
+
+def _read_datasets(sweep: Path) -> tuple[Mapping[str, Any], ...]:
+    content = _mapping(sweep / "analysis.json")
+    return tuple(entry for entry in content.get("datasets", []) if isinstance(entry, dict))
+
+
+def _mapping(path: Path, required: bool = False) -> dict[str, Any]:
+    """A JSON object, empty where the file is missing and need not be there."""
+    if not path.is_file() and not required:
+        return {}
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: must hold a JSON object; got {type(content).__name__}.")
+    return content
+
+
+def _kind_of(point: Path) -> Kind:
+    """The kind of a point that cannot be read."""
+    return next((kind for kind in KINDS if point.name == kind), "train")
+
+
+def _order(run: Run) -> tuple[Any, ...]:
+    row = run.row
+    return (KINDS.index(row.kind), row.sections or "", row.keep or "", row.lsp or 0, row.run)
+
+
+def _at(content: Mapping[str, Any], *names: str) -> Any:
+    found: Any = content
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _number(value: Any) -> Any:
+    """`value` where it is a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value
