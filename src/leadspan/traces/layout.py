@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from leadspan.models import end_of_turn_id
 from leadspan.records import Turn
 
 SENTINEL = "leadspan"
+PLAIN = "plain"
 DEFAULT_VARIABLES = {
     "enable_thinking": True,
     "open_thinking": True,
@@ -36,7 +37,9 @@ class Layout:
     think_open: str
     """Text between the prompt and the CoT; empty where the generation prompt writes it."""
     think_close: str
-    end_id: int
+    """Text between CoT and answer."""
+    ending_ids: tuple[int, ...] = ()
+    """What follows the answer: the end-of-turn token, and more only with `paper_compat`."""
     bos: str = ""
     """Written before a plain prompt, where the tokenizer adds a bos of its own."""
 
@@ -44,8 +47,17 @@ class Layout:
         """The texts that generation starts from, generation prompt included."""
         if self.template is None:
             return [
-                self.bos + "".join(turn.content + "\n" for turn in turns) for turns in conversations
+                self.bos + "".join(f"{turn.content}\n" for turn in turns) for turns in conversations
             ]
+        return self.apply(tokenizer, conversations, generation_prompt=True)
+
+    def apply(
+        self,
+        tokenizer: Any,
+        conversations: Rows[tuple[Turn, ...]],
+        generation_prompt: bool,
+    ) -> list[str]:
+        """The conversations through the chat template, as text."""
         texts: list[str] = tokenizer.apply_chat_template(
             [
                 [{"role": turn.role, "content": turn.content} for turn in turns]
@@ -53,37 +65,62 @@ class Layout:
             ],
             chat_template=self.template,
             tokenize=False,
-            add_generation_prompt=True,
+            add_generation_prompt=generation_prompt,
             **self.variables,
         )
         return texts
+
+    def open_before(self, cot: str) -> str:
+        """The text between prompt and CoT, without newlines that the CoT brings itself."""
+        return without_overlap(self.think_open, cot)
+
+    def close_between(self, cot: str, answer: str) -> str:
+        """The text between CoT and answer, without newlines that either brings itself."""
+        core = self.think_close.lstrip()
+        before = self.think_close[: len(self.think_close) - len(core)]
+        shared = max(k for k in range(len(before) + 1) if cot.endswith(before[:k]))
+        return before[shared:] + without_overlap(core, answer)
+
+
+def without_overlap(glue: str, text: str) -> str:
+    """`glue` without the white space at its end with which `text` already starts."""
+    most = len(glue) - len(glue.rstrip())
+    shared = max(k for k in range(most + 1) if text.startswith(glue[len(glue) - k :]))
+    return glue[: len(glue) - shared]
 
 
 def build_layout(tokenizer: Any, config: RenderConfig) -> Layout:
     """Find out how this tokenizer and template frame a completion.
 
     Raises:
-        DataError: The template cannot be read, closes the think block before the model can think,
-            or there is no end-of-turn token.
+        DataError: The template cannot be read or fails, closes the think block before the model can
+            think, or there is no end-of-turn token.
     """
     template = _template(tokenizer, config)
-    variables = {**DEFAULT_VARIABLES, **config.template_variables}
     think_open, think_close = _markers(template, config)
-    layout = Layout(template, variables, think_open, think_close, 0)
-    bos = _own_bos(tokenizer) if template is None else ""
-    prompt = layout.prompt_texts(tokenizer, [(Turn("user", SENTINEL),)])[0]
-    if prompt.rstrip().endswith(think_close.strip()):
+    layout = Layout(
+        template=template,
+        variables={**DEFAULT_VARIABLES, **config.template_variables},
+        think_open=think_open,
+        think_close=think_close,
+        bos=_own_bos(tokenizer) if template is None else "",
+    )
+    try:
+        prompt = layout.prompt_texts(tokenizer, [(Turn("user", SENTINEL),)])[0].rstrip()
+    except Exception as error:
+        raise DataError(f"chat template: must render a user turn; {error}.") from None
+    if prompt.endswith(think_close.strip()):
         raise DataError(
             "chat template: its generation prompt must leave the think block open; got one that "
-            f"ends in {think_close.strip()!r}. Set render.template_variables to switch thinking on."
+            f"ends in {think_close.strip()!r}. Switch thinking on with render.template_variables."
         )
-    if prompt.rstrip().endswith(think_open.strip()):
-        think_open = ""
-    return Layout(template, variables, think_open, think_close, _end_id(tokenizer, template), bos)
+    if prompt.endswith(think_open.strip()):
+        layout = replace(layout, think_open="")
+    return replace(layout, ending_ids=_ending(tokenizer, layout, config.paper_compat))
 
 
 def _template(tokenizer: Any, config: RenderConfig) -> str | None:
-    if config.chat_template == "plain":
+    if config.chat_template == PLAIN:
         return None
     if config.chat_template:
         try:
@@ -105,17 +142,23 @@ def _markers(template: str | None, config: RenderConfig) -> tuple[str, str]:
         think_open = config.think_open
     if config.think_close is not None:
         think_close = config.think_close
+    for name, text in (("think_open", think_open), ("think_close", think_close)):
+        if not text.strip():
+            raise DataError(f"render.{name}: must hold a marker; got {text!r}.")
     return think_open, think_close
 
 
 def _own_bos(tokenizer: Any) -> str:
     bos_id = tokenizer.bos_token_id
-    with_special = tokenizer(SENTINEL)["input_ids"]
-    return tokenizer.bos_token if bos_id is not None and with_special[:1] == [bos_id] else ""
+    first = tokenizer(SENTINEL)["input_ids"][:1]
+    return str(tokenizer.bos_token) if bos_id is not None and first == [bos_id] else ""
 
 
-def _end_id(tokenizer: Any, template: str | None) -> int:
-    """The end of turn under `template`, which need not be the tokenizer's own."""
+def _ending(tokenizer: Any, layout: Layout, paper_compat: bool) -> tuple[int, ...]:
     framed = copy.copy(tokenizer)
-    framed.chat_template = template
-    return end_of_turn_id(framed)
+    framed.chat_template = layout.template
+    if not paper_compat or layout.template is None:
+        return (end_of_turn_id(framed),)
+    turns = (Turn("user", "?"), Turn("assistant", SENTINEL))
+    text = layout.apply(tokenizer, [turns], generation_prompt=True)[0].rpartition(SENTINEL)[2]
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -7,19 +7,26 @@ generation feeds.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import lru_cache
 from itertools import islice
-from typing import Any
+from multiprocessing import get_context
+from typing import Any, Literal
 
 import numpy as np
 
 from leadspan.config import RenderConfig
+from leadspan.errors import DataError
 from leadspan.records import Sequence, Span, Trace, Turn
+from leadspan.traces.encoders import ContinuationEncoder
 from leadspan.traces.layout import Layout, build_layout
-from leadspan.traces.truncate import CLOSE_TOKENS
+from leadspan.traces.sections import Refusal
+from leadspan.traces.truncate import CLOSE_TOKENS, OPEN_TOKENS
 
 BATCH_ROWS = 256
+RoundTrip = Literal["exact", "normalised", "failed"]
 
 
 class Renderer:
@@ -29,52 +36,76 @@ class Renderer:
         self.tokenizer = tokenizer
         self.config = config or RenderConfig()
         self.layout: Layout = build_layout(tokenizer, self.config)
-        self._body = _continuation_encoder(tokenizer)
-        self._open_ids = self._marker_ids(self.layout.think_open)
-        self._close_ids = self._marker_ids(self.layout.think_close)
-        # Words such as <|im_end|> inside a trace are text there, not control tokens.
-        self._body.encode_special_tokens = True
+        self.encoder = ContinuationEncoder(tokenizer)
+        self._marker = lru_cache(maxsize=64)(self.encoder.control)
 
-    def render(self, traces: Iterable[Trace]) -> list[Sequence]:
-        """Render in batches; the order is kept."""
+    def stream(self, traces: Iterable[Trace]) -> Iterator[Sequence | Refusal]:
+        """Render in batches, in order; a prompt that the template rejects is refused."""
         rows = iter(traces)
-        rendered: list[Sequence] = []
         while batch := list(islice(rows, BATCH_ROWS)):
-            rendered += self._render_batch(batch)
-        return rendered
+            yield from self.render_batch(batch)
 
     def prompt_ids(self, conversations: list[tuple[Turn, ...]]) -> list[list[int]]:
         """What generation feeds for each conversation."""
-        texts = self.layout.prompt_texts(self.tokenizer, [self._asked(c) for c in conversations])
-        encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        return encoded
+        asked = [self._asked(turns) for turns in conversations]
+        texts = self.layout.prompt_texts(self.tokenizer, asked)
+        encoded = self.tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
+        )
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def render_batch(self, traces: list[Trace]) -> list[Sequence | Refusal]:
+        """Render a list that fits in memory as tokens."""
+        prompts = self._prompts(traces)
+        bodies = self.encoder.texts([text for t in traces for text in (t.cot, t.answer)])
+        return [
+            prompt
+            if isinstance(prompt, Refusal)
+            else self._join(trace, prompt, bodies[2 * row], bodies[2 * row + 1])
+            for row, (trace, prompt) in enumerate(zip(traces, prompts, strict=True))
+        ]
+
+    def round_trip(self, trace: Trace, sequence: Sequence) -> RoundTrip:
+        """Whether the sections of an uncut sequence decode to the text they came from."""
+        start = sequence.cot.start + sequence.meta[OPEN_TOKENS]
+        end = sequence.cot.end - sequence.meta[CLOSE_TOKENS]
+        answer_end = len(sequence) - (len(self.layout.ending_ids) if sequence.closed else 0)
+        parts = [(start, end), (sequence.answer.start, answer_end)]
+        decoded = self.encoder.decode([sequence.input_ids_T[a:b].tolist() for a, b in parts])
+        source = [trace.cot, trace.answer if trace.closed else ""]
+        if decoded == source:
+            return "exact"
+        return "normalised" if decoded == list(map(self.encoder.normalise, source)) else "failed"
+
+    def position_of(self, trace: Trace, sequence: Sequence, cot_characters: int) -> int:
+        """How many tokens of the uncut sequence cover the CoT up to this character."""
+        before = self.encoder.count_before(trace.cot, cot_characters)
+        return sequence.cot.start + int(sequence.meta[OPEN_TOKENS]) + before
 
     def _asked(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
         if self.config.system_prompt == "keep":
             return turns
         return tuple(turn for turn in turns if turn.role != "system")
 
-    def _marker_ids(self, text: str) -> list[int]:
-        ids: list[int] = self._body.encode(text, add_special_tokens=False).ids if text else []
-        return ids
-
-    def _render_batch(self, traces: list[Trace]) -> list[Sequence]:
-        prompts = self.prompt_ids([trace.turns for trace in traces])
-        bodies = self._body.encode_batch_fast(
-            [text for trace in traces for text in (trace.cot, trace.answer)],
-            add_special_tokens=False,
-        )
-        return [
-            self._join(trace, prompt, bodies[2 * row].ids, bodies[2 * row + 1].ids)
-            for row, (trace, prompt) in enumerate(zip(traces, prompts, strict=True))
-        ]
+    def _prompts(self, traces: list[Trace]) -> list[list[int] | Refusal]:
+        """Prompts of a batch; one by one where the template rejects some of them."""
+        try:
+            return [*self.prompt_ids([trace.turns for trace in traces])]
+        except Exception:
+            if len(traces) == 1:
+                return [Refusal("template_rejects_prompt", traces[0].trace_id)]
+            return [prompt for trace in traces for prompt in self._prompts([trace])]
 
     def _join(self, trace: Trace, prompt: list[int], cot: list[int], answer: list[int]) -> Sequence:
-        close = self._close_ids if trace.closed else []
-        ending = [*answer, self.layout.end_id] if trace.closed else []
-        cot_end = len(prompt) + len(self._open_ids) + len(cot) + len(close)
-        ids = [*prompt, *self._open_ids, *cot, *close, *ending]
-        meta = {**trace.meta, CLOSE_TOKENS: len(close)}
+        opening = self._marker(self.layout.open_before(trace.cot))
+        closing, ending = [], []
+        if trace.closed:
+            closing = self._marker(self.layout.close_between(trace.cot, trace.answer))
+            ending = [*answer, *self.layout.ending_ids]
+        cot_end = len(prompt) + len(opening) + len(cot) + len(closing)
+        ids = [*prompt, *opening, *cot, *closing, *ending]
+        meta = {**trace.meta, OPEN_TOKENS: len(opening), CLOSE_TOKENS: len(closing)}
         if trace.gold is not None:
             meta["gold"] = trace.gold
         return Sequence(
@@ -86,11 +117,6 @@ class Renderer:
             closed=trace.closed,
             meta=meta,
         )
-
-
-def _continuation_encoder(tokenizer: Any) -> Any:
-    """A copy of the fast tokenizer that continues a text: no dummy space at its start."""
-    return copy.deepcopy(tokenizer.backend_tokenizer)
 
 
 def render(
@@ -105,12 +131,68 @@ def render(
 
     Returns:
         One uncut sequence a trace, in order.
+
+    Raises:
+        DataError: The chat template rejects a prompt; `iter_rendered` refuses and counts it.
     """
-    return Renderer(tokenizer, config).render(traces)
+    rendered: list[Sequence] = []
+    for sequence in Renderer(tokenizer, config).stream(traces):
+        if isinstance(sequence, Refusal):
+            raise DataError(
+                f"trace {sequence.where}: the chat template must take its prompt; it raised an error. "
+                "Set render.system_prompt: drop if that is what it objects to."
+            )
+        rendered.append(sequence)
+    return rendered
 
 
 def render_prompt(
     turns: tuple[Turn, ...], tokenizer: Any, config: RenderConfig | None = None
 ) -> list[int]:
-    """The token ids that generation feeds for a conversation, a true prefix of its training ids."""
+    """The token ids that generation feeds for a conversation, a true prefix of its training ids.
+
+    For many conversations use one `Renderer` and its `prompt_ids`.
+    """
     return Renderer(tokenizer, config).prompt_ids([turns])[0]
+
+
+def iter_rendered(
+    traces: Iterable[Trace], renderer: Renderer, num_processes: int = 1
+) -> Iterator[tuple[Trace, Sequence | Refusal]]:
+    """Pair each trace with its sequence, in order, holding a few batches at a time."""
+    rows = iter(traces)
+    batches = iter(lambda: list(islice(rows, BATCH_ROWS)), [])
+    if num_processes == 1:
+        for batch in batches:
+            yield from zip(batch, renderer.render_batch(batch), strict=True)
+        return
+    with ProcessPoolExecutor(
+        num_processes,
+        mp_context=get_context("forkserver"),
+        initializer=_start_worker,
+        initargs=(renderer.tokenizer, renderer.config),
+    ) as pool:
+        waiting: deque[tuple[list[Trace], Future[list[Sequence | Refusal]]]] = deque()
+        for batch in batches:
+            waiting.append((batch, pool.submit(_render_in_worker, batch)))
+            if len(waiting) > 2 * num_processes:
+                done, future = waiting.popleft()
+                yield from zip(done, future.result(), strict=True)
+        for done, future in waiting:
+            yield from zip(done, future.result(), strict=True)
+
+
+_worker_renderer: Renderer | None = None
+
+
+def _start_worker(tokenizer: Any, config: RenderConfig) -> None:
+    import os
+
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core a process
+    global _worker_renderer
+    _worker_renderer = Renderer(tokenizer, config)
+
+
+def _render_in_worker(traces: list[Trace]) -> list[Sequence | Refusal]:
+    assert _worker_renderer is not None
+    return _worker_renderer.render_batch(traces)

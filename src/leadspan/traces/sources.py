@@ -1,19 +1,26 @@
-"""Traces from files and the hub: reading, filtering, counting. Knows rows, not tokens."""
+"""Usable traces of a source, every other row counted with its reason. Knows text, not tokens."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from leadspan.config import TracesConfig
-from leadspan.errors import DataError
+from leadspan.config import MarkersConfig, OverlapConfig, TracesConfig
+from leadspan.config_file import validate
+from leadspan.errors import ConfigError, DataError
+from leadspan.grading import Grader
 from leadspan.records import Trace
-from leadspan.traces.formats import to_trace
-from leadspan.traces.sections import Refusal
+from leadspan.traces.formats import FORMATS, Reading, content_digest, iter_traces_of, mapped
+from leadspan.traces.overlap import OverlapIndex
+from leadspan.traces.rows import iter_rows
+from leadspan.traces.sections import FAMILIES, THINK, WORDS, Markers, Refusal, family_names
+
+GRADED_AT_ONCE = 256
+PROBLEM_COLUMNS = ("problem", "question", "prompt")
 
 
 @dataclass(slots=True)
@@ -25,6 +32,8 @@ class LoadedTraces:
     """Reason -> rows that are not used."""
     notes: Counter[str] = field(default_factory=Counter)
     """What is worth knowing about rows that are used."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Reason -> where it was first met."""
 
     def __len__(self) -> int:
         return len(self.traces)
@@ -32,37 +41,173 @@ class LoadedTraces:
     def __iter__(self) -> Iterator[Trace]:
         return iter(self.traces)
 
+    def sift(self, rows: Iterable[Trace | Refusal]) -> Iterator[Trace]:
+        """Pass the traces on without keeping them, and count everything."""
+        for row in rows:
+            if isinstance(row, Refusal):
+                self.refused[row.reason] += 1
+                self.places.setdefault(row.reason, row.where)
+            else:
+                self.notes.update(_notes(row))
+                yield row
 
-def iter_traces(config: TracesConfig) -> Iterator[Trace | Refusal]:
-    """Stream every row as a trace or as the reason why it is none."""
-    path = Path(config.path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: must be one JSON object a line; {error}.") from None
-        yield to_trace(row)
+
+def _notes(trace: Trace) -> Iterator[str]:
+    if not trace.closed:
+        yield "unclosed"
+    elif not trace.answer.strip():
+        yield "empty_answer"
+    if trace.gold is None:
+        yield "no_gold"
+    if THINK.open in trace.cot:
+        yield "open_marker_in_cot"
 
 
 def load_traces(source: str | Path | TracesConfig, **overrides: Any) -> LoadedTraces:
-    """Read all traces of a source.
+    """Read all traces of a source into memory.
 
     Args:
-        source: A path, a hub id, or the `traces` part of a config.
-        **overrides: Fields of TracesConfig, such as `format="messages"`.
+        source: A file, folder, glob or hub id, or the `traces` part of a config.
+        **overrides: Fields of TracesConfig, such as `only_closed=True`.
+
+    Raises:
+        ConfigError: A field is wrong.
+        DataError: The source cannot be read, or holds no rows at all.
     """
     fields = source.model_dump() if isinstance(source, TracesConfig) else {"path": str(source)}
-    config = TracesConfig(**{**fields, **overrides})
+    config = validate(TracesConfig, {**fields, **overrides}, "load_traces")
     loaded = LoadedTraces()
-    for row in iter_traces(config):
-        if isinstance(row, Refusal):
-            loaded.refused[row.reason] += 1
-        else:
-            loaded.traces.append(row)
+    loaded.traces.extend(loaded.sift(iter_traces(config)))
     return loaded
+
+
+def iter_traces(config: TracesConfig) -> Iterator[Trace | Refusal]:
+    """Stream every row as its traces or as the reason why there are none, filters applied.
+
+    Length, sample and split are not applied here: they need tokens (see `dataset`).
+
+    Raises:
+        DataError: The source cannot be read, or holds no rows at all.
+    """
+    stream: Iterator[Trace | Refusal] = _read(config)
+    for keep in _filters(config):
+        stream = _filtered(stream, keep)
+    if config.only_correct:
+        stream = _graded(stream)
+    return _told_apart(stream, config.drop_duplicates)
+
+
+def _read(config: TracesConfig) -> Iterator[Trace | Refusal]:
+    known = None if config.format == "auto" or config.columns else FORMATS.get(config.format)
+    if known is None and config.format != "auto":
+        raise ConfigError(
+            f"traces.format must be auto or one of {', '.join(FORMATS)}; got {config.format!r}."
+        )
+    reading = _reading(config)
+    rename = mapped(config.columns) if config.columns else None
+    empty = True
+    for where, row in iter_rows(config):
+        empty = False
+        if isinstance(row, Refusal):
+            yield Refusal(row.reason, where)
+            continue
+        failed = next((name for name in config.where if not _meets(row, name, config.where)), None)
+        if failed is not None:
+            yield Refusal(f"where:{failed}", where)
+            continue
+        for trace in iter_traces_of(rename(row) if rename else row, known, reading):
+            yield Refusal(trace.reason, where) if isinstance(trace, Refusal) else trace
+    if empty:
+        raise DataError(f"{config.path}: must hold at least one row; got none.")
+
+
+def _reading(config: TracesConfig) -> Reading:
+    markers = config.markers
+    if isinstance(markers, MarkersConfig):
+        family = Markers("custom", **markers.model_dump())
+        return Reading((family,), words=False, generations=config.generations)
+    if markers == "auto":
+        return Reading(generations=config.generations)
+    if markers not in family_names():
+        raise ConfigError(
+            f"traces.markers must be auto, {', '.join(family_names())} or {{open, close}}; "
+            f"got {markers!r}."
+        )
+    chosen = tuple(family for family in FAMILIES if family.name == markers)
+    return Reading(chosen, words=markers == WORDS, generations=config.generations)
+
+
+def _meets(row: Mapping[str, Any], name: str, conditions: Mapping[str, Any]) -> bool:
+    wanted = conditions[name]
+    if name not in row:
+        return False
+    return row[name] in wanted if isinstance(wanted, list | tuple) else bool(row[name] == wanted)
+
+
+Keep = tuple[str, Callable[[Trace], bool]]
+
+
+def _filters(config: TracesConfig) -> list[Keep]:
+    """The filters that look at one trace alone, each with the reason it counts."""
+    filters: list[Keep] = []
+    if config.only_closed:
+        filters.append(("not_closed", lambda trace: trace.closed))
+    if config.only_with_gold or config.only_correct:
+        filters.append(("no_gold", lambda trace: trace.gold is not None))
+    for benchmark in config.decontaminate:
+        index = OverlapIndex(_problems(benchmark), config.decontaminate_ngram)
+        reason = f"overlap:{Path(benchmark.path).name}"
+        filters.append((reason, lambda trace, index=index: not index.hits(trace.prompt)))  # type: ignore[misc]
+    return filters
+
+
+def _filtered(stream: Iterable[Trace | Refusal], keep: Keep) -> Iterator[Trace | Refusal]:
+    reason, passes = keep
+    for row in stream:
+        yield row if isinstance(row, Refusal) or passes(row) else Refusal(reason, row.trace_id)
+
+
+def _problems(benchmark: OverlapConfig) -> Iterator[str]:
+    names = (benchmark.column,) if benchmark.column else PROBLEM_COLUMNS
+    for where, row in iter_rows(benchmark):
+        text = None if isinstance(row, Refusal) else next((row[n] for n in names if n in row), None)
+        if not isinstance(text, str):
+            raise DataError(
+                f"{where}: traces.decontaminate needs a text column of {', '.join(names)}. "
+                "Name it with `column`."
+            )
+        yield text
+
+
+def _graded(stream: Iterable[Trace | Refusal]) -> Iterator[Trace | Refusal]:
+    """Pass on the traces whose answer grades as correct; the others are refused by outcome."""
+    rows = iter(stream)
+    with Grader() as grader:
+        while batch := list(islice(rows, GRADED_AT_ONCE)):
+            traces = [row for row in batch if isinstance(row, Trace)]
+            grades = grader.grade_many([(t.answer or t.cot, t.gold or "", "math") for t in traces])
+            outcomes = iter(grades)
+            for row in batch:
+                if isinstance(row, Refusal):
+                    yield row
+                    continue
+                outcome = next(outcomes).outcome
+                yield row if outcome == "correct" else Refusal(f"answer_{outcome}", row.trace_id)
+
+
+def _told_apart(stream: Iterable[Trace | Refusal], drop: bool) -> Iterator[Trace | Refusal]:
+    """Drop exact duplicates, and give a second bearer of an id one of its own."""
+    contents: set[str] = set()
+    ids: set[str] = set()
+    for row in stream:
+        if isinstance(row, Refusal):
+            yield row
+            continue
+        digest = content_digest(row.turns, row.cot, row.answer)
+        if drop and digest in contents:
+            yield Refusal("duplicate", row.trace_id)
+            continue
+        contents.add(digest)
+        trace = replace(row, trace_id=f"{row.trace_id}~{digest}") if row.trace_id in ids else row
+        ids.add(trace.trace_id)
+        yield trace

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leadspan.config import TruncationConfig
+from leadspan.config_file import validate
 from leadspan.records import Sequence, Span
 
-CLOSE_TOKENS = "num_close_tokens"
-"""Key of `Sequence.meta`: how many tokens at the end of the CoT span are the close marker."""
+OPEN_TOKENS, CLOSE_TOKENS = "num_open_tokens", "num_close_tokens"
+"""Keys of `Sequence.meta`: how many tokens at the start and end of the CoT span are its markers."""
 
 
 class Policy(Protocol):
@@ -109,6 +110,74 @@ class LeadOfCot:
         return _lead(sequence, sequence.cot.start + share_of(len(sequence.cot), self.lsp))
 
 
+@dataclass(frozen=True, slots=True)
+class EndOfCot:
+    """Everything but the answer."""
+
+    def cut(self, sequence: Sequence) -> Sequence:
+        """See the class."""
+        return _lead(sequence, sequence.cot.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """The prompt, the first share of the CoT, then its close marker and the answer.
+
+    The kept share is of the CoT without its close marker; an unclosed trace has nothing to bridge to
+    and is cut like `of: cot`.
+    """
+
+    lsp: float
+
+    def cut(self, sequence: Sequence) -> Sequence:
+        """See the class."""
+        close = sequence.cot.end - int(sequence.meta.get(CLOSE_TOKENS, 0))
+        kept = sequence.cot.start + share_of(close - sequence.cot.start, self.lsp)
+        ending = np.arange(close, len(sequence))
+        return select(sequence, np.concatenate([np.arange(kept), ending]))
+
+
+@dataclass(frozen=True, slots=True)
+class AtColumn:
+    """Each trace up to its own cut point plus a margin; traces without one by `otherwise`.
+
+    Cut points count tokens of the uncut sequence, or are shares of the CoT's tokens. Characters are
+    turned into tokens before (`dataset`), under the key with TOKENS_SUFFIX.
+    """
+
+    column: str
+    unit: str
+    margin: float
+    otherwise: Policy
+
+    def cut(self, sequence: Sequence) -> Sequence:
+        """See the class."""
+        key = self.column + TOKENS_SUFFIX if self.unit == "characters" else self.column
+        point = sequence.meta.get(key)
+        if isinstance(point, bool) or not isinstance(point, int | float) or not point >= 0:
+            return self.otherwise.cut(sequence)
+        if self.unit == "fraction":
+            point = sequence.cot.start + math.floor(min(point, 1.0) * len(sequence.cot) + 1e-9)
+        margin = math.floor(self.margin * len(sequence.cot) + 1e-9)
+        return _lead(sequence, max(1, min(int(point), len(sequence)) + margin))
+
+
+TOKENS_SUFFIX = ".tokens"
+"""Ends the key of `Sequence.meta` under which a cut point in characters stands as tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Another policy's cut, and of that at most the first `max_tokens` tokens."""
+
+    first: Policy
+    max_tokens: int
+
+    def cut(self, sequence: Sequence) -> Sequence:
+        """See the class."""
+        return _lead(self.first.cut(sequence), self.max_tokens)
+
+
 def build_policy(config: TruncationConfig, progress: float = 0.0) -> Policy:
     """The policy of a config at a moment of training.
 
@@ -116,9 +185,28 @@ def build_policy(config: TruncationConfig, progress: float = 0.0) -> Policy:
         config: The `truncation` part of run.yaml.
         progress: Share of the training that is done, in [0, 1]; only a schedule looks at it.
     """
+    policy = _policy(config, scheduled_lsp(config, progress))
+    return policy if config.max_tokens is None else Budget(policy, config.max_tokens)
+
+
+def scheduled_lsp(config: TruncationConfig, progress: float) -> float:
+    """The share at this moment of the training: linear from `lsp` to `lsp_end`."""
+    if config.lsp_end is None:
+        return config.lsp
+    return config.lsp + (config.lsp_end - config.lsp) * min(max(progress, 0.0), 1.0)
+
+
+def _policy(config: TruncationConfig, lsp: float) -> Policy:
+    if config.policy == "end_of_cot":
+        return EndOfCot()
+    if config.policy == "bridge":
+        return Bridge(lsp)
+    span: Policy = LeadOfCot(lsp) if config.of == "cot" else LeadOfSequence(lsp)
+    if config.policy == "column" and config.column is not None:
+        return AtColumn(config.column, config.column_unit, config.margin, span)
     if config.keep != "lead":
-        return PartOfSequence(config.lsp, config.keep == "tail", True)
-    return LeadOfSequence(config.lsp)
+        return PartOfSequence(lsp, config.keep == "tail", config.keep_prompt)
+    return span
 
 
 def truncate(
@@ -135,7 +223,9 @@ def truncate(
     """
     if policy is None or isinstance(policy, TruncationConfig):
         config = policy or TruncationConfig()
-        policy = build_policy(TruncationConfig(**{**config.model_dump(), **options}))
+        policy = build_policy(
+            validate(TruncationConfig, {**config.model_dump(), **options}, "truncate")
+        )
     elif options:
         raise ValueError(f"truncate: give a policy or options; got both ({', '.join(options)}).")
     return [policy.cut(sequence) for sequence in sequences]

@@ -1,0 +1,88 @@
+"""What a policy and a section setting leave of a set of sequences, counted before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from leadspan.config import SupervisionConfig
+from leadspan.records import SECTIONS, Sequence
+from leadspan.traces.supervise import supervise
+from leadspan.traces.truncate import Policy
+
+DERIVATION_TOKENS = "derivation_end_tokens"
+"""Key of `Sequence.meta`: where the first derivation ends, in tokens of the uncut sequence."""
+
+
+@dataclass(slots=True)
+class CutReport:
+    """Counts over all sequences; shares are of the traces that had the thing in question."""
+
+    sequences: int = 0
+    dropped: int = 0
+    """Sequences left with nothing to score."""
+    full_tokens: int = 0
+    kept_tokens: int = 0
+    """Of sequences that are not dropped."""
+    scored_tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SECTIONS, 0))
+    close_marker_kept: float | None = None
+    answer_kept: float | None = None
+    """Whole answers, end token included."""
+    derivation_kept: float | None = None
+    """None where no trace says where its first derivation ends."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def report_cuts(
+    sequences: Iterable[Sequence], policy: Policy, supervision: SupervisionConfig | None = None
+) -> CutReport:
+    """Cut and mask uncut sequences, and count.
+
+    Args:
+        sequences: Uncut.
+        policy: As `build_policy` returns it.
+        supervision: The scored sections; the default of run.yaml where None.
+    """
+    report = CutReport()
+    closes, answers, derivations = _Share(), _Share(), _Share()
+    for sequence in sequences:
+        cut = policy.cut(sequence)
+        example = supervise(cut, supervision)
+        report.sequences += 1
+        report.full_tokens += len(sequence)
+        if example.num_scored_tokens:
+            report.kept_tokens += len(cut)
+        else:
+            report.dropped += 1
+        for section in SECTIONS:
+            span = cut.span(section)
+            scored = int(example.supervised_T[span.start : span.end].sum())
+            report.scored_tokens[section] += scored
+        if sequence.closed:
+            closes.add(cut.closed)
+            answers.add(len(cut.answer) == len(sequence.answer))
+        end = sequence.meta.get(DERIVATION_TOKENS)
+        if isinstance(end, int):
+            derivations.add(cut.is_prefix and len(cut) >= end)
+    report.close_marker_kept = closes.value
+    report.answer_kept = answers.value
+    report.derivation_kept = derivations.value
+    return report
+
+
+@dataclass(slots=True)
+class _Share:
+    hits: int = 0
+    of: int = 0
+
+    def add(self, hit: bool) -> None:
+        self.hits += hit
+        self.of += 1
+
+    @property
+    def value(self) -> float | None:
+        return self.hits / self.of if self.of else None

@@ -1,0 +1,206 @@
+"""Rows of any source as dictionaries, one at a time. Knows files and the hub, not what rows mean.
+
+JSON lines are read here, so that a bad line is refused by its number and the next one is read;
+Parquet, Arrow and the hub go through `datasets`, streaming.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import io
+import json
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+
+from leadspan.errors import DataError
+from leadspan.traces.sections import Refusal
+
+LINES = (".jsonl", ".json", ".ndjson")
+COMPRESSED = (".gz", ".zst")
+TABLES = {".parquet": "parquet", ".arrow": "arrow"}
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+UTF8_BOM = b"\xef\xbb\xbf"
+
+Place = tuple[str, dict[str, Any] | Refusal]
+"""Where a row stands (`file:line`), and the row or why it is none."""
+
+
+class Source(Protocol):
+    """What TracesConfig and OverlapConfig have in common."""
+
+    @property
+    def path(self) -> str: ...  # noqa: D102
+    @property
+    def config(self) -> str | None: ...  # noqa: D102
+    @property
+    def split(self) -> str: ...  # noqa: D102
+    @property
+    def revision(self) -> str | None: ...  # noqa: D102
+
+
+def iter_rows(source: Source) -> Iterator[Place]:
+    """Stream the rows of a file, folder, glob or hub dataset, files in the order of their names.
+
+    Raises:
+        DataError: Nothing is there, nothing is readable, or a compressed file is damaged.
+    """
+    files = local_files(source.path)
+    if files is None:
+        yield from _hub_rows(source)
+        return
+    for file in files:
+        yield from _saved_rows(file, source.split) if file.is_dir() else _file_rows(file)
+
+
+def local_files(path: str) -> list[Path] | None:
+    """The files behind a path, folder or glob; None where it names a hub dataset.
+
+    A folder written by `Dataset.save_to_disk` counts as one.
+
+    Raises:
+        DataError: The path is there but holds nothing readable, or is not there and no hub id.
+    """
+    here = Path(path).expanduser()
+    if _is_saved(here):
+        return [here]
+    if here.is_dir():
+        files = sorted(file for file in here.rglob("*") if file.is_file() and _suffix(file))
+        if not files:
+            known = ", ".join((*LINES, *TABLES))
+            raise DataError(f"{path}: must hold trace files; got a folder without any of {known}.")
+        return files
+    if here.is_file():
+        return [here]
+    if matches := sorted(glob.glob(str(here), recursive=True)):
+        return [Path(match) for match in matches if Path(match).is_file()]
+    if HUB_ID.fullmatch(path) and not _suffix(here):
+        return None
+    raise DataError(f"{path}: no such file, folder or glob, and no hub id (owner/name).")
+
+
+def _is_saved(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def _suffix(file: Path) -> str:
+    """The suffix that says how to read a file, compression aside; empty for an unknown one."""
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes and suffixes[-1] in (*LINES, *TABLES) else ""
+
+
+def _file_rows(file: Path) -> Iterator[Place]:
+    if _suffix(file) in TABLES:
+        yield from _table_rows(file)
+        return
+    try:
+        with closing(_open(file)) as stream:
+            yield from _json_rows(file, stream)
+    except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+        raise DataError(f"{file}: cannot be read to its end ({error}). Fetch it again.") from None
+
+
+def _open(file: Path) -> Any:
+    """A buffered binary stream, decompressed."""
+    if file.suffix.lower() == ".gz":
+        return gzip.open(file, "rb")
+    if file.suffix.lower() == ".zst":
+        import pyarrow
+
+        return io.BufferedReader(pyarrow.input_stream(str(file), compression="zstd"))
+    return file.open("rb")
+
+
+def _json_rows(file: Path, stream: Any) -> Iterator[Place]:
+    """JSON lines, or one JSON document that holds a list of rows or a single row."""
+    first = stream.readline().removeprefix(UTF8_BOM)
+    if _suffix(file) == ".json" and not _is_line(first):
+        yield from _document_rows(file, first + stream.read())
+        return
+    number, line = 1, first
+    while line:
+        if line.strip():
+            yield f"{file}:{number}", _parse(line)
+        line = stream.readline()
+        number += 1
+
+
+def _is_line(line: bytes) -> bool:
+    return isinstance(_parse(line), dict)
+
+
+def _document_rows(file: Path, content: bytes) -> Iterator[Place]:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: must be JSON; {error}.") from None
+    rows = document if isinstance(document, list) else [document]
+    for number, row in enumerate(rows):
+        yield f"{file}[{number}]", row if isinstance(row, dict) else Refusal("not_an_object")
+
+
+def _parse(line: bytes) -> dict[str, Any] | Refusal:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return Refusal("invalid_utf8")
+    except (ValueError, RecursionError):
+        return Refusal("broken_json")
+    return row if isinstance(row, dict) else Refusal("not_an_object")
+
+
+def _table_rows(file: Path) -> Iterator[Place]:
+    from datasets import load_dataset
+
+    yield from _stream(
+        str(file),
+        lambda: load_dataset(
+            TABLES[_suffix(file)], data_files=str(file), split="train", streaming=True
+        ),
+    )
+
+
+def _saved_rows(folder: Path, split: str) -> Iterator[Place]:
+    from datasets import load_from_disk
+
+    def load() -> Any:
+        saved = load_from_disk(str(folder))
+        if not isinstance(saved, dict):
+            return saved
+        if split not in saved:
+            raise DataError(f"{folder}: traces.split must be one of {list(saved)}; got {split!r}.")
+        return saved[split]
+
+    yield from _stream(str(folder), load)
+
+
+def _hub_rows(source: Source) -> Iterator[Place]:
+    from datasets import load_dataset
+
+    yield from _stream(
+        source.path,
+        lambda: load_dataset(
+            source.path,
+            source.config,
+            split=source.split,
+            revision=source.revision,
+            streaming=True,
+        ),
+    )
+
+
+def _stream(name: str, load: Any) -> Iterator[Place]:
+    """Rows of a dataset; whatever `datasets` or the hub raises becomes one line."""
+    try:
+        for number, row in enumerate(load()):
+            yield f"{name}[{number}]", dict(row)
+    except DataError:
+        raise
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"{name}: cannot be read as a data set; {first}") from None
