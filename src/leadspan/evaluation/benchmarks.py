@@ -1,9 +1,14 @@
-"""Sets of problems with golds, from a local file. Knows nothing about models or generation."""
+"""Sets of problems with golds, from the hub or a local file, by registered name or column mapping.
+
+Knows nothing about models, generation or how an answer is graded.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import string
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +16,18 @@ from typing import Any
 
 from leadspan.config import BenchmarkConfig
 from leadspan.errors import ConfigError, DataError
-from leadspan.grading import check_kind
+from leadspan.evaluation.registry import Registered, registered, registered_names
+from leadspan.grading import KINDS, check_kind
 from leadspan.grading.extract import find_box
 from leadspan.records import Turn
+from leadspan.traces.rows import iter_rows
+from leadspan.traces.sections import Refusal
 
 PROMPT_COLUMNS = ("problem", "question", "prompt", "Problem", "Question", "input")
 GOLD_COLUMNS = ("gold", "answer", "final_answer", "expected_answer", "target", "Answer", "solution")
 ID_COLUMNS = ("id", "problem_id", "unique_id")
+DIFFICULTY_COLUMNS = ("difficulty", "level")
+PLAIN_DIGITS = frozenset(string.digits + ".,-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,7 @@ class Problem:
     turns: tuple[Turn, ...]
     golds: tuple[str, ...]
     """Normalised; any of them counts."""
+    difficulty: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -40,7 +51,15 @@ class Benchmark:
     grading: str
     answer_pattern: str | None
     identity: Mapping[str, Any]
-    """Everything that makes two results comparable: content, template, grading."""
+    """What makes two results comparable: content, template, grading."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    path: str
+    config: str | None
+    split: str
+    revision: str | None
 
 
 def load_benchmark(config: BenchmarkConfig) -> Benchmark:
@@ -48,96 +67,194 @@ def load_benchmark(config: BenchmarkConfig) -> Benchmark:
 
     Raises:
         ConfigError: A column or the grading is not there.
-        DataError: The file cannot be read, is empty, or a problem has no gold.
+        DataError: The source cannot be read, is empty, or a problem has no gold.
     """
-    path = Path(config.path)
-    rows = _read_rows(path)
-    prompt_column = _column(rows, config.prompt_column, PROMPT_COLUMNS, "prompt_column", path)
-    gold_column = _column(rows, config.gold_column, GOLD_COLUMNS, "gold_column", path)
-    problems, without = [], []
-    for number, row in enumerate(rows[: config.limit]):
-        problem_id = _id_of(row, number)
-        golds = normalise_golds(row.get(gold_column))
-        if not golds:
-            without.append(problem_id)
-        text = config.prompt_template.replace("{problem}", str(row[prompt_column]))
-        meta = row.get("meta") if isinstance(row.get("meta"), dict) else {}
-        problems.append(Problem(problem_id, (Turn("user", text),), golds, meta or {}))
-    if without:
-        raise DataError(
-            f"{path}: every problem must have a gold in {gold_column!r}; {len(without)} of "
-            f"{len(problems)} have none: {', '.join(without[:10])}. Give gold_column or drop them."
-        )
-    name = config.name or path.stem
-    grading = check_kind(config.grading or "math", f"benchmark {name}")
-    content = json.dumps([[p.problem_id, p.turns[-1].content, p.golds] for p in problems])
+    known = registered(config.path) or registered(config.name) or registered(Path(config.path).stem)
+    merged = _merge(config, known)
+    name = merged.name or Path(merged.path).stem
+    grading = check_kind(merged.grading or "math", f"benchmark {name}")
+    rows = _read_rows(merged, known)
+    columns = _Columns(rows[0][1], merged, known is not None)
+    problems = [
+        columns.problem(where, row, number, grading) for number, (where, row) in enumerate(rows)
+    ]
+    problems = _unique(problems[: config.limit])
+    _check_golds(problems, merged.path, columns.gold)
+    content = json.dumps([[p.problem_id, [t.content for t in p.turns], p.golds] for p in problems])
     identity = {
         "name": name,
         "problems": len(problems),
         "content": hashlib.sha256(content.encode()).hexdigest()[:16],
-        "prompt_template": config.prompt_template,
+        "revision": merged.revision,
+        "prompt_template": merged.prompt_template or "{problem}",
+        "system_prompt": merged.system_prompt,
         "grading": grading,
-        "answer_pattern": config.answer_pattern,
+        "answer_pattern": merged.answer_pattern,
     }
-    return Benchmark(name, tuple(problems), grading, config.answer_pattern, identity)
+    return Benchmark(name, tuple(problems), grading, merged.answer_pattern, identity)
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def _merge(config: BenchmarkConfig, known: Registered | None) -> BenchmarkConfig:
+    """The user's fields over the registered ones; a local copy has columns of its own."""
+    if known is None:
+        return config
+    given = config.model_dump(exclude_none=True)
+    if registered(config.path) is known:
+        del given["path"]
+    return known.defaults.model_copy(update=given)
+
+
+def _read_rows(
+    config: BenchmarkConfig, known: Registered | None
+) -> list[tuple[str, Mapping[str, Any]]]:
+    source = _Source(config.path, config.config, config.split or "test", config.revision)
+    rows: list[tuple[str, Mapping[str, Any]]] = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}).") from None
-    rows = [_read_row(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip()]
+        for where, row in iter_rows(source):
+            if isinstance(row, Refusal):
+                raise DataError(f"{where}: must be one JSON object a line; got {row.reason}.")
+            adapted = known.adapt(row) if known is not None and known.adapt is not None else row
+            if adapted is not None:
+                rows.append((where, adapted))
+            if config.limit is not None and len(rows) == config.limit:
+                break
+    except DataError as error:
+        if "no such file" not in str(error):
+            raise
+        names = ", ".join(registered_names())
+        raise DataError(f"{error} Registered benchmarks: {names}.") from None
     if not rows:
-        raise DataError(f"{path}: must hold at least one problem; got none.")
+        raise DataError(f"{config.path}: must hold at least one problem; got none.")
     return rows
 
 
-def _read_row(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: must be one JSON object a line ({error}).") from None
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: must be one JSON object a line; got {type(row).__name__}.")
-    return row
+class _Columns:
+    """Which column holds what."""
+
+    def __init__(self, first: Mapping[str, Any], config: BenchmarkConfig, lenient: bool) -> None:
+        self._config = config
+        self._there = first.keys()
+        # A registered column that a local copy calls otherwise is looked for by its usual names.
+        self.prompt = self._find("prompt_column", config.prompt_column, PROMPT_COLUMNS, lenient)
+        self.gold = self._find("gold_column", config.gold_column, GOLD_COLUMNS, lenient)
+        self._id = self._optional(config.id_column, ID_COLUMNS)
+        self._difficulty = self._optional(config.difficulty_column, DIFFICULTY_COLUMNS)
+        self._template = config.prompt_template or "{problem}"
+
+    def _find(self, key: str, wanted: str | None, usual: tuple[str, ...], lenient: bool) -> str:
+        if wanted in self._there:
+            return str(wanted)
+        if wanted is None or lenient:
+            for name in usual:
+                if name in self._there:
+                    return name
+        raise ConfigError(
+            f"{self._config.path}: {key} must be one of its columns {', '.join(self._there)}; got "
+            f"{wanted!r}. Set {key} of this benchmark."
+        )
+
+    def _optional(self, wanted: str | None, usual: tuple[str, ...]) -> str | None:
+        return next((name for name in (wanted, *usual) if name in self._there), None)
+
+    def problem(self, where: str, row: Mapping[str, Any], number: int, grading: str) -> Problem:
+        text = row.get(self.prompt)
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(
+                f"{where}: {self.prompt} must be a text that is not empty; got {text!r}."
+            )
+        options = row.get(self._config.choices_column or "")
+        gold = row.get(self.gold)
+        if isinstance(options, list | tuple):
+            text, gold = _with_options(text, [str(option) for option in options], gold)
+        turns = [Turn("user", self._template.replace("{problem}", text))]
+        if self._config.system_prompt:
+            turns.insert(0, Turn("system", self._config.system_prompt))
+        meta = row.get("meta")
+        difficulty = row.get(self._difficulty) if self._difficulty else None
+        return Problem(
+            problem_id=str(row[self._id])
+            if self._id and row.get(self._id) is not None
+            else str(number),
+            turns=tuple(turns),
+            golds=normalise_golds(gold, grading),
+            difficulty=None if difficulty is None else str(difficulty),
+            meta=meta if isinstance(meta, dict) else {},
+        )
 
 
-def _column(
-    rows: list[dict[str, Any]],
-    wanted: str | None,
-    usual: tuple[str, ...],
-    key: str,
-    path: Path,
-) -> str:
-    there = rows[0].keys()
-    for name in (wanted,) if wanted else usual:
-        if name in there:
-            return name
-    raise ConfigError(
-        f"{path}: {key} must be one of its columns {', '.join(there)}; got {wanted!r}. "
-        f"Set {key} of this benchmark."
-    )
+def _with_options(text: str, options: list[str], gold: Any) -> tuple[str, Any]:
+    """The question with lettered options, and the gold as a letter."""
+    letters = string.ascii_uppercase
+    lines = [f"{letter}. {option}" for letter, option in zip(letters, options, strict=False)]
+    if isinstance(gold, int) and not isinstance(gold, bool) and 0 <= gold < len(options):
+        gold = letters[gold]
+    elif isinstance(gold, str) and gold in options:
+        gold = letters[options.index(gold)]
+    return "\n".join([text, "", *lines]), gold
 
 
-def _id_of(row: dict[str, Any], number: int) -> str:
-    for name in ID_COLUMNS:
-        if row.get(name) is not None:
-            return str(row[name])
-    return str(number)
+def _unique(problems: list[Problem]) -> list[Problem]:
+    """Ids that tell problems apart: a repeated one gets its place in the file."""
+    counts = Counter(problem.problem_id for problem in problems)
+    if len(counts) == len(problems):
+        return problems
+    return [
+        problem
+        if counts[problem.problem_id] == 1
+        else Problem(
+            f"{problem.problem_id}~{number}",
+            problem.turns,
+            problem.golds,
+            problem.difficulty,
+            problem.meta,
+        )
+        for number, problem in enumerate(problems)
+    ]
 
 
-def normalise_golds(value: Any) -> tuple[str, ...]:
-    """The accepted answers of a row: `#### 1,234`, "27.0", "025", a list, a box in a solution."""
+def _check_golds(problems: list[Problem], path: str, column: str) -> None:
+    without = [problem.problem_id for problem in problems if not problem.golds]
+    if without:
+        raise DataError(
+            f"{path}: every problem must have a gold in {column!r}; {len(without)} of "
+            f"{len(problems)} have none: {', '.join(without[:10])}. Give gold_column or drop them."
+        )
+
+
+def normalise_golds(value: Any, grading: str = "math") -> tuple[str, ...]:
+    r"""The accepted answers of a row.
+
+    A list holds several; `#### 1,234` and a `\boxed{}` in a solution are looked into, and for
+    `math` and `numeric` "025" is 25 and "27.0" is 27. Other gradings take the text as it stands.
+    """
     if value is None or isinstance(value, bool):
         return ()
     if isinstance(value, list | tuple):
-        return tuple(gold for entry in value for gold in normalise_golds(entry))
-    if isinstance(value, float) and value.is_integer():
-        return (str(int(value)),)
+        golds = [gold for entry in value for gold in normalise_golds(entry, grading)]
+        return tuple(dict.fromkeys(golds))
     text = str(value).strip()
+    if grading not in KINDS or grading in ("exact", "choice"):
+        return (text,) if text else ()
     if "####" in text:
         text = text.rpartition("####")[2].strip()
     box = find_box(text)
     text = box.strip() if box is not None else text
+    if text and PLAIN_DIGITS.issuperset(text) and grading != "set":
+        text = _plain_number(text)
     return (text,) if text else ()
+
+
+def _plain_number(text: str) -> str:
+    """`1,234` as 1234, `025` as 25, `27.0` as 27; anything else unchanged."""
+    bare = text.replace(",", "") if _has_thousands(text) else text
+    sign, digits = ("-", bare[1:]) if bare.startswith("-") else ("", bare)
+    whole, point, part = digits.partition(".")
+    if not whole.isdigit() or (point and not part.isdigit()):
+        return text
+    part = part.rstrip("0")
+    return sign + (whole.lstrip("0") or "0") + ("." + part if part else "")
+
+
+def _has_thousands(text: str) -> bool:
+    first, *groups = text.lstrip("-").partition(".")[0].split(",")
+    return bool(groups) and 1 <= len(first) <= 3 and all(len(group) == 3 for group in groups)
