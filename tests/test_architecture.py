@@ -67,7 +67,7 @@ EDGES = {name: _imports(path) & MODULES.keys() - {name} for name, path in MODULE
 
 
 def _room(module: str) -> str:
-    return (module.split(".") + ["__init__"])[1]
+    return [*module.split("."), "__init__"][1]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -43,7 +43,7 @@ def _run(folder: Path, student: Path, teacher: Path, **options: Any) -> TrainedR
     return distill(
         sequences,
         student=student,
-        teacher=teacher,
+        teacher={"path": str(teacher), "dtype": "float32"},
         output=folder,
         validation=sequences[:6],
         **{**defaults, **options},

@@ -66,9 +66,9 @@ def train(config: RunConfig, output: Path) -> TrainedRun:
 def distill(
     sequences: SequenceABC[Sequence],
     *,
-    student: str | Path,
+    student: str | Path | Mapping[str, Any],
     output: str | Path,
-    teacher: str | Path | None = None,
+    teacher: str | Path | Mapping[str, Any] | None = None,
     validation: SequenceABC[Sequence] = (),
     sections: SequenceABC[str] = ("cot", "answer"),
     kd_ratio: float = 0.5,
@@ -79,9 +79,10 @@ def distill(
 
     Args:
         sequences: From `render` and `truncate`.
-        student: Model folder or hub id.
+        student: Model folder or hub id, or the keys of `StudentConfig`.
         output: The run folder.
-        teacher: Model folder or hub id; not needed where `kd_ratio` is 0.
+        teacher: Model folder or hub id, or the keys of `TeacherConfig`; not needed where `kd_ratio`
+            is 0.
         validation: Held-out sequences; with none, the last weights are the result.
         sections: Which tokens are scored.
         kd_ratio: Weight of the distillation term.
@@ -89,8 +90,8 @@ def distill(
         **training: Keys of `TrainingConfig`, such as `steps=100, learning_rate=3e-4`.
     """
     content = {
-        "teacher": {"path": str(teacher)} if teacher is not None else None,
-        "student": {"path": str(student)},
+        "teacher": None if teacher is None else _model_keys(teacher),
+        "student": _model_keys(student),
         "traces": {"path": IN_MEMORY},
         "supervision": {"sections": list(sections)},
         "loss": {"kd_ratio": kd_ratio},
@@ -99,8 +100,12 @@ def distill(
     }
     config = validate(RunConfig, content, "distill")
     with join_ranks() as ranks:
-        tokenizer = load_tokenizer(student)
+        tokenizer = load_tokenizer(config.student.path, config.student.revision)
         return _run(config, Path(output), ranks, tokenizer, sequences, validation, {})
+
+
+def _model_keys(model: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    return dict(model) if isinstance(model, Mapping) else {"path": str(model)}
 
 
 def _run(
