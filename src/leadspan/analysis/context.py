@@ -1,0 +1,348 @@
+"""What the words and marks round a mention say about it: result, operand, label, hypothesis.
+
+English and arithmetic notation; pure functions over a text and two offsets. Knows nothing about
+golds, traces or tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from leadspan.analysis.mentions import SMALL_NUMBERS
+
+LEFT_CHARACTERS = 160
+RIGHT_CHARACTERS = 60
+LOOKAHEAD_CHARACTERS = 500
+SHORT_SENTENCE = 30
+"""A lead no longer than this ("That gives 30") is the result of the sentence before it."""
+
+_OPERATOR_WORDS = (
+    r"times(?=\s+(?:[\\$\d(]|the\b|that\b|as\b|[A-Za-z]\b|$)|$)|"
+    r"multiplied|divided|plus|minus|squared|cubed"
+)
+_RESULT_VERBS = (
+    r"is|are|was|were|be|been|equals?|equal|equaling|equalling|gives?|giving|gave|given|makes?|"
+    r"making|becomes?|get|gets|getting|got|obtain|obtains|yields?|leaves?|leaving|have|has|had|"
+    r"means|totals?|totaling|totalling|that's|that’s|it's|it’s|there's|that'd|hence|thus|so|"
+    r"therefore|only|finds?|found|leads|results?"
+)
+_NOUNS_OF_RESULT = (
+    r"total|sum|cost|answer|result|value|difference|profit|average|mean|product|remainder|"
+    r"maximum|minimum|number|amount|change|price|revenue|distance|time|age|volume|area|length"
+)
+# Between a result mark and its number: "is then about $", "= \\boxed{\\text{", "be **".
+_FILLERS = re.compile(
+    r"(?:\s|\$|\\\$|\\?[£€]|\*|_|\\\(|\\\[|\\,|~|≈|[.…]{2,}|\\text\{|\\mathbf\{|\\mathrm\{|\{|"
+    r"\b(?:about|approximately|actually|just|only|exactly|all|indeed|also|now|still|simply|around|"
+    r"roughly|again|then|back|therefore|definitely|basically|really|obviously|the|a|an|USD)\b)+$",
+    re.IGNORECASE,
+)
+_BOXED = re.compile(r"\\boxed\s*\{[^{}]{0,20}$")
+_MARK = re.compile(r"(?:=|≈|→|⇒|=>|->|⟹|\\approx|\\implies|\\Rightarrow)\s*$")
+_ANSWER_COLON = re.compile(r"\banswer\W{0,4}:\W*$", re.IGNORECASE)
+_PRONOUNS = r"(?:\s+(?:it|us|me|him|her|them|you|he|she))?"
+_VERB = re.compile(rf"(?<![\w'’])(?:{_RESULT_VERBS}){_PRONOUNS}[,:]?\s*$", re.IGNORECASE)
+_PHRASE = re.compile(
+    rf"(?:(?:{_NOUNS_OF_RESULT})s?\s+(?:\w+\s+){{0,3}}of|left\s+with|up\s+(?:to|with)|"
+    r"(?:equal|comes?|amounts?|adds|simplif(?:y|ies)|reduces?|rounds?|down|leads?|brings?\s+\w+)"
+    r"\s+(?:out\s+)?to|turns\s+out\s+to\s+be)\s*$",
+    re.IGNORECASE,
+)
+_LEFT_OPERATOR = re.compile(
+    r"(?:[-+*/×÷·−^(]|\\times|\\cdot|\\div|\\frac\{)\s*(?:\\?\$)?\s*$|"
+    rf"(?:\b(?:{_OPERATOR_WORDS}|(?:divid|multipl)\w+\s+by|add|adding|subtract|subtracting|"
+    r"multiply|multiplying|divide|dividing)\s+(?:\\?\$)?)$",
+    re.IGNORECASE,
+)
+_LISTED = re.compile(
+    r"\b(?:than|from|another|every|per|between|remaining|extra|and|or|first|those|these|last|"
+    r"initial|original)\s+(?:\\?\$)?$",
+    re.IGNORECASE,
+)
+_RIGHT_OPERATOR = re.compile(
+    r"\s*(?:[A-Za-z]+\s+){0,2}(?:[*/×÷·]|\\times|\\cdot|\\div)|"
+    r"\s*\)?\s*(?:[A-Za-z]+\s)?[-+−]\s?[\d$(\\]|\s*\)?\s*[-+−]\s?[A-Za-z](?![A-Za-z])|"
+    rf"\s+(?:{_OPERATOR_WORDS})\b|\s*\^|²|³|"
+    r"\s+[A-Za-z]+\s+(?:times|multiplied\s+by|divided\s+by|plus|minus)\s+\$?\d",
+    re.IGNORECASE,
+)
+_RIGHT_EQUATION = re.compile(
+    r"\s*\)?\s*(?:\w+\s)?(?:=|is|equals?|makes?|gives?)\s*\\?\$?[\d(]", re.IGNORECASE
+)
+_RIGHT_VARIABLE = re.compile(r"[A-Za-z](?![A-Za-z'’])")
+_UNITS_OF_ONE_LETTER = frozenset("mgshkKCFLVWJN")
+_PERCENT = re.compile(r"\s?\\?%|\s?percent\b")
+_IN_BRACKETS = re.compile(r"[A-Za-z]\s?\($")
+_LIST_LABEL = re.compile(r"(?:^|\n)\s*(?:\*\*)?\(?$")
+_AFTER_LABEL = re.compile(r"[.):]\)?\s")
+_HYPOTHESIS = re.compile(
+    r"(?:^|[\s(])(?:if|suppose|assume|assuming|say|let's\s+say|when|since|because|whether)\b[^,;:]*$",
+    re.IGNORECASE,
+)
+_HEDGE = re.compile(r"\b(?:maybe|perhaps|possibly|might|guess(?:ing)?)\b", re.IGNORECASE)
+_CONCLUSION = re.compile(
+    r"^\s*(?:(?:yes|yep|yeah|okay|ok|right|hmm|and|but),?\s+)*(?:so|therefore|thus|hence|that\s+means|then|that\s+would|that\s+gives|altogether)\b",
+    re.IGNORECASE,
+)
+_ANSWER = re.compile(r"\b(?:answer|solution|result)\b[^.?!\n]{0,60}$", re.IGNORECASE)
+_ARITHMETIC = re.compile(
+    rf"\d[^.?!\n]{{0,40}}?(?:[-+*/×÷·−]|\\times|\\cdot|\\frac|\b(?:{_OPERATOR_WORDS}|add|subtract|"
+    r"half|twice|of)\b)",
+    re.IGNORECASE,
+)
+_VERIFY = re.compile(
+    r"(?<=[.?!] )But\b|\b(?:wait|hold on|let me (?:just )?(?:double[- ]?check|check|verify|confirm|"
+    r"make sure|see if|think again|re\w+|go (?:through|over)|recap)|"
+    r"let's (?:double[- ]?check|check|verify|confirm)|double[- ]?check|"
+    r"to (?:verify|confirm|check|make sure|be sure)|make sure|alternatively|"
+    r"(?:another|second|other) (?:way|method|approach)|is that (?:right|correct|it)|"
+    r"(?:seems|sounds|looks) (?:\w+ )?(?:right|straightforward|correct|good|low|high)|"
+    r"that's (?:right|it|correct)|final answer|(?:the|is) answer|answer (?:is|should|would)|just to|"
+    r"checks out|hmm|yep|yeah|but maybe)\b",
+    re.IGNORECASE,
+)
+_OTHER_RESULT = re.compile(
+    r"(?:=|≈|\bis|\bequals?|\bgives?|\bbe|\bto|\bthat's|\bmakes?)\s*\\?\$?"
+    r"(?P<number>\d[\d,]*(?:\.\d+)?)(?![\d.]*\s*(?:[-+*/×÷·]|times|plus|minus|divided|multiplied))",
+    re.IGNORECASE,
+)
+_SUBJECT = re.compile(
+    r"(?:'s|’s)\b|\s+(?:is|was|did|does|can|could|must|has|have|finished|would|will|should|cannot|"
+    r"can't|isn't|didn't)\b"
+)
+_SPELLED: dict[str, float] = {
+    **{word: float(value) for value, word in enumerate(SMALL_NUMBERS) if value > 1},
+    **{"half": 0.5, "twice": 2.0, "double": 2.0, "triple": 3.0, "thrice": 3.0, "dozen": 12.0},
+}
+_FUNCTION_WORDS = frozenset(
+    word[:5]
+    for word in re.findall(
+        r"\w+",
+        "what which that this these those with from have many much does will would there their they "
+        "them then than were been into after before about each every more less when where while "
+        "your line form reply find give express answer total final write value",
+    )
+)
+_SUBJECT = re.compile(
+    r"(?:'s|’s)\b|\s+(?:is|was|did|does|can|could|must|has|have|finished|would|will|should|cannot|"
+    r"can't|isn't|didn't)\b"
+)
+_SPELLED: dict[str, float] = {
+    **{word: float(value) for value, word in enumerate(SMALL_NUMBERS) if value > 1},
+    **{"half": 0.5, "twice": 2.0, "double": 2.0, "triple": 3.0, "thrice": 3.0, "dozen": 12.0},
+}
+_FUNCTION_WORDS = frozenset(
+    word[:5]
+    for word in re.findall(
+        r"\w+",
+        "what which that this these those with from have many much does will would there their they "
+        "them then than were been into after before about each every more less when where while "
+        "your line form reply find give express answer total final write value",
+    )
+)
+_SUBJECT = re.compile(
+    r"(?:'s|’s)\b|\s+(?:is|was|did|does|can|could|must|has|have|finished|would|will|should|cannot|"
+    r"can't|isn't|didn't)\b"
+)
+_SPELLED: dict[str, float] = {
+    **{word: float(value) for value, word in enumerate(SMALL_NUMBERS) if value > 1},
+    **{"half": 0.5, "twice": 2.0, "double": 2.0, "triple": 3.0, "thrice": 3.0, "dozen": 12.0},
+}
+_FUNCTION_WORDS = frozenset(
+    [
+        "what",
+        "which",
+        "that",
+        "this",
+        "these",
+        "those",
+        "with",
+        "from",
+        "have",
+        "many",
+        "much",
+        "does",
+        "will",
+        "would",
+        "there",
+        "their",
+        "they",
+        "them",
+        "then",
+        "than",
+        "were",
+        "been",
+        "into",
+        "after",
+        "before",
+        "about",
+        "each",
+        "every",
+        "more",
+        "less",
+        "when",
+        "where",
+        "while",
+        "your",
+        "line",
+        "form",
+        "reply",
+        "find",
+        "give",
+        "express",
+        "answer",
+        "total",
+        "final",
+        "write",
+        "value",
+    ]
+)
+_FUNCTION_WORDS = frozenset(word[:5] for word in _FUNCTION_WORDS)
+_SENTENCE_END = re.compile(r"(?<=[.?!])[\"')\]]*\s+(?=[A-Z\\$(\"'*\d])|\n+")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How a mention stands in its sentence."""
+
+    boxed: bool
+    is_operand: bool
+    """It is a factor, a term, a coefficient, or the left side of an equation."""
+    is_listed: bool
+    """It is one of several, or compared with: "and 5", "another 5", "than 5"."""
+    is_label: bool
+    """It numbers an item of a list."""
+    is_percent: bool
+    is_hypothesis: bool
+    """It stands in an if-clause or another assumption."""
+    is_guess: bool
+    """Its sentence says "maybe", "perhaps" ... and computes nothing."""
+    after_mark: bool
+    """Right after `=` or an arrow."""
+    after_verb: bool
+    """Right after "is", "gives", "a total of" ..."""
+    computes: bool
+    """Its sentence shows arithmetic to the left of the result mark."""
+    concludes: bool
+    """Its sentence opens with "so", "therefore" ..."""
+    answers: bool
+    """Its sentence says "answer" before it."""
+
+
+def read_place(text: str, start: int, end: int) -> Place:
+    """Classify the mention `text[start:end]`."""
+    left = text[max(0, start - LEFT_CHARACTERS) : start]
+    right = text[end : end + RIGHT_CHARACTERS]
+    begins = _last_sentence_start(left)
+    sentence = left[begins:]
+    shown = left if len(sentence) <= SHORT_SENTENCE else sentence
+    near = _FILLERS.sub("", left)
+    dropped = left[len(near) :]
+    clause = re.split(r"[,;:]\s|[.?!]\s|\n", sentence)[-1]
+    after_mark = _MARK.search(near) is not None
+    computes = _ARITHMETIC.search(shown) is not None
+    after_verb = (
+        _VERB.search(near) is not None
+        or _VERB.search(left.rstrip(" $\\")) is not None
+        or _PHRASE.search(near) is not None
+        or _PHRASE.search(near + dropped[: len(dropped) - len(dropped.lstrip(" $\\"))]) is not None
+    )
+    return Place(
+        boxed=_BOXED.search(left) is not None,
+        is_operand=_is_operand(left, right, after_mark),
+        is_listed=not after_mark and _LISTED.search(left) is not None,
+        is_label=_is_label(left, right),
+        is_percent=_PERCENT.match(right) is not None,
+        is_hypothesis=_HYPOTHESIS.search(clause) is not None,
+        is_guess=not computes and _HEDGE.search(sentence) is not None,
+        after_mark=after_mark,
+        after_verb=after_verb,
+        computes=computes,
+        concludes=_CONCLUSION.search(sentence) is not None,
+        answers=_ANSWER.search(sentence) is not None or _ANSWER_COLON.search(near) is not None,
+    )
+
+
+def _is_label(left: str, right: str) -> bool:
+    if _LIST_LABEL.search(left) and _AFTER_LABEL.match(right):
+        return True
+    return right.startswith(")") and _IN_BRACKETS.search(left) is not None
+
+
+def _is_operand(left: str, right: str, after_mark: bool) -> bool:
+    if _RIGHT_OPERATOR.match(right) or (not after_mark and _RIGHT_EQUATION.match(right)):
+        return True
+    variable = _RIGHT_VARIABLE.match(right)
+    if variable and variable[0] not in _UNITS_OF_ONE_LETTER:
+        return True
+    return not after_mark and _LEFT_OPERATOR.search(left) is not None
+
+
+def _last_sentence_start(text: str) -> int:
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    return ends[-1] if ends else 0
+
+
+def is_operand_at(text: str, start: int, end: int) -> bool:
+    """True where the mention is used in a computation rather than its result."""
+    return read_place(text, start, end).is_operand
+
+
+def is_subject(text: str, end: int) -> bool:
+    """True where the words after `end` go on to say something about the thing named."""
+    return _SUBJECT.match(text, end) is not None
+
+
+def verification_after(text: str, end: int) -> int:
+    """Where the trace next turns to checking or answering; the window's end where it does not."""
+    stop = min(len(text), end + LOOKAHEAD_CHARACTERS)
+    found = _VERIFY.search(text, end, stop)
+    return found.start() if found else stop
+
+
+def other_results(text: str, start: int, end: int) -> list[float]:
+    """Numbers in `text[start:end]` that stand where results stand."""
+    return [
+        float(match["number"].replace(",", ""))
+        for match in _OTHER_RESULT.finditer(text, start, end)
+    ]
+
+
+@lru_cache(maxsize=4)
+def sentence_starts(text: str) -> tuple[int, ...]:
+    """Offsets at which sentences (or lines) begin."""
+    return (0, *(match.end() for match in _SENTENCE_END.finditer(text)))
+
+
+def sentence_index(text: str, offset: int) -> int:
+    """Index of the sentence that holds `offset`."""
+    return sum(start <= offset for start in sentence_starts(text)) - 1
+
+
+def question_of(prompt: str) -> str:
+    """From the sentence that asks to the end: the last with a question mark, else the last."""
+    starts = sentence_starts(prompt)
+    asked = prompt.rfind("?")
+    return prompt[max((start for start in starts if asked < 0 or start <= asked), default=0) :]
+
+
+def words_of(text: str) -> frozenset[str]:
+    """Stems (five letters) of the words that carry content."""
+    return frozenset(word[:5] for word in re.findall(r"[a-z]{4,}", text.lower())) - _FUNCTION_WORDS
+
+
+def sentence_at(text: str, offset: int) -> str:
+    """The sentence that holds `offset`, within the window on its left."""
+    left = text[max(0, offset - LEFT_CHARACTERS) : offset]
+    right = text[offset : offset + RIGHT_CHARACTERS]
+    ending = _SENTENCE_END.search(right)
+    return left[_last_sentence_start(left) :] + right[: ending.start() if ending else None]
+
+
+def numbers_in(text: str) -> list[float]:
+    """Every plain number of a text, and the small ones that are spelled out."""
+    digits = [float(n.replace(",", "")) for n in re.findall(r"\d[\d,]*(?:\.\d+)?", text)]
+    spelled = re.findall(r"[a-z]+", text.lower())
+    return digits + [_SPELLED[word] for word in spelled if word in _SPELLED]

@@ -1,0 +1,225 @@
+"""Find where a trace first derives its gold answer, as opposed to merely mentioning the value.
+
+A mention counts as a derivation when it stands where a result stands (after `=`, "is", "gives",
+"total of", in a box ...), is no operand or label, and is not at once used up as an intermediate
+value. Pure and fast: regular expressions over short windows. Knows nothing about tokens or files.
+`docs/derivation.md` has the rules in words and how well they agree with readers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from leadspan.analysis import context
+from leadspan.analysis.context import Place
+from leadspan.analysis.mentions import Mention, find_mentions
+from leadspan.analysis.values import Gold, read_gold
+from leadspan.records import Trace
+
+Status = Literal["derived", "not_found", "gold_in_prompt", "no_gold"]
+Evidence = Literal["boxed", "answer", "computed", "stated", "mention"]
+
+CONFIDENCE: dict[Evidence, float] = {
+    "boxed": 0.9,
+    "answer": 0.85,
+    "computed": 0.95,
+    "stated": 0.8,
+    "mention": 0.3,
+}
+"""Share of traces with this kind of evidence where the rules agreed with a reader, rounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """Where one trace first derives its gold."""
+
+    status: Status
+    """`gold_in_prompt` is counted apart even where a position was found."""
+    start: int | None = None
+    """First character of the derived answer in the CoT."""
+    end: int | None = None
+    """Character after the derived answer in the CoT: what a cut must keep."""
+    sentence: int | None = None
+    """Index of the sentence of the CoT that derives it."""
+    evidence: Evidence | None = None
+    confidence: float = 0.0
+    """0 to 1; see CONFIDENCE."""
+
+    @property
+    def found(self) -> bool:
+        """True where there is a position."""
+        return self.end is not None
+
+    def fraction(self, cot: str) -> float | None:
+        """`end` as a share of the CoT's characters."""
+        return None if self.end is None or not cot else self.end / len(cot)
+
+
+def find_derivation(trace: Trace) -> Derivation:
+    """Locate the first derivation of `trace.gold` in `trace.cot`."""
+    gold = read_gold(trace.gold or "")
+    if gold is None:
+        return Derivation("no_gold")
+    in_prompt = any(not mention.in_words for mention in find_mentions(trace.prompt, gold))
+    mentions = find_mentions(trace.cot, gold)
+    chosen = _first_derivation(_problem(trace, mentions, gold, in_prompt))
+    if chosen is None:
+        return Derivation("gold_in_prompt" if in_prompt else "not_found")
+    mention, evidence = chosen
+    return Derivation(
+        status="gold_in_prompt" if in_prompt else "derived",
+        start=mention.start,
+        end=mention.end,
+        sentence=context.sentence_index(trace.cot, mention.start),
+        evidence=evidence,
+        confidence=CONFIDENCE[evidence],
+    )
+
+
+ENOUGH = 0.6
+"""Score from which the first mention is taken; below it, the best one."""
+ECHO = 0.5
+"""Share of the question's content words from which a sentence is taken to answer it."""
+SIMPLIFYING_CHARACTERS = 60
+"""How far apart two equal values of one chain, `8/18, which simplifies to 4/9`, may stand."""
+RECENT_CHARACTERS = 200
+"""A computation that arrives at a number seen this recently checks it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """What the rules need to know about one trace besides a mention's own place."""
+
+    cot: str
+    mentions: list[Mention]
+    gold: Gold
+    in_prompt: bool
+    given: frozenset[float]
+    """Numbers of the prompt."""
+    asked: frozenset[str]
+    """Content words of the question."""
+    wants_percent: bool
+
+    @property
+    def is_named(self) -> bool:
+        """The gold is a name or an option, not a value."""
+        return self.gold.kind in ("word", "choice")
+
+    @property
+    def is_recall(self) -> bool:
+        """The prompt holds no number, so that there is nothing to compute with."""
+        return not self.given and not self.in_prompt
+
+
+def _problem(trace: Trace, mentions: list[Mention], gold: Gold, in_prompt: bool) -> _Problem:
+    question = context.question_of(trace.prompt)
+    return _Problem(
+        cot=trace.cot,
+        mentions=mentions,
+        gold=gold,
+        in_prompt=in_prompt,
+        given=frozenset(context.numbers_in(trace.prompt)),
+        asked=context.words_of(question),
+        wants_percent="%" in question + gold.text or "percent" in question.lower(),
+    )
+
+
+def _first_derivation(problem: _Problem) -> tuple[Mention, Evidence] | None:
+    """The first mention that scores enough, or the best of the others."""
+    best: tuple[float, Mention, Evidence] | None = None
+    for index, mention in enumerate(problem.mentions):
+        evidence, score = _weigh(problem, mention)
+        if score >= ENOUGH and evidence in ("computed", "stated"):
+            spent = _spent(problem, index)
+            score -= min(spent, 0.3) if _echo(problem, mention) >= ECHO else spent
+        if score >= ENOUGH:
+            return _simplified(problem, index), evidence
+        if score > 0 and (best is None or score > best[0]):
+            best = (score, mention, evidence)
+    return None if best is None else (best[1], best[2])
+
+
+def _weigh(problem: _Problem, mention: Mention) -> tuple[Evidence, float]:
+    """Kind of evidence and score, 0 to 1, of a mention by its own place alone."""
+    place = context.read_place(problem.cot, mention.start, mention.end)
+    is_part = place.is_operand or place.is_listed or place.is_label
+    if place.is_guess and not problem.is_recall:
+        return "mention", 0.05
+    if is_part or (place.is_percent and not problem.wants_percent):
+        return "mention", 0.0
+    if place.boxed:
+        return "boxed", 1.0
+    if place.answers and not place.is_hypothesis:
+        return "answer", 1.0
+    doubt = 0.3 * place.is_hypothesis + 0.35 * mention.in_words
+    if problem.is_named or problem.in_prompt:
+        return _weigh_known(problem, mention, place, doubt)
+    if place.after_mark:
+        return "computed", 1.0 - doubt
+    if place.after_verb and place.computes:
+        return "computed", 0.9 - doubt
+    if place.after_verb:
+        return "stated", 0.7 + 0.1 * place.concludes - doubt
+    if place.concludes or problem.is_recall:
+        return "stated", ENOUGH - doubt
+    return "mention", 0.2 - doubt / 2
+
+
+def _weigh_known(
+    problem: _Problem, mention: Mention, place: Place, doubt: float
+) -> tuple[Evidence, float]:
+    """As `_weigh`, where the prompt already says the value, or the gold is a name."""
+    if problem.is_named:
+        told_about = context.is_subject(problem.cot, mention.end)
+        if problem.in_prompt and told_about:
+            return "mention", 0.0
+        stands = place.after_verb or place.after_mark
+        if stands or (problem.is_recall and told_about):
+            return "stated", 0.65 + 0.1 * place.concludes - doubt
+        return "mention", 0.2 - doubt / 2
+    if place.computes and (place.after_mark or place.after_verb):
+        return "computed", 0.95 - doubt
+    if place.after_mark or place.after_verb:
+        return "stated", 0.4 + 0.1 * place.concludes - doubt
+    return "mention", 0.1 - doubt / 4
+
+
+def _spent(problem: _Problem, index: int) -> float:
+    """How much the lines after a mention speak for an intermediate value, 0 to 0.6.
+
+    A computation that arrives at a number of the prompt, or at one just seen, is a check.
+    """
+    cot, end = problem.cot, problem.mentions[index].end
+    turn = context.verification_after(cot, end)
+    own = None if problem.gold.value is None else abs(problem.gold.value.real)
+    recent = context.numbers_in(cot[max(0, end - RECENT_CHARACTERS) : end])
+    known = problem.given.union(recent)
+    for later in problem.mentions[index + 1 :]:
+        if later.start >= turn:
+            break
+        if context.is_operand_at(cot, later.start, later.end):
+            results = context.other_results(cot, later.end, later.end + 60)
+            if not (results and results[0] in known):
+                return 0.6
+    others = context.other_results(cot, end, turn) if problem.gold.kind == "number" else []
+    return 0.3 if any(other != own and other not in problem.given for other in others) else 0.0
+
+
+def _echo(problem: _Problem, mention: Mention) -> float:
+    """Share of the question's content words that stand in the mention's sentence."""
+    said = context.words_of(context.sentence_at(problem.cot, mention.start))
+    return len(said & problem.asked) / len(problem.asked) if problem.asked else 0.0
+
+
+def _simplified(problem: _Problem, index: int) -> Mention:
+    r"""The last of a chain of equal expressions: `\sqrt{72} = \sqrt{36*2} = 6\sqrt{2}`."""
+    chosen = problem.mentions[index]
+    if problem.gold.kind != "expression":
+        return chosen
+    for later in problem.mentions[index + 1 :]:
+        gap = problem.cot[chosen.end : later.start]
+        if len(gap) > SIMPLIFYING_CHARACTERS or "\n\n" in gap or ". " in gap:
+            break
+        chosen = later
+    return chosen

@@ -1,0 +1,188 @@
+r"""Read the value of a gold answer or of a piece of a trace: numbers, roots, multiples of pi, a + bi.
+
+Pure and linear in its short input; evaluates nothing but its own small grammar. Knows nothing about
+traces or positions.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from leadspan.grading.compare import CURRENCY, DEGREES, SPACING, TEXT, read_number
+
+RELATIVE_TOLERANCE = 1e-9
+MAX_LENGTH = 80
+"""Characters beyond which a text is not one value."""
+
+Kind = Literal["number", "expression", "word", "choice", "verbatim"]
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+    r"|(?P<frac>\\[dt]?frac)|(?P<root>\\sqrt|√|sqrt\b)|(?P<pi>\\pi\b|π|pi\b)|(?P<imaginary>i\b)"
+    r"|(?P<operator>\\cdot|\\times|[-+*/^·×−]|[(){}]))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """What counts as the gold answer."""
+
+    kind: Kind
+    text: str
+    """The answer without dollar signs, boxes, degrees and `\\text`."""
+    value: complex | None = None
+    """Of a number or an expression."""
+
+
+def read_gold(gold: str) -> Gold | None:
+    """Classify a gold answer; None where there is nothing to look for."""
+    text = _bare(gold)
+    if not text:
+        return None
+    number = read_number(text)
+    if number is not None:
+        kind: Kind = (
+            "number" if number.value.denominator == 1 or number.is_decimal else "expression"
+        )
+        return Gold(kind, text, complex(float(number.value)))
+    value = evaluate(text)
+    if value is not None:
+        return Gold("expression", text, value)
+    if re.fullmatch(r"\(?[A-J]\)?", text):
+        return Gold("choice", text.strip("()"))
+    if re.fullmatch(r"[^\W\d_](?:[^\W\d_]|['\s-])*", text):
+        return Gold("word", text)
+    return Gold("verbatim", text)
+
+
+def _bare(gold: str) -> str:
+    text = gold.strip().removeprefix("$").removesuffix("$").strip()
+    boxed = re.fullmatch(r"\\boxed\{(.*)\}", text, re.DOTALL)
+    text = TEXT.sub(r"\1", boxed[1] if boxed else text)
+    return SPACING.sub(" ", DEGREES.sub("", CURRENCY.sub("", text))).strip().rstrip(".").strip()
+
+
+def evaluate(text: str) -> complex | None:
+    r"""Value of an arithmetic expression in plain text or LaTeX, or None where it is not one.
+
+    Grammar: numbers, `pi`, `i`, roots, `\frac`, the four operations, powers, implicit products.
+    """
+    if len(text) > MAX_LENGTH:
+        return None
+    tokens = _tokens(text)
+    if not tokens:
+        return None
+    parser = _Parser(tokens)
+    try:
+        value = parser.sum()
+    except (_UnreadableError, ZeroDivisionError, OverflowError, ValueError):
+        return None
+    finite = math.isfinite(value.real) and math.isfinite(value.imag)
+    return value if parser.at == len(tokens) and finite else None
+
+
+def same_value(left: complex, right: complex) -> bool:
+    """Equal but for rounding of the last bits."""
+    return cmath.isclose(left, right, rel_tol=RELATIVE_TOLERANCE, abs_tol=1e-12)
+
+
+class _UnreadableError(Exception):
+    pass
+
+
+def _tokens(text: str) -> list[tuple[str, str]] | None:
+    tokens, at = [], 0
+    text = text.rstrip()
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None or match.lastgroup is None:
+            return None
+        tokens.append((match.lastgroup, match[match.lastgroup]))
+        at = match.end()
+    return tokens
+
+
+class _Parser:
+    """Recursive descent over tokens; depth is bounded by MAX_LENGTH."""
+
+    def __init__(self, tokens: list[tuple[str, str]]) -> None:
+        self.tokens = tokens
+        self.at = 0
+
+    def peek(self) -> tuple[str, str]:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "")
+
+    def take(self) -> tuple[str, str]:
+        token = self.peek()
+        self.at += 1
+        return token
+
+    def sum(self) -> complex:
+        total = self.product()
+        while self.peek()[1] in ("+", "-", "−"):
+            sign = 1 if self.take()[1] == "+" else -1
+            total += sign * self.product()
+        return total
+
+    def product(self) -> complex:
+        total = self.factor()
+        while True:
+            kind, text = self.peek()
+            if text in ("*", "·", "×", "\\cdot", "\\times"):
+                self.take()
+                total *= self.factor()
+            elif text == "/":
+                self.take()
+                total /= self.factor()
+            elif kind in ("frac", "root", "pi", "imaginary") or text in ("(", "{"):
+                total *= self.factor()  # implicit product, `2\sqrt{3}`
+            else:
+                return total
+
+    def factor(self) -> complex:
+        if self.peek()[1] in ("-", "−", "+"):
+            sign = 1 if self.take()[1] == "+" else -1
+            return sign * self.factor()
+        base = self.atom()
+        if self.peek()[1] == "^":
+            self.take()
+            exponent = self.factor()
+            if abs(exponent) > 64:
+                raise _UnreadableError
+            return complex(base**exponent)
+        return base
+
+    def atom(self) -> complex:
+        kind, text = self.take()
+        if kind == "number":
+            return complex(float(text.replace(",", "")))
+        if kind == "pi":
+            return complex(math.pi)
+        if kind == "imaginary":
+            return 1j
+        if kind == "root":
+            return cmath.sqrt(self.argument())
+        if kind == "frac":
+            above = self.argument()
+            return above / self.argument()
+        if text in ("(", "{"):
+            inner = self.sum()
+            if self.take()[1] != {"(": ")", "{": "}"}[text]:
+                raise _UnreadableError
+            return inner
+        raise _UnreadableError
+
+    def argument(self) -> complex:
+        r"""What `\sqrt` or `\frac` takes: a group, or the next digit of `\frac14`."""
+        kind, text = self.peek()
+        if kind == "number" and len(text) > 1 and self._is_tight_frac():
+            self.tokens[self.at] = (kind, text[1:])
+            return complex(float(text[0]))
+        return self.atom()
+
+    def _is_tight_frac(self) -> bool:
+        return self.at > 0 and self.tokens[self.at - 1][0] == "frac"
