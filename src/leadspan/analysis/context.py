@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
-from leadspan.analysis.mentions import SMALL_NUMBERS
+from leadspan.analysis.wording import SENTENCE_END, last_sentence_start
 
 LEFT_CHARACTERS = 160
 RIGHT_CHARACTERS = 60
@@ -112,95 +111,6 @@ _SUBJECT = re.compile(
     r"(?:'s|’s)\b|\s+(?:is|was|did|does|can|could|must|has|have|finished|would|will|should|cannot|"
     r"can't|isn't|didn't)\b"
 )
-_SPELLED: dict[str, float] = {
-    **{word: float(value) for value, word in enumerate(SMALL_NUMBERS) if value > 1},
-    **{"half": 0.5, "twice": 2.0, "double": 2.0, "triple": 3.0, "thrice": 3.0, "dozen": 12.0},
-}
-_FUNCTION_WORDS = frozenset(
-    word[:5]
-    for word in re.findall(
-        r"\w+",
-        "what which that this these those with from have many much does will would there their they "
-        "them then than were been into after before about each every more less when where while "
-        "your line form reply find give express answer total final write value",
-    )
-)
-_SUBJECT = re.compile(
-    r"(?:'s|’s)\b|\s+(?:is|was|did|does|can|could|must|has|have|finished|would|will|should|cannot|"
-    r"can't|isn't|didn't)\b"
-)
-_SPELLED: dict[str, float] = {
-    **{word: float(value) for value, word in enumerate(SMALL_NUMBERS) if value > 1},
-    **{"half": 0.5, "twice": 2.0, "double": 2.0, "triple": 3.0, "thrice": 3.0, "dozen": 12.0},
-}
-_FUNCTION_WORDS = frozenset(
-    word[:5]
-    for word in re.findall(
-        r"\w+",
-        "what which that this these those with from have many much does will would there their they "
-        "them then than were been into after before about each every more less when where while "
-        "your line form reply find give express answer total final write value",
-    )
-)
-_SUBJECT = re.compile(
-    r"(?:'s|’s)\b|\s+(?:is|was|did|does|can|could|must|has|have|finished|would|will|should|cannot|"
-    r"can't|isn't|didn't)\b"
-)
-_SPELLED: dict[str, float] = {
-    **{word: float(value) for value, word in enumerate(SMALL_NUMBERS) if value > 1},
-    **{"half": 0.5, "twice": 2.0, "double": 2.0, "triple": 3.0, "thrice": 3.0, "dozen": 12.0},
-}
-_FUNCTION_WORDS = frozenset(
-    [
-        "what",
-        "which",
-        "that",
-        "this",
-        "these",
-        "those",
-        "with",
-        "from",
-        "have",
-        "many",
-        "much",
-        "does",
-        "will",
-        "would",
-        "there",
-        "their",
-        "they",
-        "them",
-        "then",
-        "than",
-        "were",
-        "been",
-        "into",
-        "after",
-        "before",
-        "about",
-        "each",
-        "every",
-        "more",
-        "less",
-        "when",
-        "where",
-        "while",
-        "your",
-        "line",
-        "form",
-        "reply",
-        "find",
-        "give",
-        "express",
-        "answer",
-        "total",
-        "final",
-        "write",
-        "value",
-    ]
-)
-_FUNCTION_WORDS = frozenset(word[:5] for word in _FUNCTION_WORDS)
-_SENTENCE_END = re.compile(r"(?<=[.?!])[\"')\]]*\s+(?=[A-Z\\$(\"'*\d])|\n+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +145,7 @@ def read_place(text: str, start: int, end: int) -> Place:
     """Classify the mention `text[start:end]`."""
     left = text[max(0, start - LEFT_CHARACTERS) : start]
     right = text[end : end + RIGHT_CHARACTERS]
-    begins = _last_sentence_start(left)
+    begins = last_sentence_start(left)
     sentence = left[begins:]
     shown = left if len(sentence) <= SHORT_SENTENCE else sentence
     near = _FILLERS.sub("", left)
@@ -280,11 +190,6 @@ def _is_operand(left: str, right: str, after_mark: bool) -> bool:
     return not after_mark and _LEFT_OPERATOR.search(left) is not None
 
 
-def _last_sentence_start(text: str) -> int:
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    return ends[-1] if ends else 0
-
-
 def is_operand_at(text: str, start: int, end: int) -> bool:
     """True where the mention is used in a computation rather than its result."""
     return read_place(text, start, end).is_operand
@@ -310,39 +215,9 @@ def other_results(text: str, start: int, end: int) -> list[float]:
     ]
 
 
-@lru_cache(maxsize=4)
-def sentence_starts(text: str) -> tuple[int, ...]:
-    """Offsets at which sentences (or lines) begin."""
-    return (0, *(match.end() for match in _SENTENCE_END.finditer(text)))
-
-
-def sentence_index(text: str, offset: int) -> int:
-    """Index of the sentence that holds `offset`."""
-    return sum(start <= offset for start in sentence_starts(text)) - 1
-
-
-def question_of(prompt: str) -> str:
-    """From the sentence that asks to the end: the last with a question mark, else the last."""
-    starts = sentence_starts(prompt)
-    asked = prompt.rfind("?")
-    return prompt[max((start for start in starts if asked < 0 or start <= asked), default=0) :]
-
-
-def words_of(text: str) -> frozenset[str]:
-    """Stems (five letters) of the words that carry content."""
-    return frozenset(word[:5] for word in re.findall(r"[a-z]{4,}", text.lower())) - _FUNCTION_WORDS
-
-
 def sentence_at(text: str, offset: int) -> str:
-    """The sentence that holds `offset`, within the window on its left."""
+    """The sentence that holds `offset`, as far as the windows round it reach."""
     left = text[max(0, offset - LEFT_CHARACTERS) : offset]
     right = text[offset : offset + RIGHT_CHARACTERS]
-    ending = _SENTENCE_END.search(right)
-    return left[_last_sentence_start(left) :] + right[: ending.start() if ending else None]
-
-
-def numbers_in(text: str) -> list[float]:
-    """Every plain number of a text, and the small ones that are spelled out."""
-    digits = [float(n.replace(",", "")) for n in re.findall(r"\d[\d,]*(?:\.\d+)?", text)]
-    spelled = re.findall(r"[a-z]+", text.lower())
-    return digits + [_SPELLED[word] for word in spelled if word in _SPELLED]
+    ending = SENTENCE_END.search(right)
+    return left[last_sentence_start(left) :] + right[: ending.start() if ending else None]

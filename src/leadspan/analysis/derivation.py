@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from leadspan.analysis import context
+from leadspan.analysis import context, wording
 from leadspan.analysis.context import Place
 from leadspan.analysis.mentions import Mention, find_mentions
 from leadspan.analysis.values import Gold, read_gold
@@ -71,7 +71,7 @@ def find_derivation(trace: Trace) -> Derivation:
         status="gold_in_prompt" if in_prompt else "derived",
         start=mention.start,
         end=mention.end,
-        sentence=context.sentence_index(trace.cot, mention.start),
+        sentence=wording.sentence_index(trace.cot, mention.start),
         evidence=evidence,
         confidence=CONFIDENCE[evidence],
     )
@@ -113,14 +113,14 @@ class _Problem:
 
 
 def _problem(trace: Trace, mentions: list[Mention], gold: Gold, in_prompt: bool) -> _Problem:
-    question = context.question_of(trace.prompt)
+    question = wording.question_of(trace.prompt)
     return _Problem(
         cot=trace.cot,
         mentions=mentions,
         gold=gold,
         in_prompt=in_prompt,
-        given=frozenset(context.numbers_in(trace.prompt)),
-        asked=context.words_of(question),
+        given=frozenset(wording.numbers_in(trace.prompt)),
+        asked=wording.words_of(question),
         wants_percent="%" in question + gold.text or "percent" in question.lower(),
     )
 
@@ -193,7 +193,7 @@ def _spent(problem: _Problem, index: int) -> float:
     cot, end = problem.cot, problem.mentions[index].end
     turn = context.verification_after(cot, end)
     own = None if problem.gold.value is None else abs(problem.gold.value.real)
-    recent = context.numbers_in(cot[max(0, end - RECENT_CHARACTERS) : end])
+    recent = wording.numbers_in(cot[max(0, end - RECENT_CHARACTERS) : end])
     known = problem.given.union(recent)
     for later in problem.mentions[index + 1 :]:
         if later.start >= turn:
@@ -208,7 +208,7 @@ def _spent(problem: _Problem, index: int) -> float:
 
 def _echo(problem: _Problem, mention: Mention) -> float:
     """Share of the question's content words that stand in the mention's sentence."""
-    said = context.words_of(context.sentence_at(problem.cot, mention.start))
+    said = wording.words_of(context.sentence_at(problem.cot, mention.start))
     return len(said & problem.asked) / len(problem.asked) if problem.asked else 0.0
 
 
