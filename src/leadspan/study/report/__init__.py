@@ -46,7 +46,12 @@ def write_report(sweep: Path, output: Path | None = None) -> Path:
 
         figures = draw_figures(charts, output / "figures")
     write_text_atomic(output / "report.md", write_markdown(summary, tables, charts, figures))
-    return output / "report.md"
+    if missing:
+        return output / "report.md"
+    from leadspan.study.report.page import write_page
+
+    write_text_atomic(output / "report.html", write_page(summary, tables, charts))
+    return output / "report.html"
 
 
 def describe_sweep(sweep: Path, report: Path | None = None) -> str:

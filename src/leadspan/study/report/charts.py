@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from leadspan.study.report.interval import Estimate
 from leadspan.study.report.summary import FULL, PAPER_RETENTION, Group, Summary
-from leadspan.study.report.tables import slug
 from leadspan.study.report.wording import (
     COST_LABELS,
     say_count,
@@ -18,6 +17,7 @@ from leadspan.study.report.wording import (
     say_number,
     say_sections,
     say_setting,
+    slug,
 )
 
 BINS = 20
@@ -52,9 +52,6 @@ class Chart:
     series: tuple[Series, ...]
     levels: tuple[tuple[str, float], ...] = ()
     """Horizontal reference lines and their names."""
-    y_from_zero: bool = True
-    table: str = ""
-    """Name of the table with the same numbers."""
 
 
 def build_charts(summary: Summary) -> dict[str, Chart]:
@@ -90,7 +87,6 @@ def accuracy_chart(summary: Summary) -> Chart:
         "accuracy",
         _estimated_curves(summary, "accuracy"),
         tuple(levels),
-        table="tradeoff",
     )
 
 
@@ -105,7 +101,6 @@ def retention_chart(summary: Summary) -> Chart:
         "share of full accuracy",
         _estimated_curves(summary, "retention"),
         ((f"paper at lsp 0.5: {PAPER_RETENTION}", PAPER_RETENTION),),
-        table="tradeoff",
     )
 
 
@@ -166,7 +161,6 @@ def cost_chart(summary: Summary) -> Chart:
         "lsp",
         "share of full cost",
         tuple(series),
-        table="tradeoff",
     )
 
 
@@ -205,7 +199,6 @@ def frontier_chart(summary: Summary) -> Chart:
         f"{label}, share of lsp 1.0" if is_shares else label,
         "accuracy",
         tuple(series),
-        table="frontier",
     )
 
 
@@ -222,7 +215,6 @@ def sections_chart(summary: Summary) -> Chart:
         "accuracy",
         (_bars("accuracy", labels, groups, 0),) if groups else (),
         _base_level(summary),
-        table="sections",
     )
 
 
@@ -237,7 +229,6 @@ def halves_chart(summary: Summary) -> Chart:
         "accuracy",
         (_bars("accuracy", [g.setting.keep for g in groups], groups, 0),) if groups else (),
         _base_level(summary),
-        table="halves",
     )
 
 
@@ -263,7 +254,6 @@ def halves_loss_chart(summary: Summary) -> Chart:
         "kept half",
         "loss, nats per scored token",
         tuple(series),
-        table="halves",
     )
 
 
@@ -300,7 +290,6 @@ def predicted_chart(summary: Summary) -> Chart:
         "FLOPs by formula, share of lsp 1.0",
         "measured, share of lsp 1.0",
         tuple(series),
-        table="tradeoff",
     )
 
 
@@ -335,7 +324,6 @@ def derivation_chart(dataset: Mapping[str, Any]) -> Chart:
         "place in the sequence, lsp",
         "share of traces",
         tuple(series),
-        table=f"derivation-{slug(name)}",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from leadspan.runs import replacing
 from leadspan.study.report.charts import Chart, Series
@@ -47,8 +47,8 @@ def _draw(charts: Sequence[Chart], path: Path) -> Path:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
-        figure: Figure = Figure(figsize=(4.6 * len(charts) + 0.6, 3.7), layout="constrained")
+    with matplotlib.rc_context(cast(Any, STYLE)):
+        figure: Figure = Figure(figsize=(4.4 * len(charts) + 0.8, 4.0), layout="constrained")
         for place, chart in enumerate(charts):
             draw_chart(figure.add_subplot(1, len(charts), place + 1), chart)
         for target in (path, path.with_suffix(".svg")):
@@ -80,10 +80,12 @@ def draw_chart(axes: Axes, chart: Chart) -> None:
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    if chart.y_from_zero:
-        axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * _largest(chart)))
+    axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * _largest(chart)))
     if len(chart.series) + len(chart.levels) > 1:
-        axes.legend(frameon=False, fontsize=8.5, loc="best")
+        # Below the axes, where it can hide no value.
+        axes.legend(
+            frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2
+        )
 
 
 def _draw_line(axes: Axes, series: Series) -> None:

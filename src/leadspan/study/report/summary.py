@@ -164,7 +164,8 @@ def compute_frontier(groups: Sequence[Group], cost_name: str | None) -> tuple[Gr
         for place, group in enumerate(groups)
         if group.accuracy is not None and getattr(group.costs, cost_name) is not None
     ]
-    kept, best = [], 0.0
+    kept: list[Group] = []
+    best = 0.0
     for _, negative_accuracy, place in sorted(points):
         if not kept or negative_accuracy < best:
             kept.append(groups[place])
@@ -291,5 +292,5 @@ def _halves(groups: Sequence[Group], curve: Sequence[Group]) -> tuple[Group, ...
     candidates = [found for found in by_sections.values() if len(found) > 1]
     if not candidates:
         return ()
-    main = (curve[0].setting.sections, curve[0].setting.extra) if curve else None
-    return tuple(by_sections[main] if by_sections.get(main or ()) in candidates else candidates[0])
+    main = by_sections.get((curve[0].setting.sections, curve[0].setting.extra)) if curve else None
+    return tuple(main if main in candidates else candidates[0])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from leadspan.study.report.summary import COST_NAMES, FULL, HALF, Group, Summary, find_lsp
+from leadspan.study.report.charts import Chart
+from leadspan.study.report.summary import FULL, HALF, Group, Summary, find_lsp
 from leadspan.study.report.wording import (
     say_count,
     say_estimate,
@@ -15,6 +16,7 @@ from leadspan.study.report.wording import (
     say_lsp,
     say_number,
     say_sections,
+    slug,
 )
 from leadspan.study.results import Run
 
@@ -337,14 +339,24 @@ def failed_table(summary: Summary) -> Table:
     )
 
 
-def slug(name: str) -> str:
-    """A name as it may stand in an anchor or a file name."""
-    return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-")
-
-
-def has_costs(groups: Sequence[Group]) -> bool:
-    """True where some ratio was measured."""
-    return any(getattr(group.ratios, name) is not None for group in groups for name in COST_NAMES)
+def chart_table(chart: Chart) -> Table:
+    """The numbers of one chart, for those who cannot see it."""
+    rows = []
+    for series in chart.series:
+        for place, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
+            low = series.low[place] if series.low else None
+            high = series.high[place] if series.high else None
+            shown = x if isinstance(x, str) else f"{x:.3g}"
+            rows.append((series.label, shown, say_number(y, 3), _range(low, high)))
+    rows += [
+        (label, "all", say_number(level, 3), say_number(None)) for label, level in chart.levels
+    ]
+    columns = ("series", chart.x_label, chart.y_label, "95 % interval")
+    has_intervals = any(row[3] != say_number(None) for row in rows)
+    width = len(columns) if has_intervals else len(columns) - 1
+    return Table(
+        chart.name, chart.title, columns[:width], tuple(row[:width] for row in rows), chart.caption
+    )
 
 
 def _series(group: Group, usual: Group | None) -> str:

@@ -83,6 +83,11 @@ def say_setting(group: Group, usual: Group | None = None) -> str:
     return ", ".join([*parts, extra] if extra else parts)
 
 
+def slug(name: str) -> str:
+    """A name as it may stand in an anchor or a file name."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-")
+
+
 def headline(summary: Summary, place: Path | None = None) -> str:
     """Two sentences, true for whatever came out: the outcome, then what it means and where it lies."""
     return f"{_outcome(summary)}. {_meaning(summary, place)}."

@@ -1,0 +1,126 @@
+"""Answers for the page's sample browser, with the cut of the run's training marked in each.
+
+The mark says: had this very answer been a training trace of this run, so much of it would have been kept. It
+is found with the run's own truncation policy. Tokens are laid onto the text evenly, a marker such as
+`</think>` counting as one letter: exact for a character tokenizer, close for others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from leadspan.config import TruncationConfig
+from leadspan.config_file import validate
+from leadspan.errors import LeadspanError
+from leadspan.records import Sequence, Span
+from leadspan.study.results import Run, iter_samples, outcome_of
+from leadspan.traces.truncate import Policy, build_policy
+
+SHOWN = 12
+"""Samples a run: half of them correct and half not, where there are so many."""
+LONGEST = 6000
+"""Characters of one text that are shown; what is left out is counted."""
+UNIT = re.compile(r"</?[\w|]+>|<\|\w+\|>|.", re.DOTALL)
+CLOSE = re.compile(r"</\w+>|<\|end_of_thought\|>")
+
+Part = tuple[str, str]
+"""Kind (kept, dropped or gap) and text."""
+
+
+def read_shown_samples(run: Run) -> list[dict[str, Any]]:
+    """The samples of one run that the page shows, in the file's order."""
+    policy = _policy_of(run)
+    chosen = list(_choose(run))
+    return [_show(sample, policy) for sample in chosen]
+
+
+def _choose(run: Run) -> Iterator[Mapping[str, Any]]:
+    """The first half correct and half otherwise; more of one kind where the other is short."""
+    samples = list(iter_samples(run.path / "evaluation" / "samples.jsonl"))
+    correct = [place for place, sample in enumerate(samples) if outcome_of(sample) == "correct"]
+    others = sorted(set(range(len(samples))) - set(correct))
+    half = SHOWN // 2
+    taken = max(half, SHOWN - len(others))
+    places = correct[:taken] + others[: max(half, SHOWN - len(correct))]
+    return (samples[place] for place in sorted(places))
+
+
+def _policy_of(run: Run) -> Policy | None:
+    """The run's truncation, or None where nothing was cut or it cannot be read."""
+    try:
+        config = validate(TruncationConfig, run.config.get("truncation") or {}, "truncation")
+    except LeadspanError:
+        return None
+    return build_policy(config) if run.row.kind == "train" else None
+
+
+def _show(sample: Mapping[str, Any], policy: Policy | None) -> dict[str, Any]:
+    text, prompt = str(sample.get("text") or ""), str(sample.get("prompt") or "")
+    return {
+        "benchmark": str(sample.get("benchmark", "")),
+        "problem": str(sample.get("problem_id", "")),
+        "sample": sample.get("sample", 0),
+        "outcome": outcome_of(sample),
+        "tokens": sample.get("num_tokens"),
+        "finish": str(sample.get("finish_reason", "")),
+        "seconds": sample.get("seconds"),
+        "gold": ", ".join(str(gold) for gold in sample.get("golds") or []),
+        "extracted": str(sample.get("extracted") or ""),
+        "reason": str(sample.get("reason") or ""),
+        "prompt": shorten([("kept", prompt)]),
+        "text": shorten(mark_cut(sample, text, policy)),
+    }
+
+
+def mark_cut(sample: Mapping[str, Any], text: str, policy: Policy | None) -> list[Part]:
+    """The answer in runs of what the policy would have kept and dropped."""
+    num_prompt, num_tokens = sample.get("prompt_tokens"), sample.get("num_tokens")
+    if policy is None or not text or not num_tokens or num_prompt is None:
+        return [("kept", text)]
+    units = UNIT.findall(text)
+    num_of_text = max(1, num_tokens - (sample.get("finish_reason") == "stop"))
+    closing = CLOSE.search(text)
+    thought = len(UNIT.findall(text[: closing.end()])) if closing else len(units)
+    end_of_cot = num_prompt + round(num_of_text * thought / len(units))
+    num_all = num_prompt + num_tokens
+    sequence = Sequence(
+        "sample",
+        np.arange(num_all, dtype=np.int32),
+        Span(0, num_prompt),
+        Span(num_prompt, end_of_cot),
+        Span(end_of_cot, num_all),
+    )
+    kept = set(policy.cut(sequence).input_ids_T.tolist())
+    marked = [
+        ("kept" if num_prompt + place * num_of_text // len(units) in kept else "dropped", unit)
+        for place, unit in enumerate(units)
+    ]
+    return [
+        (kind, "".join(unit for _, unit in parts))
+        for kind, parts in groupby(marked, key=lambda part: part[0])
+    ]
+
+
+def shorten(parts: list[Part]) -> list[Part]:
+    """Take the middle out of a long text, and say how much."""
+    total = sum(len(text) for _, text in parts)
+    if total <= LONGEST:
+        return parts
+    first, last = 2 * LONGEST // 3, total - LONGEST // 3
+    found: list[Part] = []
+    start = 0
+    for kind, text in parts:
+        end = start + len(text)
+        if start < first:
+            found.append((kind, text[: first - start]))
+        if start <= first < end:
+            found.append(("gap", f"… {last - first:,} characters more …"))
+        if end > last:
+            found.append((kind, text[max(0, last - start) :]))
+        start = end
+    return [(kind, text) for kind, text in found if text]
