@@ -125,7 +125,7 @@ def build_world(
         world.manifest.unlink(missing_ok=True)
         _write_rows(world.traces, trace_rows(config, seed, late))
         for size, path in zip(config.test_sizes, world.tests, strict=True):
-            _write_rows(path, test_rows(config, seed, size))
+            _write_rows(path, problem_rows(config, seed, size))
         _write_models(world, config, seed, late)
         write_json_atomic(world.manifest, settings)
     return world
@@ -158,7 +158,7 @@ def trace_row(row_id: str, problem: Problem, late: bool) -> dict[str, Any]:
     }
 
 
-def test_rows(config: WorldConfig, seed: int, size: int) -> Iterator[dict[str, Any]]:
+def problem_rows(config: WorldConfig, seed: int, size: int) -> Iterator[dict[str, Any]]:
     """Test problems of one size, the same for the ordinary and the late world."""
     rng = np.random.default_rng([seed, TEST, size])
     for index, problem in enumerate(draw_problems(rng, config.num_test_problems, (size,))):

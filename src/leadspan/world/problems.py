@@ -18,7 +18,7 @@ import numpy as np
 LETTERS = "abcdefghij"
 CODES = ("22", "29", "36", "43", "50", "57", "64", "71", "78", "85")
 """How each answer is written. No other number of a trace has two digits."""
-ALPHABET = "0123456789" + LETTERS + "klmnopqrstuvwxyz" + " ?.+=:,"
+ALPHABET = "0123456789" + LETTERS + "klmnopqrstuvwxyz" + " ?.+=,"
 """Every character that occurs in a world."""
 
 
@@ -112,7 +112,7 @@ def solve(
             values.append((values[-1] + digit) % 10)
     letters = problem.letters
     steps = [
-        f"{letter}{before}+{digit}={after}."
+        f"{letter}{digit}+{before}={after}."
         for letter, before, digit, after in zip(
             letters[1:], values[:-1], problem.digits[1:], values[1:], strict=True
         )
@@ -127,11 +127,11 @@ def solve(
         closing = ""
     else:
         opening = restated
-        closing = "".join(_recap(cue, letters, values) for cue in ("wait", "check"))
+        closing = "".join(_recap(cue, letters, problem.digits) for cue in ("wait", "check"))
     start = len(opening)
     return Solution(opening + derivation + closing, answer, start, start + len(derivation))
 
 
 def _recap(cue: str, letters: Sequence[str], values: Sequence[int]) -> str:
-    listed = ", ".join(f"{letter}:{value}" for letter, value in zip(letters, values, strict=True))
-    return f"{cue} {listed}, ok."
+    listed = ",".join(f"{letter}{value} ok" for letter, value in zip(letters, values, strict=True))
+    return f"{cue} {listed}."

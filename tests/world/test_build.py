@@ -1,0 +1,128 @@
+"""The files of a built world are ordinary: they load with plain transformers, and a seed decides them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from leadspan.world.build import World, WorldConfig, build_world
+from leadspan.world.models import ModelShape, Phase
+
+TINY = WorldConfig(
+    num_traces=8,
+    num_test_problems=4,
+    train_sizes=(2, 3),
+    test_sizes=(2,),
+    shape=ModelShape(hidden=32, intermediate=32, heads=1),
+    student_phases=(Phase(2, 4, (1, 2), 0.01, 0.001, only_lead=True), Phase(2, 4, (2,), 0.01, 0.001)),
+    teacher_phases=(Phase(2, 4, (2,), 0.01, 0.001),),
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return build_world(tmp_path_factory.mktemp("world") / "w", seed=1, config=TINY)
+
+
+def digests(world: World) -> dict[str, str]:
+    return {
+        str(path.relative_to(world.path)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(world.path.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_same_seed_gives_the_same_files_and_another_does_not(
+    world: World, tmp_path: Path
+) -> None:
+    again = build_world(tmp_path / "again", seed=1, config=TINY)
+    assert digests(again) == digests(world)
+    other = digests(build_world(tmp_path / "other", seed=2, config=TINY))
+    for name in ("traces.jsonl", "test_n2.jsonl", "student/model.safetensors"):
+        assert other[name] != digests(world)[name]
+
+
+def test_a_whole_world_is_reused_and_one_of_other_settings_built_anew(tmp_path: Path) -> None:
+    world = build_world(tmp_path / "w", seed=1, config=TINY)
+    before = world.manifest.stat().st_mtime_ns
+    assert build_world(tmp_path / "w", seed=1, config=TINY) == world
+    assert world.manifest.stat().st_mtime_ns == before
+    build_world(tmp_path / "w", seed=1, late=True, config=TINY)
+    assert json.loads(world.manifest.read_text())["late"] is True
+    more = dataclasses.replace(TINY, num_traces=9)
+    build_world(tmp_path / "w", seed=1, config=more)
+    assert len(world.traces.read_text().splitlines()) == 9
+
+
+def test_a_world_that_was_not_finished_is_built_anew(world: World, tmp_path: Path) -> None:
+    begun = build_world(tmp_path / "w", seed=1, config=TINY)
+    begun.manifest.unlink()
+    begun.traces.write_text("half a li")
+    build_world(tmp_path / "w", seed=1, config=TINY)
+    assert digests(begun) == digests(world)
+
+
+def test_the_models_load_as_ordinary_ones_and_stop_at_the_end_token(world: World) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from leadspan.models import check_same_vocabulary, end_of_turn_id
+
+    tokenizers = []
+    for folder in (world.student, world.teacher):
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizers.append(tokenizer)
+        assert model.config.model_type == "qwen3"
+        assert tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id) == "<|end|>"
+        assert model.generation_config.pad_token_id == tokenizer.pad_token_id
+        assert model.get_output_embeddings().weight.shape[0] == len(tokenizer)
+    assert end_of_turn_id(tokenizers[0]) == tokenizers[0].eos_token_id
+    check_same_vocabulary(*tokenizers, "student", "teacher")
+
+
+def test_meta_offsets_are_those_of_the_tokenizer(world: World) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(world.student)
+    for line in world.traces.read_text().splitlines():
+        row = json.loads(line)
+        turns = [{"role": "user", "content": row["prompt"]}]
+        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        meta = row["meta"]
+        begun = prompt + "<think>" + row["cot"][: meta["derivation_end_char"]]
+        whole = prompt + "<think>" + row["cot"] + "</think>" + row["answer"] + "<|end|>"
+        assert len(tokenizer.encode(begun, add_special_tokens=False)) == meta["derivation_end_token"]
+        assert len(tokenizer.encode(whole, add_special_tokens=False)) == meta["num_tokens"]
+        assert tokenizer.decode(tokenizer.encode(whole)) == whole
+
+
+def test_the_training_sees_what_a_rendered_trace_holds(world: World) -> None:
+    from transformers import AutoTokenizer
+
+    from leadspan.world.problems import Problem, solve
+    from leadspan.world.tokenizer import encode_trace
+
+    tokenizer = AutoTokenizer.from_pretrained(world.student)
+    problem = Problem(4, (1, 2, 3))
+    solution = solve(problem)
+    parts = encode_trace(tokenizer, problem.text, solution)
+    turns = [
+        {"role": "user", "content": problem.text},
+        {"role": "assistant", "content": f"<think>{solution.cot}</think>{solution.answer}"},
+    ]
+    rendered = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False)
+    assert [*parts.prompt, *parts.completion] == rendered
+
+
+def test_the_same_seed_does_not_disturb_the_caller_s_random_numbers(tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    build_world(tmp_path / "w", seed=1, config=TINY)
+    assert torch.equal(torch.rand(3), expected)
