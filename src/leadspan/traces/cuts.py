@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from leadspan.config import SupervisionConfig
-from leadspan.records import SECTIONS, Sequence
+from leadspan.records import SECTIONS, Example, Sequence
 from leadspan.traces.supervise import supervise
 from leadspan.traces.truncate import Policy
 
@@ -37,21 +37,19 @@ class CutReport:
         return asdict(self)
 
 
-def report_cuts(
-    sequences: Iterable[Sequence], policy: Policy, supervision: SupervisionConfig | None = None
-) -> CutReport:
-    """Cut and mask uncut sequences, and count.
+class CutCounter:
+    """Counts what one policy and section setting leave, a sequence at a time."""
 
-    Args:
-        sequences: Uncut.
-        policy: As `build_policy` returns it.
-        supervision: The scored sections; the default of run.yaml where None.
-    """
-    report = CutReport()
-    closes, answers, derivations = _Share(), _Share(), _Share()
-    for sequence in sequences:
-        cut = policy.cut(sequence)
-        example = supervise(cut, supervision)
+    def __init__(self, policy: Policy, supervision: SupervisionConfig | None = None) -> None:
+        self.policy = policy
+        self.supervision = supervision or SupervisionConfig()
+        self._report = CutReport()
+        self._closes, self._answers, self._derivations = _Share(), _Share(), _Share()
+
+    def add(self, sequence: Sequence) -> Example:
+        """Cut, mask and count an uncut sequence."""
+        example = supervise(self.policy.cut(sequence), self.supervision)
+        cut, report = example.sequence, self._report
         report.sequences += 1
         report.full_tokens += len(sequence)
         if example.num_scored_tokens:
@@ -63,15 +61,37 @@ def report_cuts(
             scored = int(example.supervised_T[span.start : span.end].sum())
             report.scored_tokens[section] += scored
         if sequence.closed:
-            closes.add(cut.closed)
-            answers.add(len(cut.answer) == len(sequence.answer))
+            self._closes.add(cut.closed)
+            self._answers.add(len(cut.answer) == len(sequence.answer))
         end = sequence.meta.get(DERIVATION_TOKENS)
         if isinstance(end, int):
-            derivations.add(cut.is_prefix and len(cut) >= end)
-    report.close_marker_kept = closes.value
-    report.answer_kept = answers.value
-    report.derivation_kept = derivations.value
-    return report
+            self._derivations.add(cut.is_prefix and len(cut) >= end)
+        return example
+
+    def report(self) -> CutReport:
+        """The counts so far."""
+        return replace(
+            self._report,
+            close_marker_kept=self._closes.value,
+            answer_kept=self._answers.value,
+            derivation_kept=self._derivations.value,
+        )
+
+
+def report_cuts(
+    sequences: Iterable[Sequence], policy: Policy, supervision: SupervisionConfig | None = None
+) -> CutReport:
+    """Cut and mask uncut sequences, and count.
+
+    Args:
+        sequences: Uncut.
+        policy: As `build_policy` returns it.
+        supervision: The scored sections; the default of run.yaml where None.
+    """
+    counter = CutCounter(policy, supervision)
+    for sequence in sequences:
+        counter.add(sequence)
+    return counter.report()
 
 
 @dataclass(slots=True)

@@ -34,10 +34,12 @@ class Layout:
     template: str | None
     """Jinja text; None renders prompts plainly, for base models without a template."""
     variables: dict[str, Any]
-    think_open: str
-    """Text between the prompt and the CoT; empty where the generation prompt writes it."""
     think_close: str
     """Text between CoT and answer."""
+    think_open: str
+    """Text between the prompt and the CoT; empty where the generation prompt writes it."""
+    prompt_open: str = ""
+    """The opening marker that the generation prompt writes; else empty."""
     ending_ids: tuple[int, ...] = ()
     """What follows the answer: the end-of-turn token, and more only with `paper_compat`."""
     bos: str = ""
@@ -115,7 +117,7 @@ def build_layout(tokenizer: Any, config: RenderConfig) -> Layout:
             f"ends in {think_close.strip()!r}. Switch thinking on with render.template_variables."
         )
     if prompt.endswith(think_open.strip()):
-        layout = replace(layout, think_open="")
+        layout = replace(layout, think_open="", prompt_open=think_open)
     return replace(layout, ending_ids=_ending(tokenizer, layout, config.paper_compat))
 
 

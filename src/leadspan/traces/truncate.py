@@ -8,9 +8,10 @@ Shape suffixes: T tokens of the uncut sequence, K kept positions.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,16 @@ OPEN_TOKENS, CLOSE_TOKENS = "num_open_tokens", "num_close_tokens"
 """Keys of `Sequence.meta`: how many tokens at the start and end of the CoT span are its markers."""
 
 
-class Policy(Protocol):
+class Policy(ABC):
     """A way to cut."""
 
+    @abstractmethod
+    def positions(self, sequence: Sequence) -> NDArray[np.int64]:
+        """The positions of the uncut `sequence` that are kept, ascending, shape [K]."""
+
     def cut(self, sequence: Sequence) -> Sequence:
-        """Return the part of the uncut `sequence` that is kept."""
-        ...
+        """The part of the uncut `sequence` that is kept."""
+        return select(sequence, self.positions(sequence))
 
 
 def share_of(length: int, share: float) -> int:
@@ -64,63 +69,63 @@ def select(sequence: Sequence, positions_K: NDArray[np.int64]) -> Sequence:
     )
 
 
-def _lead(sequence: Sequence, count: int) -> Sequence:
-    return select(sequence, np.arange(min(count, len(sequence))))
+def _lead(sequence: Sequence, count: int) -> NDArray[np.int64]:
+    return np.arange(min(count, len(sequence)))
 
 
 @dataclass(frozen=True, slots=True)
-class LeadOfSequence:
+class LeadOfSequence(Policy):
     """The first `max(1, floor(lsp * |S|))` tokens: the paper's cut."""
 
     lsp: float
 
-    def cut(self, sequence: Sequence) -> Sequence:
+    def positions(self, sequence: Sequence) -> NDArray[np.int64]:
         """See the class."""
         return _lead(sequence, share_of(len(sequence), self.lsp))
 
 
 @dataclass(frozen=True, slots=True)
-class PartOfSequence:
+class PartOfSequence(Policy):
     """As many tokens as the lead would keep, but from the middle or the tail."""
 
     lsp: float
     tail: bool
     keep_prompt: bool
 
-    def cut(self, sequence: Sequence) -> Sequence:
+    def positions(self, sequence: Sequence) -> NDArray[np.int64]:
         """Keep the prompt in context (it counts), or cut it away as the paper's code does."""
         count = share_of(len(sequence), self.lsp)
         first = min(sequence.prompt.end, count) if self.keep_prompt else 0
         rest = count - first
         room = len(sequence) - first - rest
         start = first + (room if self.tail else room // 2)
-        return select(sequence, np.concatenate([np.arange(first), np.arange(start, start + rest)]))
+        return np.concatenate([np.arange(first), np.arange(start, start + rest)])
 
 
 @dataclass(frozen=True, slots=True)
-class LeadOfCot:
+class LeadOfCot(Policy):
     """The prompt and the first share of the CoT; the answer only where nothing is cut."""
 
     lsp: float
 
-    def cut(self, sequence: Sequence) -> Sequence:
+    def positions(self, sequence: Sequence) -> NDArray[np.int64]:
         """See the class."""
         if self.lsp == 1.0:
-            return sequence
+            return np.arange(len(sequence))
         return _lead(sequence, sequence.cot.start + share_of(len(sequence.cot), self.lsp))
 
 
 @dataclass(frozen=True, slots=True)
-class EndOfCot:
+class EndOfCot(Policy):
     """Everything but the answer."""
 
-    def cut(self, sequence: Sequence) -> Sequence:
+    def positions(self, sequence: Sequence) -> NDArray[np.int64]:
         """See the class."""
         return _lead(sequence, sequence.cot.end)
 
 
 @dataclass(frozen=True, slots=True)
-class Bridge:
+class Bridge(Policy):
     """The prompt, the first share of the CoT, then its close marker and the answer.
 
     The kept share is of the CoT without its close marker; an unclosed trace has nothing to bridge to
@@ -129,16 +134,15 @@ class Bridge:
 
     lsp: float
 
-    def cut(self, sequence: Sequence) -> Sequence:
+    def positions(self, sequence: Sequence) -> NDArray[np.int64]:
         """See the class."""
         close = sequence.cot.end - int(sequence.meta.get(CLOSE_TOKENS, 0))
         kept = sequence.cot.start + share_of(close - sequence.cot.start, self.lsp)
-        ending = np.arange(close, len(sequence))
-        return select(sequence, np.concatenate([np.arange(kept), ending]))
+        return np.concatenate([np.arange(kept), np.arange(close, len(sequence))])
 
 
 @dataclass(frozen=True, slots=True)
-class AtColumn:
+class AtColumn(Policy):
     """Each trace up to its own cut point plus a margin; traces without one by `otherwise`.
 
     Cut points count tokens of the uncut sequence, or are shares of the CoT's tokens. Characters are
@@ -150,12 +154,12 @@ class AtColumn:
     margin: float
     otherwise: Policy
 
-    def cut(self, sequence: Sequence) -> Sequence:
+    def positions(self, sequence: Sequence) -> NDArray[np.int64]:
         """See the class."""
         key = self.column + TOKENS_SUFFIX if self.unit == "characters" else self.column
         point = sequence.meta.get(key)
         if isinstance(point, bool) or not isinstance(point, int | float) or not point >= 0:
-            return self.otherwise.cut(sequence)
+            return self.otherwise.positions(sequence)
         if self.unit == "fraction":
             point = sequence.cot.start + math.floor(min(point, 1.0) * len(sequence.cot) + 1e-9)
         margin = math.floor(self.margin * len(sequence.cot) + 1e-9)
@@ -167,15 +171,15 @@ TOKENS_SUFFIX = ".tokens"
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(Policy):
     """Another policy's cut, and of that at most the first `max_tokens` tokens."""
 
     first: Policy
     max_tokens: int
 
-    def cut(self, sequence: Sequence) -> Sequence:
+    def positions(self, sequence: Sequence) -> NDArray[np.int64]:
         """See the class."""
-        return _lead(self.first.cut(sequence), self.max_tokens)
+        return self.first.positions(sequence)[: self.max_tokens]
 
 
 def build_policy(config: TruncationConfig, progress: float = 0.0) -> Policy:
