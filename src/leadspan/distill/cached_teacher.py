@@ -9,9 +9,37 @@ from typing import Any
 
 import numpy as np
 
+from leadspan.config import LossConfig, TeacherConfig
 from leadspan.distill.batches import Batch
 from leadspan.distill.teacher_cache import Query, TeacherCache
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
+from leadspan.errors import ConfigError
+
+
+def load_cached_teacher(teacher: TeacherConfig, loss: LossConfig, tokenizer: Any) -> CachedTeacher:
+    """Open `teacher.cache` and check that it serves this teacher, this vocabulary and this loss.
+
+    Raises:
+        CacheError: It is not complete, or belongs to another teacher or tokenizer.
+        ConfigError: Its mode does not hold the distribution that the loss asks for.
+    """
+    assert teacher.cache is not None
+    cache = TeacherCache(teacher.cache)
+    cache.check_fits(teacher, tokenizer)
+    made = cache.identity
+    if made.mode == "sampled" and (loss.divergence, loss.kd_temperature) != ("forward_kl", 1.0):
+        raise ConfigError(
+            f"{cache.path}: mode sampled serves divergence forward_kl at kd_temperature 1; got "
+            f"{loss.divergence} at {loss.kd_temperature:g}. Capture with --mode topk or hidden."
+        )
+    softened = loss.kd_temperature != 1.0 and loss.sparse_target == "tail"
+    if made.mode == "topk" and made.k < made.vocab_size and softened:
+        raise ConfigError(
+            f"{cache.path}: loss.kd_temperature must be 1 with a top-k cache and its tail; got "
+            f"{loss.kd_temperature:g}. Capture with --mode hidden, or set loss.sparse_target to "
+            "renormalised."
+        )
+    return CachedTeacher(cache)
 
 
 class CachedTeacher:
@@ -21,7 +49,7 @@ class CachedTeacher:
     """No model is run."""
 
     def __init__(self, cache: TeacherCache) -> None:
-        self._cache = cache
+        self.cache = cache
 
     def rows(self, batch: Batch) -> DenseTeacher | SparseTeacher:
         """The teacher's distributions for `batch.labels_N`, in that order, on the batch's device.
@@ -37,4 +65,4 @@ class CachedTeacher:
             )
             for example in batch.examples
         ]
-        return self._cache.rows_of(queries, batch.input_ids_BT.device)
+        return self.cache.rows_of(queries, batch.input_ids_BT.device)

@@ -49,6 +49,7 @@ def build_identity(
     mode: CacheMode,
     k: int,
     logprobs: LogprobFormat = "8bit",
+    bf16: bool = False,
 ) -> CacheIdentity:
     """Describe the cache that a teacher would make.
 
@@ -64,7 +65,7 @@ def build_identity(
         teacher=config.path,
         revision=resolved_revision(config.path, config.revision),
         weights=weights_fingerprint(config.path, config.revision),
-        dtype=config.dtype + quantised,
+        dtype=config.dtype + quantised + (" under bfloat16 autocast" if bf16 else ""),
         tokenizer=str(tokenizer.name_or_path),
         vocabulary=vocabulary_fingerprint(tokenizer),
         vocab_size=vocab_size,
@@ -82,6 +83,7 @@ class LocalBackend:
         identity: Of the cache to be written.
         device: Where the model lies.
         batch_tokens: Padded tokens of a forward pass; a longer sequence goes alone.
+        bf16: Compute in bfloat16 under autocast, as the training run does.
         seed: Of the draws in the sampled mode.
     """
 
@@ -91,6 +93,7 @@ class LocalBackend:
         identity: CacheIdentity,
         device: torch.device,
         batch_tokens: int = 16384,
+        bf16: bool = False,
         seed: int = 0,
     ) -> None:
         self.identity = identity
@@ -98,6 +101,7 @@ class LocalBackend:
         self._head: Head = head_of(model)
         self._device = device
         self._batch_tokens = batch_tokens
+        self._bf16 = bf16
         self._seed = seed
 
     def prepare(self, output: Path) -> None:
@@ -130,9 +134,7 @@ class LocalBackend:
         )
         for row, (_, tokens) in enumerate(batch):
             input_ids_BT[row, : len(tokens)] = torch.from_numpy(tokens)
-        hidden_BTH = backbone_of(self._model)(
-            input_ids=input_ids_BT.to(self._device), use_cache=False
-        ).last_hidden_state
+        hidden_BTH = teacher_hidden(self._model, input_ids_BT.to(self._device), self._bf16)
         for row, (trace_id, tokens) in enumerate(batch):
             hidden_RH = hidden_BTH[row, : len(tokens) - 1]
             yield CapturedSequence(trace_id, tokens, self._pack(hidden_RH, tokens))
@@ -140,7 +142,8 @@ class LocalBackend:
     def _pack(self, hidden_RH: Tensor, tokens: NDArray[np.int32]) -> dict[str, Tensor]:
         if self.identity.mode == "hidden":
             return {"hidden": hidden_RH.bfloat16().cpu()}
-        project = Projection(self._head, self.identity.vocab_size, hidden_RH.dtype)
+        dtype = torch.bfloat16 if self._bf16 else hidden_RH.dtype
+        project = Projection(self._head, self.identity.vocab_size, dtype)
         chunk = rows_in_budget(hidden_RH.device, self.identity.vocab_size, hidden_RH.dtype, 2)
         reduced = []
         for start in range(0, len(hidden_RH), chunk):
@@ -159,6 +162,14 @@ class LocalBackend:
         content = f"{self._seed} {start} ".encode() + content_key(tokens)
         mixed = int.from_bytes(hashlib.sha256(content).digest()[:8], "little") >> 1
         return torch.Generator(self._device).manual_seed(mixed)
+
+
+def teacher_hidden(model: Any, input_ids_BT: Tensor, bf16: bool) -> Tensor:
+    """Final hidden states [B, T, H], as a live teacher computes them."""
+    with torch.no_grad(), torch.autocast(input_ids_BT.device.type, torch.bfloat16, enabled=bf16):
+        outputs = backbone_of(model)(input_ids=input_ids_BT, use_cache=False)
+    hidden_BTH: Tensor = outputs.last_hidden_state
+    return hidden_BTH
 
 
 def reduce_to_topk(logits_nV: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,101 @@
+"""Capture what a run.yaml needs: its traces, uncut where the cut keeps a lead, its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from leadspan.config import EndpointConfig, RunConfig, TeacherConfig
+from leadspan.distill.cache_format import CacheMode, LogprobFormat
+from leadspan.distill.capture import DEFAULT_SHARD_MIB, CaptureBackend, CaptureReport, capture
+from leadspan.distill.capture_local import LocalBackend, build_identity
+from leadspan.distill.capture_server import ServerBackend
+from leadspan.distill.parallel import Ranks, join_ranks
+from leadspan.errors import ConfigError
+from leadspan.models import (
+    check_head_width,
+    check_same_vocabulary,
+    load_causal_lm,
+    load_tokenizer,
+)
+from leadspan.records import Sequence
+from leadspan.traces.dataset import build_sequences
+from leadspan.traces.truncate import build_policy
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSettings:
+    """How a capture is made."""
+
+    mode: CacheMode = "topk"
+    """topk keeps the likeliest ids and the tail's mass, sampled unbiased draws, hidden everything."""
+    k: int = 64
+    """Kept ids, or draws, a row; at most the vocabulary."""
+    logprobs: LogprobFormat = "8bit"
+    """How a log-probability is stored in mode topk."""
+    backend: Literal["local", "endpoint", "vllm"] = "local"
+    """The teacher here, or a server: `echo` with `logprobs`, or vLLM's `prompt_logprobs`."""
+    endpoint: EndpointConfig | None = None
+    """The server."""
+    shard_mib: float = DEFAULT_SHARD_MIB
+    """Bound of a shard's size; a kill loses at most the one in memory."""
+
+
+def capture_run(config: RunConfig, output: Path, settings: CaptureSettings) -> CaptureReport:
+    """Capture the sequences of a run, training and validation share alike.
+
+    Raises:
+        LeadspanError: Config, data, teacher or folder are not fit for it.
+    """
+    if config.teacher is None:
+        raise ConfigError("capture: run.yaml must name a teacher. Set teacher.path.")
+    with join_ranks() as ranks:
+        tokenizer = load_tokenizer(
+            config.student.path, config.student.revision, config.render.chat_template
+        )
+        data = build_sequences(config, tokenizer)
+        backend = _build_backend(config, config.teacher, tokenizer, settings, ranks)
+        sequences = sequences_to_capture(config, [*data.train, *data.validation])
+        return capture(sequences, backend, output, ranks, settings.shard_mib)
+
+
+def sequences_to_capture(config: RunConfig, uncut: list[Sequence]) -> Iterator[Sequence]:
+    """Each sequence whole, or as it is cut where the cut gives tokens another left context."""
+    policy = build_policy(config.truncation)
+    for sequence in uncut:
+        cut = policy.cut(sequence)
+        yield sequence if cut.is_prefix else cut
+
+
+def _build_backend(
+    config: RunConfig,
+    teacher: TeacherConfig,
+    tokenizer: Any,
+    settings: CaptureSettings,
+    ranks: Ranks,
+) -> CaptureBackend:
+    mode, k, logprobs = settings.mode, settings.k, settings.logprobs
+    if settings.mode == "topk":
+        k = min(k, len(tokenizer))
+    if settings.backend != "local":
+        if settings.endpoint is None or mode != "topk":
+            raise ConfigError(
+                f"capture: backend {settings.backend} needs a server and mode topk; got mode {mode}. "
+                "Give --base-url and --served-model."
+            )
+        identity = build_identity(teacher, tokenizer, mode, k, logprobs)
+        return ServerBackend(settings.endpoint, identity, settings.backend)
+    theirs = load_tokenizer(teacher.path, teacher.revision)
+    check_same_vocabulary(tokenizer, theirs, config.student.path, teacher.path)
+    identity = build_identity(teacher, theirs, mode, k, logprobs, bf16=config.training.bf16)
+    model = load_causal_lm(teacher, str(ranks.device))
+    check_head_width(model, tokenizer, teacher.path)
+    return LocalBackend(
+        model,
+        identity,
+        ranks.device,
+        batch_tokens=config.training.micro_batch_tokens,
+        bf16=config.training.bf16,
+    )
