@@ -20,6 +20,8 @@ from leadspan.study.report.wording import (
     slug,
 )
 
+SHARE_AXIS = (0.0, 1.05)
+"""An axis of shares, with room for the marks at 1."""
 BINS = 20
 """Bins of the derivation histogram, each a twentieth of the sequence."""
 
@@ -52,6 +54,14 @@ class Chart:
     series: tuple[Series, ...]
     levels: tuple[tuple[str, float], ...] = ()
     """Horizontal reference lines and their names."""
+    x_is_share: bool = False
+    """The x axis runs from 0 to 1."""
+
+
+def names_of(chart: Chart) -> list[str]:
+    """The places of a chart whose x axis holds names, in order; empty where it holds numbers."""
+    values = (value for series in chart.series for value in series.x)
+    return list(dict.fromkeys(value for value in values if isinstance(value, str)))
 
 
 def build_charts(summary: Summary) -> dict[str, Chart]:
@@ -62,6 +72,7 @@ def build_charts(summary: Summary) -> dict[str, Chart]:
         cost_chart(summary),
         frontier_chart(summary),
         sections_chart(summary),
+        prompt_chart(summary),
         halves_chart(summary),
         halves_loss_chart(summary),
         predicted_chart(summary),
@@ -87,6 +98,7 @@ def accuracy_chart(summary: Summary) -> Chart:
         "accuracy",
         _estimated_curves(summary, "accuracy"),
         tuple(levels),
+        x_is_share=True,
     )
 
 
@@ -101,6 +113,7 @@ def retention_chart(summary: Summary) -> Chart:
         "share of full accuracy",
         _estimated_curves(summary, "retention"),
         ((f"paper at lsp 0.5: {PAPER_RETENTION}", PAPER_RETENTION),),
+        x_is_share=True,
     )
 
 
@@ -161,6 +174,7 @@ def cost_chart(summary: Summary) -> Chart:
         "lsp",
         "share of full cost",
         tuple(series),
+        x_is_share=True,
     )
 
 
@@ -208,7 +222,7 @@ def sections_chart(summary: Summary) -> Chart:
     labels = [say_sections(group.setting.sections) for group in groups]
     return Chart(
         "sections",
-        "Which sections are scored",
+        "Accuracy by scored sections",
         "Accuracy when the loss is taken on the named sections alone, everything in context (lsp 1.0). "
         "P prompt, CoT chain of thought, A answer.",
         "scored sections",
@@ -218,12 +232,32 @@ def sections_chart(summary: Summary) -> Chart:
     )
 
 
+def prompt_chart(summary: Summary) -> Chart:
+    """The paper's P+CoT+A beside the sweep's own sections, at lsp 0.5 and 1.0."""
+    series = []
+    for colour, (half, full) in enumerate(summary.pairs):
+        pair = [group for group in (half, full) if group.accuracy is not None]
+        names = [f"lsp {say_lsp(group.lsp)}" for group in pair]
+        if pair:
+            series.append(_bars(say_sections(half.setting.sections), names, pair, colour))
+    return Chart(
+        "prompt",
+        "Scoring the prompt too",
+        "Accuracy at half and at full length, with the prompt scored (P+CoT+A, the paper's own setting) "
+        "and without.",
+        "",
+        "accuracy",
+        tuple(series) if len(series) > 1 else (),
+        _base_level(summary),
+    )
+
+
 def halves_chart(summary: Summary) -> Chart:
     """Accuracy of lead, middle and tail half."""
     groups = [group for group in summary.halves if group.accuracy is not None]
     return Chart(
         "halves",
-        "Which half is kept",
+        "Accuracy by kept half",
         "Accuracy when the lead, middle or tail half of each sequence is kept (lsp 0.5).",
         "kept half",
         "accuracy",
@@ -290,12 +324,13 @@ def predicted_chart(summary: Summary) -> Chart:
         "FLOPs by formula, share of lsp 1.0",
         "measured, share of lsp 1.0",
         tuple(series),
+        x_is_share=True,
     )
 
 
 def derivation_chart(dataset: Mapping[str, Any]) -> Chart:
     """Where the answer is first derived, and what share of the traces keeps it at each cut."""
-    name = str(dataset.get("name", "traces"))
+    name = name_of(dataset)
     fractions = [float(value) for value in dataset.get("fractions") or ()]
     series = []
     if fractions:
@@ -324,7 +359,13 @@ def derivation_chart(dataset: Mapping[str, Any]) -> Chart:
         "place in the sequence, lsp",
         "share of traces",
         tuple(series),
+        x_is_share=True,
     )
+
+
+def name_of(dataset: Mapping[str, Any]) -> str:
+    """What a dataset is called."""
+    return str(dataset.get("name", "traces"))
 
 
 def _bars(label: str, names: Sequence[str], groups: Sequence[Group], colour: int) -> Series:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from leadspan.runs import replacing
-from leadspan.study.report.charts import Chart, Series
+from leadspan.study.report.charts import SHARE_AXIS, Chart, Series, names_of
 from leadspan.study.report.palette import GRID, INK, LIGHT, MUTED
 
 if TYPE_CHECKING:
@@ -61,18 +61,19 @@ def _draw(charts: Sequence[Chart], path: Path) -> Path:
 
 def draw_chart(axes: Axes, chart: Chart) -> None:
     """Draw one chart into one pair of axes."""
-    is_named = any(isinstance(value, str) for series in chart.series for value in series.x)
+    names = names_of(chart)
     bars = [series for series in chart.series if series.mark == "bars"]
     for series in chart.series:
         if series.mark == "bars":
-            _draw_bars(axes, series, bars.index(series), len(bars), is_named)
+            _draw_bars(axes, series, bars.index(series), len(bars), bool(names))
         else:
             _draw_line(axes, series)
     for place, (label, level) in enumerate(chart.levels):
         style = ("--", ":", "-.")[place % 3]
         axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=style, label=label, zorder=1)
-    if is_named:
-        names = list(dict.fromkeys(str(value) for series in bars for value in series.x))
+    if chart.x_is_share:
+        axes.set_xlim(SHARE_AXIS)
+    if names:
         axes.set_xticks(range(len(names)), names)
     axes.set_title(chart.title, loc="left", fontweight="bold", fontsize=10.5)
     axes.set_xlabel(chart.x_label)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from leadspan.study.report.charts import Chart, Series
+from leadspan.study.report.charts import SHARE_AXIS, Chart, Series, names_of
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES = ("dash", "dot", "dashdot")
@@ -13,15 +13,16 @@ DASHES = ("dash", "dot", "dashdot")
 
 def build_plotly(chart: Chart) -> dict[str, Any]:
     """`data` and `layout` of one chart; levels are traces too, so that they can be switched off."""
-    traces = [_trace(series) for series in chart.series]
-    ends = _ends(chart)
+    names = names_of(chart)
+    traces = [_trace(series, names) for series in chart.series]
+    ends = _range(chart, names)
     for place, (label, level) in enumerate(chart.levels):
         traces.append(
             {
                 "type": "scatter",
                 "mode": "lines",
                 "name": label,
-                "x": ends,
+                "x": list(ends),
                 "y": [level] * len(ends),
                 "line": {"color": "@muted", "dash": DASHES[place % 3], "width": 1.5},
                 "hovertemplate": f"{label}: {level:.2f}<extra></extra>",
@@ -45,11 +46,11 @@ def build_legend(chart: Chart) -> list[dict[str, str]]:
     ]
 
 
-def _trace(series: Series) -> dict[str, Any]:
+def _trace(series: Series, names: Sequence[str]) -> dict[str, Any]:
     colour = f"@{series.colour}"
     trace: dict[str, Any] = {
         "name": series.label,
-        "x": list(series.x),
+        "x": [names.index(value) if isinstance(value, str) else value for value in series.x],
         "y": list(series.y),
         "customdata": list(series.hover),
         "hovertemplate": "%{customdata}<extra></extra>"
@@ -94,15 +95,19 @@ def _lengths(values: Sequence[float], ends: Sequence[float | None]) -> list[floa
     return [0.0 if b is None else abs(b - a) for a, b in zip(values, ends, strict=True)]
 
 
-def _ends(chart: Chart) -> list[Any]:
-    """Where a level begins and ends: the first and last value of the x axis."""
-    values = list(dict.fromkeys(value for series in chart.series for value in series.x))
-    numbers = [value for value in values if not isinstance(value, str)]
-    return [min(numbers), max(numbers)] if numbers else values
+def _range(chart: Chart, names: Sequence[str]) -> tuple[float, float]:
+    """First and last value of the x axis, a little room at the ends."""
+    if names:
+        return -0.5, len(names) - 0.5
+    if chart.x_is_share:
+        return SHARE_AXIS
+    values = [float(value) for series in chart.series for value in series.x]
+    room = 0.05 * (max(values) - min(values)) or 1.0
+    return min(values) - room, max(values) + room
 
 
 def _layout(chart: Chart) -> dict[str, Any]:
-    is_named = any(isinstance(value, str) for series in chart.series for value in series.x)
+    names = names_of(chart)
     axis: dict[str, Any] = {
         "gridcolor": "@grid",
         "linecolor": "@muted",
@@ -126,12 +131,13 @@ def _layout(chart: Chart) -> dict[str, Any]:
             "font": {"color": "@ink", "size": 13},
             "align": "left",
         },
-        "bargap": 0.28 if is_named else 0.08,
+        "bargap": 0.32 if names else 0.08,
         "xaxis": {
             **axis,
             "showgrid": False,
             "title": {**title, "text": chart.x_label},
-            "type": "category" if is_named else "linear",
+            "range": list(_range(chart, names)),
+            **({"tickvals": list(range(len(names))), "ticktext": names} if names else {}),
         },
         "yaxis": {**axis, "rangemode": "tozero", "title": {**title, "text": chart.y_label}},
     }

@@ -13,10 +13,11 @@ from leadspan.study.report.wording import headline, say_count
 AFTER = {
     "tradeoff": ("tradeoff",),
     "sections": ("sections",),
+    "prompt": ("prompt",),
     "halves": ("halves", "halves-loss"),
     "frontier": ("frontier", "predicted"),
 }
-"""Figures that stand under each table; a derivation table has the figure of its own name."""
+"""Figures that stand above each table; those of the derivations stand above the survival table."""
 
 
 def write_markdown(
@@ -32,7 +33,7 @@ def write_markdown(
     parts = ["# What truncation cost", headline(summary), escape(counted)]
     for table in tables.values():
         parts.append(f"## {escape(table.title)}")
-        for name in AFTER.get(table.name, (table.name,)):
+        for name in _figures_of(table, figures):
             if name in figures:
                 caption = charts[name].caption if name in charts else "Accuracy, retention, cost."
                 parts.append(f"![{escape(caption)}](figures/{figures[name].name})")
@@ -41,6 +42,12 @@ def write_markdown(
             parts.append(escape(table.note))
     parts.append("Every number of every run: [results.csv](results.csv).")
     return "\n\n".join(parts) + "\n"
+
+
+def _figures_of(table: Table, figures: Mapping[str, Path]) -> tuple[str, ...]:
+    if table.name == "survival":
+        return tuple(name for name in figures if name.startswith("derivation-"))
+    return AFTER.get(table.name, ())
 
 
 def write_table(table: Table) -> str:

@@ -40,7 +40,7 @@ class Part:
 PARTS = (
     Part("tradeoff", "The tradeoff", ("accuracy", "retention", "cost"), ("tradeoff", "models")),
     Part("frontier", "Which cut to take", ("frontier", "predicted"), ("frontier",)),
-    Part("sections", "Which sections are scored", ("sections",), ("sections", "prompt")),
+    Part("sections", "Which sections are scored", ("sections", "prompt"), ("sections", "prompt")),
     Part("halves", "Which half is kept", ("halves", "halves-loss"), ("halves",)),
 )
 
@@ -76,6 +76,7 @@ def write_page(summary: Summary, tables: Mapping[str, Table], charts: Mapping[st
             for name, chart in charts.items()
         },
         samples=samples,
+        first_sample=_first_sample(summary, samples),
         num_shown=SHOWN,
         palettes={"light": LIGHT, "dark": DARK},
         plotly=Markup(get_plotlyjs()),
@@ -114,6 +115,13 @@ def build_tiles(summary: Summary) -> list[tuple[str, str, str]]:
         value = say_lsp(chosen.lsp) if chosen is not None else MISSING
         tiles.append((value, "recommended lsp", f"keeps {kept}" if kept else "none keeps enough"))
     return tiles
+
+
+def _first_sample(summary: Summary, samples: Mapping[str, Any]) -> str:
+    """The run whose samples are open at first: one whose cut can be seen, where there is one."""
+    shown = find_lsp(summary.curve, HALF) or summary.recommended or summary.reference
+    wanted = [run.row.run for run in shown.runs] if shown is not None else []
+    return next((name for name in [*wanted, *samples] if name in samples), "")
 
 
 def build_runs(runs: Sequence[Run], samples: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -161,7 +169,7 @@ def _say_value(value: Any) -> str:
 
 def _parts(charts: Mapping[str, Chart]) -> list[Part]:
     derivations = tuple(name for name in charts if name.startswith("derivation-"))
-    last = Part("derivation", "Where the answer is derived", derivations, derivations)
+    last = Part("derivation", "Where the answer is derived", derivations, ("survival", "advice"))
     return [*PARTS, last]
 
 

@@ -105,6 +105,16 @@ class Summary:
         return find_lsp(self.curve, FULL)
 
     @property
+    def pairs(self) -> tuple[tuple[Group, Group], ...]:
+        """The groups at lsp 0.5 and 1.0 of each curve that has both and differs in sections alone."""
+        pairs = []
+        for curve in (self.curve, *self.other_curves):
+            half, full = find_lsp(curve, HALF), find_lsp(curve, FULL)
+            if half and full and half.setting.extra == self.curve[0].setting.extra:
+                pairs.append((half, full))
+        return tuple(pairs)
+
+    @property
     def failed(self) -> tuple[Run, ...]:
         """Runs without a result, with their reasons."""
         return tuple(run for run in self.runs if not run.is_done)

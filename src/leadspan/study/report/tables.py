@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leadspan.study.report.charts import Chart
-from leadspan.study.report.summary import FULL, HALF, Group, Summary, find_lsp
+from leadspan.study.report.charts import Chart, name_of
+from leadspan.study.report.summary import Group, Summary
 from leadspan.study.report.wording import (
     say_count,
     say_estimate,
@@ -16,7 +17,6 @@ from leadspan.study.report.wording import (
     say_lsp,
     say_number,
     say_sections,
-    slug,
 )
 from leadspan.study.results import Run
 
@@ -42,7 +42,8 @@ def build_tables(summary: Summary) -> dict[str, Table]:
         prompt_table(summary),
         models_table(summary),
         frontier_table(summary),
-        *(survival_table(dataset) for dataset in summary.datasets),
+        survival_table(summary.datasets),
+        advice_table(summary.datasets),
         runs_table(summary.runs),
         failed_table(summary),
     )
@@ -113,7 +114,7 @@ def sections_table(summary: Summary) -> Table:
     )
     return Table(
         "sections",
-        "Which sections are scored (lsp 1.0)",
+        "Section ablation (lsp 1.0)",
         (
             "scored",
             "seeds",
@@ -148,7 +149,7 @@ def halves_table(summary: Summary) -> Table:
     scored = say_sections(summary.halves[0].setting.sections) if summary.halves else ""
     return Table(
         "halves",
-        f"Which half is kept (lsp 0.5, {scored} scored)",
+        f"Lead, middle and tail half ({scored} scored)",
         (
             "kept",
             "seeds",
@@ -166,22 +167,18 @@ def halves_table(summary: Summary) -> Table:
 
 def prompt_table(summary: Summary) -> Table:
     """The paper's own P+CoT+A beside the sweep's sections, at lsp 0.5 and 1.0."""
-    rows = []
-    for curve in (summary.curve, *summary.other_curves):
-        half, full = find_lsp(curve, HALF), find_lsp(curve, FULL)
-        if half is None or full is None or not _is_usual(half, summary):
-            continue
-        rows.append(
-            (
-                say_sections(half.setting.sections),
-                f"{half.num_seeds} / {full.num_seeds}",
-                say_estimate(half.accuracy),
-                say_estimate(full.accuracy),
-                say_estimate(half.retention),
-                say_number(half.closed_fraction),
-                say_number(full.closed_fraction),
-            )
+    rows = [
+        (
+            say_sections(half.setting.sections),
+            f"{half.num_seeds} / {full.num_seeds}",
+            say_estimate(half.accuracy),
+            say_estimate(full.accuracy),
+            say_estimate(half.retention),
+            say_number(half.closed_fraction),
+            say_number(full.closed_fraction),
         )
+        for half, full in summary.pairs
+    ]
     return Table(
         "prompt",
         "Scoring the prompt too",
@@ -243,7 +240,7 @@ def frontier_table(summary: Summary) -> Table:
     )
     return Table(
         "frontier",
-        "Pareto frontier",
+        "Settings on the Pareto frontier",
         ("lsp", "scored", "kept", "accuracy", cost, f"{cost} ×"),
         rows,
         "Settings that no other beats in mean accuracy at the same or a lower cost. "
@@ -251,25 +248,49 @@ def frontier_table(summary: Summary) -> Table:
     )
 
 
-def survival_table(dataset: Mapping[str, Any]) -> Table:
-    """Share of traces whose first derivation survives each cut."""
-    name = str(dataset.get("name", "traces"))
-    survival = dataset.get("survival") or {}
-    counts = dataset.get("counts") or {}
-    said = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in counts.items())
-    rows = tuple(
-        (say_lsp(float(lsp)), say_number(share))
-        for lsp, share in sorted(survival.items(), key=_lsp)
-    )
+def survival_table(datasets: Sequence[Mapping[str, Any]]) -> Table:
+    """Share of traces whose first derivation survives each cut, a column a dataset."""
+    found = [dataset for dataset in datasets if dataset.get("survival")]
+    by_lsp = [{float(lsp): share for lsp, share in d["survival"].items()} for d in found]
+    lsps = sorted({lsp for shares in by_lsp for lsp in shares})
     return Table(
-        f"derivation-{slug(name)}",
-        f"First derivation of the answer: {name}",
-        ("lsp", "derivation survives"),
-        rows,
-        f"Share of the traces with a known first derivation that is kept whole. Traces: {said}."
-        if said
-        else "Share of the traces with a known first derivation that is kept whole.",
+        "survival",
+        "Whose derivation survives",
+        ("lsp", *(name_of(dataset) for dataset in found)),
+        tuple((say_lsp(lsp), *(say_number(shares.get(lsp)) for shares in by_lsp)) for lsp in lsps),
+        "Share of the traces with a known first derivation that a cut at this lsp keeps whole.",
     )
+
+
+def advice_table(datasets: Sequence[Mapping[str, Any]]) -> Table:
+    """What the analysis counted and advises, a row a dataset."""
+    rows = []
+    for dataset in datasets:
+        counts, advice = dataset.get("counts") or {}, dataset.get("advice") or {}
+        lsp = advice.get("recommended_lsp")
+        is_ok = advice.get("fractional_cut_ok") and lsp is not None
+        said = f"cut at lsp {say_lsp(lsp)}" if is_ok else "no fractional cut"
+        rows.append(
+            (
+                name_of(dataset),
+                ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in counts.items()),
+                say_number(_median(dataset.get("fractions") or ())),
+                said if "fractional_cut_ok" in advice else say_number(None),
+                "; ".join(str(reason).rstrip(".") for reason in advice.get("reasons") or ()),
+            )
+        )
+    return Table(
+        "advice",
+        "What the analysis advises",
+        ("traces", "counts", "median place", "advice", "reasons"),
+        tuple(rows),
+        "Median place: of the first derivation, as a share of the sequence. From the traces alone, "
+        "before anything is trained.",
+    )
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 RUN_COLUMNS = (
@@ -363,10 +384,6 @@ def _series(group: Group, usual: Group | None) -> str:
     extra = say_extra(group, usual)
     sections = say_sections(group.setting.sections)
     return f"{sections}, {extra}" if extra else sections
-
-
-def _is_usual(group: Group, summary: Summary) -> bool:
-    return bool(summary.curve) and group.setting.extra == summary.curve[0].setting.extra
 
 
 def _range(low: float | None, high: float | None) -> str:

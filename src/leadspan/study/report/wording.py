@@ -55,8 +55,10 @@ def say_sections(sections: str) -> str:
 
 
 def say_lsp(lsp: float | None) -> str:
-    """The cut without trailing zeros."""
-    return MISSING if lsp is None else f"{lsp:g}"
+    """The cut as one writes it: 0.5, 0.75, 1.0."""
+    if lsp is None:
+        return MISSING
+    return f"{lsp:.1f}" if round(lsp, 1) == lsp else f"{lsp:g}"
 
 
 def say_count(count: int, noun: str) -> str:

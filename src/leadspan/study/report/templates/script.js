@@ -137,5 +137,5 @@
     chooseRun(link.dataset.run);
     runs.focus({ preventScroll: true });
   }));
-  chooseRun(Object.keys(samples)[0]);
+  chooseRun(list.dataset.first);
 })();
