@@ -1,0 +1,202 @@
+"""Read every trace of a source: where it derives its answer, and what it does before and after.
+
+Joins the readings (`derivation`, `reflection`, `segments`, `entailment`) with token positions from
+`traces`. Returns data only; figures are drawn by `study`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from leadspan.analysis.derivation import Derivation, find_derivation
+from leadspan.analysis.entailment import measure_coverage
+from leadspan.analysis.reflection import count_around
+from leadspan.analysis.segments import SEGMENT_KINDS, SegmentKind, find_segments, shares
+from leadspan.config import RenderConfig, TracesConfig
+from leadspan.errors import DataError
+from leadspan.records import Sequence, Trace
+from leadspan.traces.dataset import iter_sequences, nothing_usable
+from leadspan.traces.render import Renderer
+from leadspan.traces.sources import LoadedTraces
+from leadspan.traces.truncate import share_of
+
+LSP_GRID = tuple(step / 20 for step in range(1, 21))
+"""0.05, 0.1 ... 1.0: where survival is reported."""
+HISTOGRAM_BINS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TraceReading:
+    """What was read off one trace."""
+
+    trace_id: str
+    derivation: Derivation
+    num_tokens: int
+    """Of the uncut sequence: prompt, markers, CoT, answer and end."""
+    cot_tokens: int
+    derivation_tokens: int | None
+    """Tokens of the sequence up to and with the derived answer: what a lead must keep."""
+    cot_fraction: float | None
+    """The derivation's end as a share of the CoT's characters."""
+    cues_before: int
+    """Self-reflection cues before the derivation, or in the whole CoT where none was found."""
+    cues_after: int
+    segments: Mapping[SegmentKind, float]
+    """Share of the CoT's characters by kind."""
+    prompt_coverage: float
+    """How much of the prompt's numbers and words the CoT holds, 0 to 1."""
+    answer_coverage: float
+
+    @property
+    def fraction(self) -> float | None:
+        """The derivation's end as a share of the sequence's tokens."""
+        return None if self.derivation_tokens is None else self.derivation_tokens / self.num_tokens
+
+    def survives(self, lsp: float) -> bool:
+        """True where the lead of this share keeps the derivation."""
+        return self.derivation_tokens is not None and self.derivation_tokens <= share_of(
+            self.num_tokens, lsp
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """All readings of a source, and what became of its other rows."""
+
+    readings: tuple[TraceReading, ...]
+    refused: Mapping[str, int]
+
+    @property
+    def derived(self) -> tuple[TraceReading, ...]:
+        """Traces whose derivation was found and whose gold is not given away by the prompt."""
+        return tuple(r for r in self.readings if r.derivation.status == "derived")
+
+    def survival(self, lsp: float) -> float | None:
+        """Share of the derived traces whose derivation the lead keeps; None where there are none."""
+        derived = self.derived
+        return sum(r.survives(lsp) for r in derived) / len(derived) if derived else None
+
+    def count(self, status: str) -> int:
+        """Traces of one status."""
+        return sum(r.derivation.status == status for r in self.readings)
+
+
+def read_trace(trace: Trace, sequence: Sequence, renderer: Renderer) -> TraceReading:
+    """Read one trace.
+
+    Args:
+        trace: Its text.
+        sequence: The same trace rendered, uncut.
+        renderer: The one that rendered it; turns characters into tokens.
+    """
+    derivation = find_derivation(trace)
+    end = derivation.end
+    before, after = count_around(trace.cot, len(trace.cot) if end is None else end)
+    located = None if end is None else renderer.position_of(trace, sequence, end)
+    return TraceReading(
+        trace_id=trace.trace_id,
+        derivation=derivation,
+        num_tokens=len(sequence),
+        cot_tokens=len(sequence.cot),
+        derivation_tokens=located,
+        cot_fraction=derivation.fraction(trace.cot),
+        cues_before=before,
+        cues_after=after,
+        segments=shares(find_segments(trace.cot, trace.prompt, end)),
+        prompt_coverage=measure_coverage(trace.prompt, trace.cot).score,
+        answer_coverage=measure_coverage(trace.answer, trace.cot).score,
+    )
+
+
+def analyze(config: TracesConfig, tokenizer: Any, render: RenderConfig | None = None) -> Analysis:
+    """Read every usable trace of a source.
+
+    Raises:
+        DataError: The source cannot be read, or no row of it is usable.
+    """
+    renderer = Renderer(tokenizer, render or RenderConfig())
+    counts = LoadedTraces()
+    readings = tuple(
+        read_trace(trace, sequence, renderer)
+        for trace, sequence in iter_sequences(config, renderer, counts)
+    )
+    if not readings:
+        raise DataError(nothing_usable(config, counts))
+    return Analysis(readings, dict(counts.refused))
+
+
+def summarise(analysis: Analysis) -> dict[str, Any]:
+    """The figures of `leadspan analyze --json`, as plain numbers.
+
+    `median_fraction` and `survival` are over the derived traces: the end of the first derivation as
+    a share of the sequence's tokens, and how many of them a lead of each share keeps.
+    """
+    derived = analysis.derived
+    fractions = [r.fraction for r in derived if r.fraction is not None]
+    return {
+        "traces": len(analysis.readings),
+        "derived": len(derived),
+        "not_found": analysis.count("not_found"),
+        "gold_in_prompt": analysis.count("gold_in_prompt"),
+        "no_gold": analysis.count("no_gold"),
+        "refused": dict(analysis.refused),
+        "median_fraction": _rounded(_median(fractions)),
+        "quartiles": [_rounded(_quantile(fractions, q)) for q in (0.25, 0.5, 0.75)],
+        "median_cot_fraction": _rounded(_median([r.cot_fraction for r in derived])),
+        "survival": {f"{lsp:g}": _rounded(analysis.survival(lsp)) for lsp in LSP_GRID},
+        "histogram": _histogram(fractions),
+        "evidence": dict(Counter(r.derivation.evidence for r in derived).most_common()),
+        "mean_confidence": _rounded(_mean([r.derivation.confidence for r in derived])),
+        "cues_before": _rounded(_mean([r.cues_before for r in derived])),
+        "cues_after": _rounded(_mean([r.cues_after for r in derived])),
+        "segments": {
+            kind: _rounded(_mean([r.segments[kind] for r in derived])) for kind in SEGMENT_KINDS
+        },
+        "prompt_coverage": _rounded(_mean([r.prompt_coverage for r in analysis.readings])),
+        "answer_coverage": _rounded(_mean([r.answer_coverage for r in analysis.readings])),
+        "median_tokens": int(statistics.median(r.num_tokens for r in analysis.readings)),
+    }
+
+
+def reading_rows(analysis: Analysis) -> list[dict[str, Any]]:
+    """One flat row a trace, for tables and figures."""
+    rows = []
+    for reading in analysis.readings:
+        row = {**asdict(reading), "fraction": reading.fraction}
+        derivation = row.pop("derivation")
+        rows.append({**row, **{name: derivation[name] for name in ("status", *_DERIVATION_KEYS)}})
+    return rows
+
+
+_DERIVATION_KEYS = ("start", "end", "sentence", "evidence", "confidence")
+
+
+def _histogram(fractions: list[float]) -> list[int]:
+    """How many derivations end in each twentieth of the sequence."""
+    counts = [0] * HISTOGRAM_BINS
+    for fraction in fractions:
+        counts[min(HISTOGRAM_BINS - 1, int(fraction * HISTOGRAM_BINS))] += 1
+    return counts
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    listed = list(values)
+    return statistics.fmean(listed) if listed else None
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _quantile(values: list[float], share: float) -> float | None:
+    ordered = sorted(values)
+    return ordered[round(share * (len(ordered) - 1))] if ordered else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
