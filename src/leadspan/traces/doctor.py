@@ -60,6 +60,7 @@ def examine(config: RunConfig, output: Path | None = None) -> list[Finding]:
         return findings
     findings += _special_tokens(config, tokenizer)
     findings += _model_config("student", config.student, tokenizer)
+    findings += _stop_tokens(config.student, tokenizer)
     if config.teacher is not None and config.teacher.cache is None:
         findings += _teacher(config, tokenizer)
     renderer = _try(findings, "chat template", lambda: Renderer(tokenizer, config.render))
@@ -129,10 +130,9 @@ def _model_config(name: str, model: ModelConfig, tokenizer: Any) -> Findings:
         yield Finding("error", f"{name} head", f"{sizes}.", "Resize the token embeddings.")
     else:
         yield Finding("ok", f"{name} head", sizes)
-    yield from _stop_tokens(name, model, tokenizer)
 
 
-def _stop_tokens(name: str, model: ModelConfig, tokenizer: Any) -> Findings:
+def _stop_tokens(model: ModelConfig, tokenizer: Any) -> Findings:
     from transformers import GenerationConfig
 
     try:
@@ -141,12 +141,12 @@ def _stop_tokens(name: str, model: ModelConfig, tokenizer: Any) -> Findings:
     except (OSError, LeadspanError):
         return
     if end in (stops if isinstance(stops, list) else [stops]):
-        yield Finding("ok", f"{name} generation_config", f"stops at the end of turn ({end})")
+        yield Finding("ok", "generation_config", f"stops at the end of turn ({end})")
     else:
         yield Finding(
             "warning",
-            f"{name} generation_config",
-            f"stops at {stops}, turns end in {end}.",
+            "generation_config",
+            f"the student stops at {stops}, turns end in {end}.",
             "Repaired in the exported student.",
         )
 
