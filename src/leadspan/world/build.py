@@ -39,16 +39,16 @@ class WorldConfig:
     """Numbers of additions in the training traces."""
     test_sizes: tuple[int, ...] = (4, 6, 8)
     """Numbers of additions in the test problems, a file each."""
-    gap_per_value: int = 4
+    gap_per_value: int = 3
     """Of the ten digits that can be added to a value, how many the student has not learnt."""
     shape: ModelShape = field(default_factory=ModelShape)
     """Architecture of both models."""
     student_phases: tuple[Phase, ...] = (
-        Phase(220, 64, (2, 3, 4), 0.02, 0.01, only_lead=True),
-        Phase(200, 32, (1, 2, 3, 4, 5, 6, 7, 8), 0.01, 0.0005),
+        Phase(200, 64, (1, 2, 3, 4), 0.02, 0.01, only_lead=True),
+        Phase(260, 32, (1, 2, 3, 4, 5, 6, 7, 8), 0.01, 0.0005),
     )
     """Training of the base student from scratch, on traces with the gap."""
-    teacher_phases: tuple[Phase, ...] = (Phase(100, 32, (1, 2, 3, 4, 5, 6, 7, 8), 0.005, 0.0003),)
+    teacher_phases: tuple[Phase, ...] = (Phase(60, 32, (1, 2, 3, 4, 5, 6, 7, 8), 0.004, 0.0003),)
     """Further training that turns a copy of the base student into the teacher, without the gap."""
 
     @classmethod
