@@ -47,6 +47,7 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(tiny_student, problems, tm
     half = tmp_path / "half"
     half.mkdir()
     lines = (tmp_path / "whole" / "samples.jsonl").read_text().splitlines(keepends=True)
+    (half / "identity.json").write_bytes((tmp_path / "whole" / "identity.json").read_bytes())
     (half / "samples.jsonl").write_text("".join(lines[:5]) + lines[5][:20])
     evaluate(tiny_student, config, half)
     resumed = read(half / "samples.jsonl")

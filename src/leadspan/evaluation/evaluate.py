@@ -1,61 +1,28 @@
-"""Evaluate a student on benchmarks: generate, grade, keep every sample, summarise.
-
-`samples.jsonl` grows as answers finish; `evaluation.json` is written last, so where it is the
-evaluation is whole. A killed one goes on where it stopped.
-"""
+"""Evaluate a student on benchmarks: generate, grade, keep every sample, summarise."""
 
 from __future__ import annotations
 
-import json
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from leadspan.config import EvaluationConfig, ModelConfig, RenderConfig
-from leadspan.errors import ConfigError
-from leadspan.evaluation.answers import Generation, split_generation
+from leadspan.config import EvaluationConfig, RenderConfig
+from leadspan.errors import ConfigError, DataError, RunError
 from leadspan.evaluation.benchmarks import Benchmark, Problem, load_benchmark
-from leadspan.evaluation.metrics import bootstrap_mean
-from leadspan.evaluation.requests import Backend, Completion, Request, seed_of
+from leadspan.evaluation.regrade import graded_fields, grader_versions
+from leadspan.evaluation.requests import Completion, Request, seed_of
+from leadspan.evaluation.samples import EvaluationFolder
+from leadspan.evaluation.student import Prompt, Student, open_student
+from leadspan.evaluation.summary import EvaluationResult, summarise
 from leadspan.grading import Grade, Grader
-from leadspan.models import load_causal_lm, load_tokenizer
 from leadspan.progress import progress
-from leadspan.runs import lock_folder, write_json_atomic
-from leadspan.traces.render import Renderer
-
-
-@dataclass(frozen=True, slots=True)
-class BenchmarkResult:
-    """One benchmark's figures."""
-
-    name: str
-    problems: int
-    samples: int
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    closed_fraction: float
-    cut_off_fraction: float
-    outcomes: dict[str, int]
-    mean_tokens: float
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationResult:
-    """All benchmarks together: the mean over benchmarks, its 95 % interval, and each one."""
-
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    closed_fraction: float
-    benchmarks: tuple[BenchmarkResult, ...]
-    seconds: float
+from leadspan.records import Turn
+from leadspan.runs import lock_folder
 
 
 def evaluate(
@@ -64,31 +31,46 @@ def evaluate(
     output: str | Path,
     render: RenderConfig | None = None,
 ) -> EvaluationResult:
-    """Evaluate the model in `student` and write `samples.jsonl` and `evaluation.json` to `output`.
+    """Evaluate `student`; a second call with the same arguments goes on where the first stopped.
+
+    Args:
+        student: A model folder or hub id; for a chat server, any name.
+        config: Benchmarks, sampling, back end.
+        output: Gets samples.jsonl, identity.json and, when all is done, evaluation.json.
+        render: How the student's prompts are rendered, as in its training.
 
     Raises:
         ConfigError: There is no benchmark, or two have one name.
-        DataError: A benchmark or the model cannot be used.
-        RunError: Another process writes to `output`.
+        DataError: A benchmark, a gold or the model cannot be used.
+        RunError: The folder belongs to another evaluation or is in use, or a server failed.
     """
     started = time.monotonic()
-    output = Path(output)
     benchmarks = load_benchmarks(config)
-    render = render or RenderConfig()
-    tokenizer = load_tokenizer(student)
-    renderer = Renderer(tokenizer, render)
-    backend = build_backend(student, tokenizer, config)
-    with lock_folder(output), Grader() as grader:
+    folder = EvaluationFolder(output)
+    with lock_folder(folder.path), Grader(limit_seconds=config.grading_limit_seconds) as grader:
+        as_text = check_golds(benchmarks, grader)
+        opened = open_student(student, config, render or RenderConfig())
+        identity = identity_of(opened, config, benchmarks)
+        folder.claim(identity)
         for benchmark in benchmarks:
-            _run(benchmark, config, backend, renderer, grader, output / "samples.jsonl")
-        rows = read_samples(output / "samples.jsonl")
-        result = summarise(benchmarks, rows, time.monotonic() - started)
-        write_json_atomic(output / "evaluation.json", asdict(result))
+            _Pass(benchmark, config, opened, grader, folder).run()
+        result = summarise(
+            [benchmark.name for benchmark in benchmarks],
+            folder.read(),
+            config.pass_at,
+            time.monotonic() - started,
+            forcing=config.answer_forcing is not None,
+        )
+        folder.finish(identity, {**asdict(result), "golds_compared_as_text": as_text})
     return result
 
 
 def load_benchmarks(config: EvaluationConfig) -> list[Benchmark]:
-    """Load all benchmarks before any model."""
+    """Load all benchmarks, before any model.
+
+    Raises:
+        ConfigError: There is none, or two have one name.
+    """
     if not config.benchmarks:
         raise ConfigError("evaluation.benchmarks: must name at least one benchmark; got none.")
     benchmarks = [load_benchmark(benchmark) for benchmark in config.benchmarks]
@@ -98,155 +80,220 @@ def load_benchmarks(config: EvaluationConfig) -> list[Benchmark]:
     return benchmarks
 
 
-def build_backend(student: str | Path, tokenizer: Any, config: EvaluationConfig) -> Backend:
-    """Load the model into the transformers back end."""
-    import torch
+def check_golds(benchmarks: list[Benchmark], grader: Grader) -> dict[str, list[str]]:
+    """Read every gold before anything is generated.
 
-    from leadspan.evaluation.generate import TransformersBackend
+    Returns:
+        Benchmark -> ids whose gold is no mathematics and is compared as text; also said on stderr.
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_causal_lm(ModelConfig(path=str(student), dtype="float32"), device)
-    return TransformersBackend(model, tokenizer, config.sampling, config.batch_size)
-
-
-def _run(
-    benchmark: Benchmark,
-    config: EvaluationConfig,
-    backend: Backend,
-    renderer: Renderer,
-    grader: Grader,
-    path: Path,
-) -> None:
-    done = {(row["benchmark"], row["problem_id"], row["sample"]) for row in read_samples(path)}
-    prompts = renderer.prompt_ids([problem.turns for problem in benchmark.problems])
-    wanted: dict[str, tuple[Problem, int, list[int]]] = {}
-    for problem, prompt_ids in zip(benchmark.problems, prompts, strict=True):
-        for sample in range(config.sampling.num_samples):
-            if (benchmark.name, problem.problem_id, sample) not in done:
-                wanted[f"{problem.problem_id}#{sample}"] = (problem, sample, prompt_ids)
-    requests = [
-        Request(
-            key,
-            tuple(prompt_ids),
-            problem.turns,
-            seed_of(config.sampling.seed, benchmark.name, problem.problem_id, sample),
-        )
-        for key, (problem, sample, prompt_ids) in wanted.items()
-    ]
-    if not requests:
-        return
-    with (
-        path.open("a", encoding="utf-8") as file,
-        progress(benchmark.name, len(requests), "answers") as advance,
-    ):
-        pending: list[tuple[dict[str, Any], Future[Grade]]] = []
-        for completion in backend.generate(requests):
-            problem, sample, prompt_ids = wanted[completion.key]
-            generation = _split(completion, prompt_ids, renderer)
-            row = _row(benchmark, problem, sample, prompt_ids, completion, generation, renderer)
-            grade = grader.submit(
-                generation.answer, problem.golds, benchmark.grading, benchmark.answer_pattern
+    Raises:
+        DataError: A gold is no number or no letter where the grading needs one; lists the ids.
+    """
+    as_text: dict[str, list[str]] = {}
+    for benchmark in benchmarks:
+        readable = [
+            (
+                problem.problem_id,
+                [grader.can_read(gold, benchmark.grading) for gold in problem.golds],
             )
-            pending.append((row, grade))
-            pending = list(_write_graded(file, pending, wait=False))
-            advance(1)
-        list(_write_graded(file, pending, wait=True))
-
-
-def _write_graded(
-    file: Any, pending: list[tuple[dict[str, Any], Future[Grade]]], wait: bool
-) -> Iterator[tuple[dict[str, Any], Future[Grade]]]:
-    """Write the rows whose grade is there; yield the others."""
-    for row, future in pending:
-        if not wait and not future.done():
-            yield row, future
+            for problem in benchmark.problems
+        ]
+        unread = [name for name, futures in readable if not any(f.result() for f in futures)]
+        if not unread:
             continue
-        grade = future.result()
-        row |= {"outcome": grade.outcome, "extracted": grade.extracted, "reason": grade.reason}
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    file.flush()
+        shown = ", ".join(unread[:10]) + (" ..." if len(unread) > 10 else "")
+        if benchmark.grading != "math":
+            raise DataError(
+                f"benchmark {benchmark.name}: the gold must be readable as {benchmark.grading}; it is "
+                f"not for {len(unread)} problems: {shown}. Mend them or choose another grading."
+            )
+        as_text[benchmark.name] = unread
+        sys.stderr.write(
+            f"benchmark {benchmark.name}: {len(unread)} golds are no mathematics and are compared "
+            f"as text: {shown}\n"
+        )
+    return as_text
 
 
-def _split(completion: Completion, prompt_ids: list[int], renderer: Renderer) -> Generation:
-    layout = renderer.layout
-    return split_generation(
-        completion.text,
-        layout.think_open.strip() or "<think>",
-        layout.think_close.strip(),
-        opened=not layout.think_open,
-        ended=completion.finish_reason == "stop",
-    )
-
-
-def _row(
-    benchmark: Benchmark,
-    problem: Problem,
-    sample: int,
-    prompt_ids: list[int],
-    completion: Completion,
-    generation: Generation,
-    renderer: Renderer,
+def identity_of(
+    student: Student, config: EvaluationConfig, benchmarks: list[Benchmark]
 ) -> dict[str, Any]:
+    """Everything that could change a result, speed settings left out."""
     return {
-        "benchmark": benchmark.name,
-        "problem_id": problem.problem_id,
-        "sample": sample,
-        "prompt": renderer.tokenizer.decode(prompt_ids, clean_up_tokenization_spaces=False),
-        "prompt_tokens": len(prompt_ids),
-        "text": completion.text,
-        "num_tokens": completion.num_tokens,
-        "finish_reason": completion.finish_reason,
-        "closed": generation.closed,
-        "golds": list(problem.golds),
-        "seconds": completion.seconds,
+        **student.identity,
+        "sampling": config.sampling.model_dump(mode="json"),
+        "answer_forcing": config.answer_forcing and config.answer_forcing.model_dump(mode="json"),
+        "unclosed": config.unclosed,
+        "grading_limit_seconds": config.grading_limit_seconds,
+        "versions": grader_versions(),
+        "benchmarks": {benchmark.name: dict(benchmark.identity) for benchmark in benchmarks},
     }
 
 
-def read_samples(path: Path) -> list[dict[str, Any]]:
-    """Every whole line of samples.jsonl; cuts off a last line that a kill left half-written."""
-    if not path.is_file():
-        return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    return [json.loads(line) for line in whole.decode().splitlines()]
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One answer to be had: its request, and the row that it will fill."""
+
+    request: Request
+    problem: Problem
+    row: dict[str, Any]
+    cue: str | None = None
+    """Of a forced answer."""
 
 
-def summarise(
-    benchmarks: list[Benchmark], rows: list[dict[str, Any]], seconds: float
-) -> EvaluationResult:
-    """The figures of all samples."""
-    results, all_scores = [], []
-    for benchmark in benchmarks:
-        mine = [row for row in rows if row["benchmark"] == benchmark.name]
-        by_problem: dict[str, list[bool]] = {}
-        for row in mine:
-            by_problem.setdefault(row["problem_id"], []).append(row["outcome"] == "correct")
-        score_P = np.array([np.mean(scores) for scores in by_problem.values()])
-        all_scores.append(score_P)
-        accuracy = bootstrap_mean([score_P])
-        results.append(
-            BenchmarkResult(
-                name=benchmark.name,
-                problems=len(score_P),
-                samples=len(mine),
-                accuracy=accuracy.value,
-                accuracy_low=accuracy.low,
-                accuracy_high=accuracy.high,
-                closed_fraction=float(np.mean([row["closed"] for row in mine])),
-                cut_off_fraction=float(np.mean([row["finish_reason"] == "length" for row in mine])),
-                outcomes=dict(Counter(row["outcome"] for row in mine)),
-                mean_tokens=float(np.mean([row["num_tokens"] for row in mine])),
+@dataclass(slots=True)
+class _Pass:
+    """One benchmark's answers."""
+
+    benchmark: Benchmark
+    config: EvaluationConfig
+    student: Student
+    grader: Grader
+    folder: EvaluationFolder
+    _failed: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Get what is missing: the answers, then the forced ones."""
+        rows = [row for row in self.folder.read() if row["benchmark"] == self.benchmark.name]
+        plain = {(row["problem_id"], row["sample"]) for row in rows if not row.get("forced")}
+        prompts = self.student.prompts(self.benchmark.problems)
+        asked = dict(zip((p.problem_id for p in self.benchmark.problems), prompts, strict=True))
+        self._answer(list(self._missing(asked, plain)), self.benchmark.name)
+        if self.config.answer_forcing is not None:
+            self._answer(list(self._cut_off(asked)), f"{self.benchmark.name}, forced")
+        if self._failed:
+            raise RunError(
+                f"{self.folder.path}: {len(self._failed)} answers could not be had, last: "
+                f"{self._failed[-1]}. Run the same command again to ask for them."
             )
-        )
-    overall = bootstrap_mean(all_scores)
-    return EvaluationResult(
-        accuracy=overall.value,
-        accuracy_low=overall.low,
-        accuracy_high=overall.high,
-        closed_fraction=float(np.mean([result.closed_fraction for result in results])),
-        benchmarks=tuple(results),
-        seconds=round(seconds, 3),
-    )
+
+    def _missing(self, asked: Mapping[str, Prompt], done: set[Any]) -> Iterator[_Wanted]:
+        for problem in self.benchmark.problems:
+            prompt = asked[problem.problem_id]
+            for sample in range(self.config.sampling.num_samples):
+                if (problem.problem_id, sample) not in done:
+                    row = self._row(problem, sample, prompt)
+                    yield _Wanted(prompt.request(*self._key(problem, sample)), problem, row)
+
+    def _cut_off(self, asked: Mapping[str, Prompt]) -> Iterator[_Wanted]:
+        """Samples that reached their limit inside the think block."""
+        forcing = self.config.answer_forcing
+        assert forcing is not None
+        rows = [row for row in self.folder.read() if row["benchmark"] == self.benchmark.name]
+        done = {(row["problem_id"], row["sample"]) for row in rows if row.get("forced")}
+        problems = {problem.problem_id: problem for problem in self.benchmark.problems}
+        for row in rows:
+            name = (row["problem_id"], row["sample"])
+            if (
+                row.get("forced")
+                or row["closed"]
+                or row["finish_reason"] != "length"
+                or name in done
+            ):
+                continue
+            problem = problems[row["problem_id"]]
+            prompt = self.student.force(asked[problem.problem_id], row["text"], forcing.cue)
+            key, seed = self._key(problem, row["sample"])
+            request = Request(
+                key,
+                prompt.ids,
+                prompt.text,
+                prompt.turns,
+                seed_of(seed, "forced"),
+                forcing.max_new_tokens,
+            )
+            forced = {**self._row(problem, row["sample"], prompt), "forced": True}
+            yield _Wanted(request, problem, forced, forcing.cue)
+
+    def _key(self, problem: Problem, sample: int) -> tuple[str, int]:
+        seed = seed_of(self.config.sampling.seed, self.benchmark.name, problem.problem_id, sample)
+        return f"{problem.problem_id}#{sample}", seed
+
+    def _row(self, problem: Problem, sample: int, prompt: Prompt) -> dict[str, Any]:
+        row = {
+            "benchmark": self.benchmark.name,
+            "problem_id": problem.problem_id,
+            "sample": sample,
+            "prompt": prompt.text,
+            "prompt_tokens": len(prompt.ids) or None,
+            "golds": list(problem.golds),
+        }
+        return row if problem.difficulty is None else {**row, "difficulty": problem.difficulty}
+
+    def _answer(self, wanted: list[_Wanted], label: str) -> None:
+        """Generate, grade beside it, and write each sample once its grade is there."""
+        if not wanted:
+            return
+        by_key = {want.request.key: want for want in wanted}
+        requests = [want.request for want in wanted]
+        graded = correct = 0
+        pending: list[tuple[dict[str, Any], Future[Grade]]] = []
+        with progress(label, len(wanted), "answers") as advance:
+            for completion in self.student.backend.generate(requests):
+                if completion.is_transient:
+                    self._failed.append(f"{completion.key}: {completion.error}")
+                    continue
+                pending.append(self._submit(by_key[completion.key], completion))
+                pending, done = self._write(pending, wait=False)
+                graded, correct = graded + len(done), correct + sum(g.is_correct for g in done)
+                advance(1, f"{correct}/{graded} correct")
+            self._write(pending, wait=True)
+
+    def _submit(
+        self, want: _Wanted, completion: Completion
+    ) -> tuple[dict[str, Any], Future[Grade]]:
+        ended = completion.finish_reason == "stop"
+        if want.cue is None:
+            generation = self.student.split(completion.text, ended)
+            answer, closed = generation.answer, generation.closed
+            whole = not closed and self.config.unclosed == "whole_text"
+        else:
+            answer, closed, whole = want.cue + completion.text, True, False
+        row = {
+            **want.row,
+            "text": completion.text,
+            "num_tokens": completion.num_tokens,
+            "finish_reason": completion.finish_reason,
+            "closed": closed,
+            "answer": None if whole else answer,
+            "seconds": completion.seconds,
+        }
+        if completion.error is not None:
+            row["error"] = completion.error
+        grading, pattern = self.benchmark.grading, self.benchmark.answer_pattern
+        graded = completion.text if whole else answer
+        return row, self.grader.submit(graded, want.problem.golds, grading, pattern)
+
+    def _write(
+        self, pending: list[tuple[dict[str, Any], Future[Grade]]], wait: bool
+    ) -> tuple[list[tuple[dict[str, Any], Future[Grade]]], list[Grade]]:
+        """Write the rows whose grade is there; return the others and the grades."""
+        left, grades = [], []
+        for row, future in pending:
+            if not wait and not future.done():
+                left.append((row, future))
+                continue
+            grade = future.result()
+            grades.append(grade)
+            self.folder.append({**row, **graded_fields(grade)})
+        return left, grades
+
+
+def generate_one(
+    student: str | Path,
+    question: str,
+    config: EvaluationConfig,
+    render: RenderConfig | None = None,
+) -> str:
+    """One answer of a student to one question, think block and all.
+
+    Raises:
+        RunError: A server failed.
+    """
+    opened = open_student(student, config, render or RenderConfig())
+    problem = Problem("question", (Turn("user", question),), ())
+    request = opened.prompts([problem])[0].request("question", config.sampling.seed)
+    completion = next(iter(opened.backend.generate([request])))
+    if completion.error is not None:
+        raise RunError(f"{student}: {completion.error}.")
+    return completion.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -20,10 +20,14 @@ class Request:
     """Comes back on the completion; unique within one call."""
     prompt_ids: tuple[int, ...] = ()
     """The prompt as tokens, for back ends that run the model themselves."""
+    prompt_text: str = ""
+    """The same as text, for servers that continue a text."""
     turns: tuple[Turn, ...] = ()
-    """The prompt as messages, for servers that apply the chat template."""
+    """The same as messages, for servers that apply the chat template."""
     seed: int = 0
     """Decides every random choice of this answer, whatever is generated beside it."""
+    max_new_tokens: int | None = None
+    """Instead of the sampling config's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,8 @@ class Completion:
     key: str
     text: str
     """Without the end token; special tokens such as the think markers are kept."""
-    num_tokens: int
-    """Generated tokens, end token included."""
+    num_tokens: int | None
+    """Generated tokens, end token included; None where a server does not say."""
     finish_reason: FinishReason
     """`stop` at an end token, `length` at the limit, `error` when a server gave no answer."""
     seconds: float
@@ -43,12 +47,14 @@ class Completion:
     """The generated ids, end token included; empty where a server does not give them."""
     error: str | None = None
     """What went wrong, for `error`."""
+    is_transient: bool = False
+    """True for an `error` that another try might mend."""
 
 
 class Backend(Protocol):
     """Generates answers; the sampling settings are the back end's own."""
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Yield one completion a request, as they finish."""
         ...
 

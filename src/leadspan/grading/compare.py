@@ -144,3 +144,9 @@ def same_member(left: str, right: str) -> bool:
     if a is not None and b is not None:
         return same_number(a, b)
     return same_text(left, right)
+
+
+def answer_key(text: str) -> str:
+    """A text that is the same for answers that read the same: the number, else the bare text."""
+    number = read_number(text)
+    return normalise(text) if number is None else str(number.value)

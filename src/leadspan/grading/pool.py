@@ -14,13 +14,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from leadspan.grading.grade import Grade
-from leadspan.grading.rules import Question, ask, settle
+from leadspan.grading.rules import Question, ask, gold_is_readable, settle
 
 START_SECONDS = 120.0
 """A worker that has not started by then never will."""
@@ -28,6 +28,23 @@ START_SECONDS = 120.0
 
 class WorkerDiedError(Exception):
     """The worker ended: out of memory, out of stack, or killed."""
+
+
+T = TypeVar("T")
+
+
+def _same(grade: Grade) -> Grade:
+    return grade
+
+
+def _is_readable(grade: Grade) -> bool:
+    return grade.outcome == "correct"
+
+
+def _done(result: T) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_result(result)
+    return future
 
 
 class Worker:
@@ -137,16 +154,23 @@ class Grader:
             kind: One of KINDS, or `module:function`.
             pattern: A regular expression that finds the answer, instead of the kind's own rule.
         """
-        question = ask(
-            completion, (golds,) if isinstance(golds, str) else tuple(golds), kind, pattern
-        )
-        if isinstance(question, Grade):
-            done: Future[Grade] = Future()
-            done.set_result(question)
-            return done
+        accepted = (golds,) if isinstance(golds, str) else tuple(golds)
+        question = ask(completion, accepted, kind, pattern)
+        return self._put(question, _same) if isinstance(question, Question) else _done(question)
+
+    def can_read(self, gold: str, kind: str) -> Future[bool]:
+        """Whether a gold means something to this kind of grading, in the background.
+
+        Raises:
+            ConfigError: From the future; the user's own function cannot be imported.
+        """
+        verdict = gold_is_readable(gold, kind)
+        return _done(verdict) if isinstance(verdict, bool) else self._put(verdict, _is_readable)
+
+    def _put(self, question: Question, read: Callable[[Grade], T]) -> Future[T]:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="grading")
-        return self._threads.submit(self._judge, question)
+        return self._threads.submit(lambda: read(self._judge(question)))
 
     def grade(
         self,

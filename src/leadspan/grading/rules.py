@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from leadspan.errors import ConfigError
 from leadspan.grading import compare, extract
 from leadspan.grading.grade import KINDS, Grade
 
@@ -21,6 +22,8 @@ class Question:
     reason: str
     completion: str = ""
     """Only for a user's own function."""
+    is_about_gold: bool = False
+    """Asks whether the golds can be read, instead of grading."""
 
     def to_json(self) -> dict[str, Any]:
         """As the worker reads it."""
@@ -29,6 +32,7 @@ class Question:
             "extracted": self.extracted,
             "golds": self.golds,
             "completion": self.completion,
+            "is_about_gold": self.is_about_gold,
         }
 
 
@@ -73,8 +77,8 @@ def _decide(found: str, golds: tuple[str, ...], kind: str) -> Any:
     if kind == "exact":
         return "correct" if any(found == gold.strip() for gold in golds) else "wrong"
     if kind == "choice":
-        golds = tuple(gold.strip().strip("()").upper() for gold in golds)
-        return "correct" if found.upper() in golds else "wrong"
+        letters = [find_letter(gold) for gold in golds]
+        return "correct" if found.upper() in letters else "wrong"
     if kind == "set":
         return "correct" if any(_same_set(found, gold) for gold in golds) else "wrong"
     number = compare.read_number(found)
@@ -105,7 +109,32 @@ def _ask_math(found: str, golds: tuple[str, ...], reason: str) -> Grade | Questi
     return Question("math", found, golds, reason)
 
 
+def gold_is_readable(gold: str, kind: str) -> bool | Question:
+    """Whether a gold can be read, or what to ask a worker about it."""
+    if kind == "choice":
+        return find_letter(gold) is not None
+    if kind == "numeric":
+        return compare.read_number(gold) is not None
+    if kind == "math" and compare.read_number(gold) is None:
+        return Question(kind, "", (gold,), "gold", is_about_gold=True)
+    if kind not in KINDS:
+        return Question(kind, "", (gold,), "gold", is_about_gold=True)
+    return bool(gold.strip())
+
+
+def find_letter(gold: str) -> str | None:
+    """`B` of `B`, `(B)` or `b.`."""
+    letter = gold.strip().strip("().").upper()
+    return letter if len(letter) == 1 and letter.isalpha() else None
+
+
 def settle(question: Question, reply: dict[str, Any]) -> Grade:
-    """A worker's reply as a grade."""
+    """A worker's reply as a grade.
+
+    Raises:
+        ConfigError: The user's own function failed.
+    """
+    if "error" in reply:
+        raise ConfigError(f"grading {question.kind}: {reply['error']}")
     reason = reply.get("reason") or question.reason
     return Grade(reply["outcome"], reply.get("extracted", question.extracted), reason)

@@ -16,14 +16,18 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from leadspan.grading.grade import Grade
+
+RANK = ("error", "correct", "wrong", "unparsed", "timeout")
+"""With several golds the best outcome counts, but an error is never hidden."""
+
 
 def main() -> None:
     """Answer questions until the parent closes the pipe."""
     limit_seconds, memory_gib = float(sys.argv[1]), float(sys.argv[2])
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints must not be taken for a reply
-    from leadspan.grading.mathematics import judge
-
+    import_module("leadspan.grading.mathematics")  # its second of start-up counts for no question
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     wanted = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (wanted if most < 0 else min(wanted, most), most))
@@ -32,10 +36,7 @@ def main() -> None:
         signal.alarm(math.ceil(limit_seconds) + 5)
         question = json.loads(line)
         try:
-            if question["kind"] == "math":
-                reply: dict[str, Any] = judge(question["extracted"], question["golds"])
-            else:
-                reply = judge_by(question["kind"], question["completion"], question["golds"])
+            reply = answer(question)
         except MemoryError:
             os._exit(1)  # what is left of the heap is not to be trusted
         except RecursionError:
@@ -44,13 +45,49 @@ def main() -> None:
         print(json.dumps(reply), file=replies, flush=True)
 
 
-def judge_by(name: str, completion: str, golds: list[str]) -> dict[str, Any]:
-    """Call a user's `module:function(completion, golds)`, which returns an outcome or a bool."""
-    module, _, function = name.partition(":")
-    verdict = getattr(import_module(module), function)(completion, golds)
+def answer(question: dict[str, Any]) -> dict[str, Any]:
+    """Answer one question of either kind of grading."""
+    from leadspan.grading.mathematics import judge, read
+
+    if question["kind"] != "math":
+        return judge_by(question)
+    if question["is_about_gold"]:
+        readable = read(question["golds"][0]) is not None
+        return {"outcome": "correct" if readable else "unparsed"}
+    return judge(question["extracted"], question["golds"])
+
+
+def judge_by(question: dict[str, Any]) -> dict[str, Any]:
+    """Call a user's `module:function(completion, gold)`, which returns a bool, an outcome or a Grade."""
+    module, _, name = question["kind"].partition(":")
+    try:
+        function = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        return {"error": f"cannot be imported ({error}). Run where the module can be found."}
+    if question["is_about_gold"]:
+        return {"outcome": "correct"}
+    replies = [_reply(function, question["completion"], gold) for gold in question["golds"]]
+    return min(replies, key=lambda reply: RANK.index(reply.get("outcome", "error")))
+
+
+def _reply(function: Any, completion: str, gold: str) -> dict[str, Any]:
+    try:
+        verdict = function(completion, gold)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        return {"error": f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"}
     if isinstance(verdict, bool):
-        return {"outcome": "correct" if verdict else "wrong", "extracted": None}
-    return {"outcome": verdict.outcome, "extracted": verdict.extracted}
+        verdict = "correct" if verdict else "wrong"
+    if isinstance(verdict, str) and verdict in RANK[1:]:
+        return {"outcome": verdict, "extracted": None}
+    if isinstance(verdict, Grade):
+        return {
+            "outcome": verdict.outcome,
+            "extracted": verdict.extracted,
+            "reason": verdict.reason,
+        }
+    return {"error": f"must return a bool, an outcome or a Grade; got {verdict!r:.80}"}
 
 
 if __name__ == "__main__":

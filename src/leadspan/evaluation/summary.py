@@ -1,0 +1,205 @@
+"""From graded samples to figures. Knows the rows of samples.jsonl, not where they come from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from leadspan.evaluation.metrics import Floats, Interval, maj_at_k, mean_interval, pass_at_k
+from leadspan.grading import answer_key
+
+Rows = Sequence[Mapping[str, Any]]
+QUANTILES = (0.1, 0.5, 0.9, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkResult:
+    """One benchmark's figures."""
+
+    name: str
+    problems: int
+    samples: int
+    accuracy: float
+    """avg@k: mean over problems of the mean over samples."""
+    accuracy_low: float
+    accuracy_high: float
+    pass_at: dict[int, float]
+    """k -> pass@k."""
+    maj_at: dict[int, float]
+    """k -> maj@k."""
+    outcomes: dict[str, int]
+    """Samples by outcome: correct, wrong, unparsed, timeout."""
+    closed_fraction: float
+    cut_off_fraction: float
+    """Share that reached max_new_tokens."""
+    unparsed_fraction: float
+    empty_fraction: float
+    """Share that holds no text at all."""
+    tokens: dict[str, float]
+    """Mean and quantiles of the generated tokens, where they are known."""
+    by_difficulty: dict[str, dict[str, float]]
+    """Difficulty -> problems and accuracy."""
+    forced_accuracy: float | None = None
+    """Accuracy where cut-off answers were forced; None without answer forcing."""
+    forced_samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """All benchmarks together: the mean over benchmarks with its 95 % interval, and each one."""
+
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    closed_fraction: float
+    forced_accuracy: float | None
+    benchmarks: tuple[BenchmarkResult, ...]
+    seconds: float
+    """Of this call; a resumed evaluation counts its last part."""
+
+
+def problem_scores(rows: Rows) -> dict[str, float]:
+    """Problem id -> mean over its samples, in the order of the ids."""
+    by_problem = group_by(rows, "problem_id")
+    return {
+        problem_id: float(np.mean([row["outcome"] == "correct" for row in by_problem[problem_id]]))
+        for problem_id in sorted(by_problem)
+    }
+
+
+def group_by(rows: Rows, key: str) -> dict[Any, list[Mapping[str, Any]]]:
+    """Rows by the value of one key, in the order of first appearance."""
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row.get(key), []).append(row)
+    return groups
+
+
+def summarise(
+    names: Sequence[str],
+    rows: Rows,
+    pass_at: Sequence[int] = (),
+    seconds: float = 0.0,
+    forcing: bool = False,
+) -> EvaluationResult:
+    """The figures of all samples, a benchmark after the other.
+
+    Args:
+        names: The benchmarks, in order; rows of others are passed over.
+        rows: Lines of samples.jsonl, forced ones among them.
+        pass_at: Further k; 1 and the number of samples are always there.
+        seconds: Put on the result.
+        forcing: Whether cut-off answers were forced.
+    """
+    by_name = group_by(rows, "benchmark")
+    results = [summarise_benchmark(name, by_name[name], pass_at, forcing) for name in names]
+    scores = [_scores(by_name[name]) for name in names]
+    overall = mean_interval(scores)
+    forced = [result.forced_accuracy for result in results if result.forced_accuracy is not None]
+    return EvaluationResult(
+        accuracy=overall.value,
+        accuracy_low=overall.low,
+        accuracy_high=overall.high,
+        closed_fraction=float(np.mean([result.closed_fraction for result in results])),
+        forced_accuracy=float(np.mean(forced)) if len(forced) == len(results) else None,
+        benchmarks=tuple(results),
+        seconds=round(seconds, 3),
+    )
+
+
+def _scores(rows: Rows) -> Floats:
+    return np.array(list(problem_scores(plain_rows(rows)).values()))
+
+
+def plain_rows(rows: Rows) -> list[Mapping[str, Any]]:
+    """The rows that are not forced answers."""
+    return [row for row in rows if not row.get("forced")]
+
+
+def summarise_benchmark(
+    name: str, rows: Rows, pass_at: Sequence[int] = (), forcing: bool = False
+) -> BenchmarkResult:
+    """The figures of one benchmark."""
+    plain = plain_rows(rows)
+    forced = {
+        (row["problem_id"], row["sample"]): row["outcome"] for row in rows if row.get("forced")
+    }
+    by_problem = group_by(plain, "problem_id")
+    accuracy: Interval = mean_interval([_scores(plain)])
+    fewest = min(len(samples) for samples in by_problem.values())
+    ks = sorted({1, fewest, *(k for k in pass_at if k <= fewest)})
+    outcomes = Counter(row["outcome"] for row in plain)
+    return BenchmarkResult(
+        name=name,
+        problems=len(by_problem),
+        samples=len(plain),
+        accuracy=accuracy.value,
+        accuracy_low=accuracy.low,
+        accuracy_high=accuracy.high,
+        pass_at={k: float(np.mean([_pass(s, k) for s in by_problem.values()])) for k in ks},
+        maj_at={k: float(np.mean([_majority(s, k) for s in by_problem.values()])) for k in ks},
+        outcomes={key: outcomes[key] for key in ("correct", "wrong", "unparsed", "timeout")},
+        closed_fraction=_share(plain, lambda row: row["closed"]),
+        cut_off_fraction=_share(plain, lambda row: row["finish_reason"] == "length"),
+        unparsed_fraction=_share(plain, lambda row: row["outcome"] == "unparsed"),
+        empty_fraction=_share(plain, lambda row: not row["text"].strip()),
+        tokens=_tokens(plain),
+        by_difficulty=_by_difficulty(plain),
+        forced_accuracy=_forced_accuracy(plain, forced) if forcing else None,
+        forced_samples=len(forced),
+    )
+
+
+def _pass(samples: Rows, k: int) -> float:
+    return pass_at_k(sum(row["outcome"] == "correct" for row in samples), len(samples), k)
+
+
+def _majority(samples: Rows, k: int) -> float:
+    ordered = sorted(samples, key=lambda row: row["sample"])
+    return maj_at_k(
+        [_vote(row) for row in ordered], [row["outcome"] == "correct" for row in ordered], k
+    )
+
+
+def _vote(row: Mapping[str, Any]) -> Hashable | None:
+    """Equal answers vote together: all correct ones, and wrong ones that read the same."""
+    if row["outcome"] == "correct":
+        return ("correct",)
+    if row["outcome"] == "unparsed" or row["extracted"] is None:
+        return None
+    return answer_key(row["extracted"])
+
+
+def _share(rows: Rows, condition: Any) -> float:
+    return float(np.mean([bool(condition(row)) for row in rows]))
+
+
+def _tokens(rows: Rows) -> dict[str, float]:
+    known = [row["num_tokens"] for row in rows if row["num_tokens"] is not None]
+    if not known:
+        return {}
+    quantiles = np.quantile(known, QUANTILES)
+    named = {f"p{100 * q:.0f}": float(v) for q, v in zip(QUANTILES, quantiles, strict=True)}
+    return {"mean": float(np.mean(known)), **named}
+
+
+def _by_difficulty(rows: Rows) -> dict[str, dict[str, float]]:
+    groups = group_by([row for row in rows if row.get("difficulty") is not None], "difficulty")
+    result = {}
+    for difficulty in sorted(groups, key=lambda text: (len(text), text)):
+        scores = list(problem_scores(groups[difficulty]).values())
+        result[difficulty] = {"problems": len(scores), "accuracy": float(np.mean(scores))}
+    return result
+
+
+def _forced_accuracy(plain: Rows, forced: Mapping[tuple[str, int], str]) -> float:
+    """Mean over problems, a forced answer in the place of its cut-off one."""
+    merged = [
+        {**row, "outcome": forced.get((row["problem_id"], row["sample"]), row["outcome"])}
+        for row in plain
+    ]
+    return float(np.mean(list(problem_scores(merged).values())))
