@@ -446,6 +446,15 @@ class RunConfig(Part):
         return self
 
 
+class CaptureConfig(Part):
+    """How a sweep captures its teacher once for all its runs."""
+
+    mode: Literal["topk", "hidden"] = "topk"
+    """topk keeps the likeliest ids and the tail's mass; hidden the exact distribution."""
+    k: int = Field(default=64, ge=1)
+    """Kept ids a token, in mode topk."""
+
+
 class SweepConfig(Part):
     """Many runs that differ in named keys."""
 
@@ -454,6 +463,8 @@ class SweepConfig(Part):
     grids: tuple[dict[str, tuple[Any, ...]], ...] = Field(min_length=1)
     """Each grid maps keys (`truncation.lsp`, or the short `lsp`, `keep`, `sections`) to lists; its
     points are their product. Points that resolve to the same config are run once."""
+    capture: CaptureConfig | None = None
+    """Run the teacher once and share its distributions; null runs it live in every run."""
     reference_models: bool = True
     """Evaluate the untrained student and the teacher too, as rows of their own."""
     tags: dict[str, str | int | float] = {}

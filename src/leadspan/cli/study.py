@@ -34,10 +34,12 @@ def sweep(
     """Run every point of a sweep that is not finished yet, then report."""
     from leadspan.study.launch import run_points
     from leadspan.study.report import write_report
-    from leadspan.study.sweep import load_sweep, prepare_sweep
+    from leadspan.study.sweep import capture_teacher, load_sweep, prepare_sweep
 
     folder = output or Path("runs") / config.stem
-    points = prepare_sweep(load_sweep(config), folder)
+    settings = load_sweep(config)
+    points = prepare_sweep(settings, folder)
+    capture_teacher(settings, points, folder)
     failed = run_points(points, folder, jobs)
     report_path = write_report(folder)
     typer.echo(f"{len(points) - len(failed)} of {len(points)} runs done. Report: {report_path}")

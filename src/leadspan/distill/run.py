@@ -13,10 +13,12 @@ import torch
 
 from leadspan.config import RunConfig
 from leadspan.config_file import validate
+from leadspan.distill.cached_teacher import load_cached_teacher
+from leadspan.distill.examples import ExampleSource
 from leadspan.distill.objective import Objective
 from leadspan.distill.parallel import Ranks, join_ranks, shard_student
 from leadspan.distill.teacher_source import LiveTeacher, TeacherSource
-from leadspan.distill.train import ExamplesAt, Trainer
+from leadspan.distill.train import Trainer
 from leadspan.errors import DataError
 from leadspan.models import (
     backbone_of,
@@ -29,11 +31,9 @@ from leadspan.models import (
     real_vocab_size,
 )
 from leadspan.progress import say
-from leadspan.records import Example, Sequence
+from leadspan.records import Sequence
 from leadspan.runs import RunFolder, describe_environment, lock_folder, replacing, write_json_atomic
 from leadspan.traces.dataset import build_sequences
-from leadspan.traces.supervise import supervise
-from leadspan.traces.truncate import build_policy
 
 IN_MEMORY = "<in memory>"
 
@@ -145,13 +145,13 @@ def _train_in(
     counts: Mapping[str, Any],
 ) -> TrainedRun:
     torch.manual_seed(config.seed)
-    train_at, dropped = examples_at(config, train_sequences)
-    validation_at, _ = examples_at(config, validation_sequences)
-    validation = validation_at(1.0)
-    if not train_at(0.0):
+    examples = ExampleSource(config, train_sequences)
+    validation = ExampleSource(config, validation_sequences).at(1.0)
+    if not len(examples):
         raise DataError(
             f"{config.traces.path}: nothing is left to train on; of {len(train_sequences)} sequences "
-            f"{dropped} hold no scored token after the cut. Raise truncation.lsp or score more sections."
+            f"{examples.num_dropped} hold no scored token after the cut. Raise truncation.lsp or score "
+            "more sections."
         )
     vocab_size = real_vocab_size(tokenizer)
     teacher = build_teacher(config, tokenizer, ranks)
@@ -162,13 +162,13 @@ def _train_in(
     objective = Objective(student, config.loss, vocab_size)
     if ranks.size > 1:
         shard_student(objective, backbone_of(student).layers, config.training.bf16)
-    measured = Trainer(config, folder, ranks, objective, teacher, train_at, validation).run()
+    measured = Trainer(config, folder, ranks, objective, teacher, examples, validation).run()
     manifest = {
         **measured,
         "kd_ratio": config.loss.kd_ratio,
-        "num_train": len(train_at(0.0)),
+        "num_train": len(examples),
         "num_validation": len(validation),
-        "nothing_to_score": dropped,
+        "nothing_to_score": examples.num_dropped,
         **counts,
         "num_parameters": sum(parameter.numel() for parameter in student.parameters()),
         "device": _device_name(ranks.device),
@@ -189,25 +189,12 @@ def _export(
     ranks.barrier()
 
 
-def examples_at(config: RunConfig, sequences: SequenceABC[Sequence]) -> tuple[ExamplesAt, int]:
-    """The examples of a run as a function of training progress.
-
-    Returns:
-        The function, and how many sequences were dropped because no token of them is ever scored.
-    """
-
-    def cut(progress: float) -> list[Example]:
-        policy = build_policy(config.truncation, progress)
-        return [supervise(policy.cut(sequence), config.supervision) for sequence in sequences]
-
-    examples = [example for example in cut(0.0) if example.num_scored_tokens]
-    return lambda progress: examples, len(sequences) - len(examples)
-
-
 def build_teacher(config: RunConfig, tokenizer: Any, ranks: Ranks) -> TeacherSource | None:
     """The source of the teacher's rows, checked against the student's vocabulary."""
     if config.loss.kd_ratio == 0 or config.teacher is None:
         return None
+    if config.teacher.cache is not None:
+        return load_cached_teacher(config.teacher, config.loss, tokenizer)
     teacher_tokenizer = load_tokenizer(config.teacher.path, config.teacher.revision)
     check_same_vocabulary(tokenizer, teacher_tokenizer, config.student.path, config.teacher.path)
     model = load_causal_lm(config.teacher, str(ranks.device))

@@ -35,6 +35,7 @@ from leadspan.distill.checkpoint import (
     save_checkpoint,
     step_folder,
 )
+from leadspan.distill.examples import ExampleSource
 from leadspan.distill.memory import PeakMemory
 from leadspan.distill.objective import Objective
 from leadspan.distill.parallel import Ranks
@@ -45,9 +46,6 @@ from leadspan.flops import Attention, ModelShape, forward_flops, model_shape, tr
 from leadspan.progress import progress
 from leadspan.records import SECTIONS, Example
 from leadspan.runs import RunFolder
-
-ExamplesAt = Callable[[float], SequenceABC[Example]]
-"""The training examples as they are cut at a share of the training; most cuts ignore it."""
 
 TAIL_SHARE = 0.1
 """The reported training loss is the token mean over this last share of the steps."""
@@ -81,7 +79,7 @@ class Trainer:
         ranks: Ranks,
         objective: Objective,
         teacher: TeacherSource | None,
-        train_at: ExamplesAt,
+        examples: ExampleSource,
         validation: SequenceABC[Example],
     ) -> None:
         self._config = config
@@ -90,9 +88,9 @@ class Trainer:
         self._ranks = ranks
         self._objective = objective
         self._teacher = teacher
-        self._train_at = train_at
+        self._examples = examples
         self._validation = validation
-        num_examples = len(train_at(0.0))
+        num_examples = len(examples)
         self._steps_per_epoch = num_examples / self._training.batch_size
         self._num_steps = self._training.steps or math.ceil(
             (self._training.epochs or 1) * self._steps_per_epoch
@@ -150,8 +148,9 @@ class Trainer:
     def _step(self, step: int) -> dict[str, Any]:
         started = time.perf_counter()
         size = self._training.batch_size
-        examples = self._train_at(step / self._num_steps)
-        chosen = [examples[index] for index in self._order[step * size : (step + 1) * size]]
+        chosen = self._examples.at(
+            step / self._num_steps, self._order[step * size : (step + 1) * size]
+        )
         num_scored = max(1, sum(example.num_scored_tokens for example in chosen))
         sums = self._run_passes(chosen, num_scored, backward=True)
         loss = float(sums[0]) / num_scored

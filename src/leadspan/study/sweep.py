@@ -14,7 +14,15 @@ from typing import Any, Literal
 
 import yaml
 
-from leadspan.config import RunConfig, SweepConfig
+from leadspan.config import (
+    EvaluationConfig,
+    LossConfig,
+    RunConfig,
+    SupervisionConfig,
+    SweepConfig,
+    TrainingConfig,
+    TruncationConfig,
+)
 from leadspan.config_file import (
     config_hash,
     load_run_config,
@@ -32,6 +40,8 @@ SHORT_KEYS = {
     "kd_ratio": "loss.kd_ratio",
 }
 Kind = Literal["base", "teacher", "train"]
+CACHE = "teacher_cache"
+"""Name of the shared cache in a sweep folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,7 @@ def load_sweep(path: Path) -> SweepConfig:
     return validate(SweepConfig, content, str(path))
 
 
-def expand(sweep: SweepConfig) -> list[Point]:
+def expand(sweep: SweepConfig, folder: Path) -> list[Point]:
     """All points, reference models first, each config once.
 
     Raises:
@@ -70,12 +80,15 @@ def expand(sweep: SweepConfig) -> list[Point]:
     """
     points: dict[str, Point] = {}
     problems: list[str] = []
+    base = dict(sweep.base)
+    if sweep.capture is not None:
+        base = set_key(base, "teacher.cache", str(folder / CACHE))
     for grid in sweep.grids:
         for values in itertools.product(*grid.values()):
             overrides = {
                 SHORT_KEYS.get(key, key): value for key, value in zip(grid, values, strict=True)
             }
-            content: dict[str, Any] = dict(sweep.base)
+            content: dict[str, Any] = dict(base)
             for key, value in overrides.items():
                 content = set_key(content, key, list(value) if isinstance(value, tuple) else value)
             name = name_point(overrides)
@@ -115,7 +128,7 @@ def prepare_sweep(sweep: SweepConfig, folder: Path) -> list[Point]:
         ConfigError: The folder holds a sweep over another base.
         RunError: A point's name is taken by another config.
     """
-    points = expand(sweep)
+    points = expand(sweep, folder)
     content = sweep.model_dump(mode="json")
     sweep_path = folder / "sweep.yaml"
     if sweep_path.is_file() and read_yaml(sweep_path)["base"] != content["base"]:
@@ -135,6 +148,37 @@ def prepare_sweep(sweep: SweepConfig, folder: Path) -> list[Point]:
             },
         )
     return points
+
+
+def capture_teacher(sweep: SweepConfig, points: list[Point], folder: Path) -> None:
+    """Run the teacher over whatever the unfinished points need and the shared cache lacks."""
+    from leadspan.distill.capture_run import CaptureSettings, capture_run
+
+    if sweep.capture is None:
+        return
+    settings = CaptureSettings(mode=sweep.capture.mode, k=sweep.capture.k)
+    needed = {
+        config_hash(_what_is_captured(point.config)): point.config
+        for point in points
+        if point.kind == "train" and not is_finished(point, folder)
+    }
+    for config in needed.values():
+        capture_run(config, folder / CACHE, settings)
+
+
+def _what_is_captured(config: RunConfig) -> RunConfig:
+    """The config with everything reset that does not change what the teacher reads."""
+    neutral: dict[str, Any] = {
+        "supervision": SupervisionConfig(),
+        "loss": LossConfig(),
+        "training": TrainingConfig(steps=1),
+        "evaluation": EvaluationConfig(),
+    }
+    if config.truncation.keep == "lead" and config.truncation.policy != "bridge":
+        neutral["truncation"] = TruncationConfig()
+    if config.traces.sample is None:
+        neutral["seed"] = 0
+    return config.model_copy(update=neutral)
 
 
 def is_finished(point: Point, sweep_folder: Path) -> bool:
