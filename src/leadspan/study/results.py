@@ -69,6 +69,8 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     """The resolved run.yaml."""
     config_hash: str = ""
+    by_benchmark: Mapping[str, float] = field(default_factory=dict)
+    """Accuracy on each benchmark."""
     by_problem: Mapping[str, float] = field(default_factory=dict)
     """Share of correct answers for each problem, `benchmark/problem`; empty where not recorded."""
 
@@ -157,6 +159,7 @@ def _read_whole_run(point: Path, tags: Mapping[str, Any]) -> Run | None:
         about.get("overrides", {}),
         config,
         about.get("config_hash", ""),
+        _by_benchmark(evaluation),
         _read_by_problem(point / "evaluation" / "samples.jsonl"),
     )
 
@@ -173,6 +176,12 @@ def _setting_cells(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _evaluation_cells(evaluation: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: _number(evaluation.get(name)) for name in OF_EVALUATION}
+
+
+def _by_benchmark(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    entries = [entry for entry in evaluation.get("benchmarks") or () if isinstance(entry, dict)]
+    found = {str(entry.get("name")): _number(entry.get("accuracy")) for entry in entries}
+    return {name: accuracy for name, accuracy in found.items() if accuracy is not None}
 
 
 def iter_samples(path: Path) -> Iterator[dict[str, Any]]:

@@ -346,7 +346,11 @@ def derivation_chart(dataset: Mapping[str, Any]) -> Chart:
         series.append(
             Series("first derivation here", centres, shares, hover=hover, colour=0, mark="bars")
         )
-    survival = sorted((float(k), float(v)) for k, v in (dataset.get("survival") or {}).items())
+    survival = sorted(
+        (float(lsp), float(share))
+        for lsp, share in (dataset.get("survival") or {}).items()
+        if share is not None
+    )
     if survival:
         hover = tuple(f"lsp {say_lsp(k)}: {v:.0%} of derivations survive" for k, v in survival)
         lsps, kept = zip(*survival, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,9 @@ TRADEOFF = ("accuracy", "retention", "cost")
 """Panels of the figure that stands for the whole, as the paper's does."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 """Told apart without colour."""
+AXES_INCHES = (3.9, 2.7)
+LEFT_INCHES, RIGHT_INCHES, ABOVE_INCHES, BELOW_INCHES = 0.65, 0.15, 0.35, 0.6
+LEGEND_ROW_INCHES = 0.21
 STYLE: dict[str, Any] = {
     "font.size": 9.5,
     "axes.edgecolor": MUTED,
@@ -47,16 +51,29 @@ def _draw(charts: Sequence[Chart], path: Path) -> Path:
     import matplotlib
     from matplotlib.figure import Figure
 
+    rows = max(math.ceil(_num_entries(chart) / 2) for chart in charts)
+    below = BELOW_INCHES + LEGEND_ROW_INCHES * rows
+    height = ABOVE_INCHES + AXES_INCHES[1] + below
+    step = LEFT_INCHES + AXES_INCHES[0] + RIGHT_INCHES
     with matplotlib.rc_context(cast(Any, STYLE)):
-        figure: Figure = Figure(figsize=(4.4 * len(charts) + 0.8, 4.0), layout="constrained")
+        # Fixed places instead of a layout engine, which takes longer than the drawing.
+        figure: Figure = Figure(figsize=(step * len(charts), height))
         for place, chart in enumerate(charts):
-            draw_chart(figure.add_subplot(1, len(charts), place + 1), chart)
+            left, width = (place * step + LEFT_INCHES) / (step * len(charts)), AXES_INCHES[0]
+            corner = (left, below / height, width / (step * len(charts)), AXES_INCHES[1] / height)
+            draw_chart(figure.add_axes(corner), chart)
         for target in (path, path.with_suffix(".svg")):
             kind = target.suffix.removeprefix(".")
             metadata = {"Date": None} if kind == "svg" else None
             with replacing(target) as temporary:
                 figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
     return path
+
+
+def _num_entries(chart: Chart) -> int:
+    """Entries of the legend; one alone needs none."""
+    count = len(chart.series) + len(chart.levels)
+    return count if count > 1 else 0
 
 
 def draw_chart(axes: Axes, chart: Chart) -> None:
@@ -82,11 +99,10 @@ def draw_chart(axes: Axes, chart: Chart) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * _largest(chart)))
-    if len(chart.series) + len(chart.levels) > 1:
+    if _num_entries(chart):
         # Below the axes, where it can hide no value.
-        axes.legend(
-            frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2
-        )
+        corner = (0.5, -(BELOW_INCHES - 0.08) / AXES_INCHES[1])
+        axes.legend(frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=corner, ncols=2)
 
 
 def _draw_line(axes: Axes, series: Series) -> None:

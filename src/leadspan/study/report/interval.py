@@ -11,7 +11,7 @@ Shape suffixes: S seeds, P problems.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,13 +106,28 @@ def _spread(values_S: NDArray[np.float64]) -> float | None:
 
 
 def _problem_variance(runs: Sequence[Run]) -> float | None:
-    """From the runs' own intervals over problems: all runs answer the same ones, so no division."""
+    """From each problem's mean over the seeds; for one run, or without grades, from its own interval.
+
+    All runs answer the same problems, so more seeds do not make the problems more.
+    """
+    scores = _mean_by_problem(runs)
+    if len(runs) > 1 and scores:
+        return _spread_over_problems(scores)
     widths = [
         (run.row.accuracy_high - run.row.accuracy_low) / 2
         for run in runs
         if run.row.accuracy_low is not None and run.row.accuracy_high is not None
     ]
     return (float(np.mean(widths)) / 1.96) ** 2 if widths else None
+
+
+def _spread_over_problems(values: Mapping[str, float]) -> float:
+    """Variance of the mean over benchmarks of the mean over their problems, `benchmark/problem`."""
+    by_benchmark: dict[str, list[float]] = {}
+    for key, value in values.items():
+        by_benchmark.setdefault(key.partition("/")[0], []).append(value)
+    spreads = [_spread(np.array(found)) for found in by_benchmark.values()]
+    return sum(spread or 0.0 for spread in spreads) / len(spreads) ** 2
 
 
 def _seed_variance_of_ratio(
@@ -135,13 +150,7 @@ def _problem_variance_of_ratio(
 ) -> float | None:
     above, below = _mean_by_problem(runs), _mean_by_problem(reference)
     if above and above.keys() == below.keys():
-        by_benchmark: dict[str, list[float]] = {}
-        for key in above:
-            gap = above[key] - ratio * below[key]
-            by_benchmark.setdefault(key.partition("/")[0], []).append(gap)
-        spreads = [_spread(np.array(gaps)) for gaps in by_benchmark.values()]
-        # Accuracy is the mean over benchmarks, whatever their sizes.
-        return sum(spread or 0.0 for spread in spreads) / len(spreads) ** 2
+        return _spread_over_problems({key: above[key] - ratio * below[key] for key in above})
     parts = _problem_variance(runs), _problem_variance(reference)
     if parts[0] is None or parts[1] is None:
         return None

@@ -38,7 +38,12 @@ class Part:
 
 
 PARTS = (
-    Part("tradeoff", "The tradeoff", ("accuracy", "retention", "cost"), ("tradeoff", "models")),
+    Part(
+        "tradeoff",
+        "The tradeoff",
+        ("accuracy", "retention", "cost"),
+        ("tradeoff", "models", "benchmarks"),
+    ),
     Part("frontier", "Which cut to take", ("frontier", "predicted"), ("frontier",)),
     Part("sections", "Which sections are scored", ("sections", "prompt"), ("sections", "prompt")),
     Part("halves", "Which half is kept", ("halves", "halves-loss"), ("halves",)),

@@ -18,7 +18,7 @@ from leadspan.study.report.wording import (
     say_number,
     say_sections,
 )
-from leadspan.study.results import Run
+from leadspan.study.results import Run, mean_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ def build_tables(summary: Summary) -> dict[str, Table]:
         halves_table(summary),
         prompt_table(summary),
         models_table(summary),
+        benchmarks_table(summary),
         frontier_table(summary),
         survival_table(summary.datasets),
         advice_table(summary.datasets),
@@ -218,6 +219,29 @@ def models_table(summary: Summary) -> Table:
         ("model", "accuracy", "95 % interval", "closed"),
         rows,
         "The interval is over problems.",
+    )
+
+
+def benchmarks_table(summary: Summary) -> Table:
+    """Accuracy on each benchmark, where there are several."""
+    groups = [(say_lsp(group.lsp), group.runs) for group in summary.curve]
+    models = [
+        (label, summary.models(kind))
+        for kind, label in (("base", "untrained student"), ("teacher", "teacher"))
+    ]
+    everyone = [*groups, *models]
+    names = sorted({name for _, runs in everyone for run in runs for name in run.by_benchmark})
+    rows = tuple(
+        (label, *(say_number(mean_of(r.by_benchmark.get(name) for r in runs)) for name in names))
+        for label, runs in everyone
+        if runs
+    )
+    return Table(
+        "benchmarks",
+        "Accuracy on each benchmark",
+        ("lsp", *names),
+        rows if len(names) > 1 else (),
+        "Means over seeds. Accuracy elsewhere is the mean over these.",
     )
 
 

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leadspan.study.report.interval import (
+    Estimate,
+    Variance,
+    estimate_mean,
+    estimate_ratio,
+    half_width,
+)
+from leadspan.study.report.summary import (
+    PAPER_RETENTION,
+    Costs,
+    Group,
+    Setting,
+    compute_frontier,
+    recommend,
+    summarise,
+)
+from leadspan.study.results import Row, Run, read_results
+
+from .made_up_sweep import add_point, build_demo_sweep, write_sweep_file
+
+
+def build_run(accuracy: float, seed: int = 0, **cells: object) -> Run:
+    row = Row("run", "train", "done", seed=seed, accuracy=accuracy, **cells)  # type: ignore[arg-type]
+    return Run(row, Path("run"))
+
+
+def build_group(lsp: float, accuracy: float, retention: float | None, flops: float) -> Group:
+    kept = None if retention is None else Estimate(retention)
+    costs = Costs(train_flops=flops)
+    setting = Setting(lsp, "cot+answer", "lead")
+    return Group(setting, (), Estimate(accuracy), None, None, None, costs, kept)
+
+
+def test_the_demo_summary(tmp_path: Path) -> None:
+    summary = summarise(read_results(build_demo_sweep(tmp_path)))
+    assert [group.lsp for group in summary.curve] == [0.2, 0.3, 0.4, 0.5, 0.75, 1.0]
+    assert {group.setting.sections for group in summary.curve} == {"cot+answer"}
+    assert [group.num_seeds for group in summary.curve] == [3] * 6
+    assert [group.setting.keep for group in summary.halves] == ["lead", "middle", "tail"]
+    assert len(summary.sections) == 6
+    ((half, full), (half_p, full_p)) = summary.pairs
+    assert (half_p.setting.sections, half_p.lsp, full_p.lsp) == ("prompt+cot+answer", 0.5, 1.0)
+    assert half.lsp == 0.5
+    assert full is summary.reference
+    assert summary.recommended is not None
+    assert summary.recommended.lsp == 0.4
+    assert len(summary.failed) == 1
+
+
+def test_means_retention_and_ratios_by_hand(tmp_path: Path) -> None:
+    write_sweep_file(tmp_path)
+    for seed, (short, long) in enumerate([(0.40, 0.80), (0.60, 0.90)]):
+        for lsp, accuracy in ((0.5, short), (1.0, long)):
+            point = add_point(
+                tmp_path,
+                f"lsp-{lsp}_seed-{seed}",
+                lsp=lsp,
+                seed=seed,
+                manifest={"train_seconds": 10.0 * lsp + seed, "train_flops": None},
+            )
+            text = f'{{"accuracy": {accuracy}, "accuracy_low": null, "accuracy_high": null}}'
+            (point / "evaluation" / "evaluation.json").write_text(text)
+            (point / "evaluation" / "samples.jsonl").unlink()
+    half, full = summarise(read_results(tmp_path)).curve
+    assert half.accuracy is not None
+    assert half.retention is not None
+    assert full.retention is not None
+    assert half.accuracy.value == pytest.approx(0.5)
+    assert half.retention.value == pytest.approx(0.5 / 0.85)
+    assert half.ratios.train_seconds == pytest.approx(5.5 / 10.5)
+    assert half.ratios.train_flops is None
+    assert (full.retention.value, full.retention.low, full.retention.high) == (1, 1, 1)
+    # Two seeds: half the spread's standard error times Student's t with one degree of freedom.
+    assert half.accuracy.high == pytest.approx(min(1.0, 0.5 + 12.7062 * 0.1), abs=1e-3)
+
+
+def test_without_full_sequences_there_is_no_retention(tmp_path: Path) -> None:
+    write_sweep_file(tmp_path)
+    add_point(tmp_path, "a", lsp=0.5)
+    add_point(tmp_path, "b", lsp=0.3)
+    add_point(tmp_path, "c", lsp=1.0, error="no")
+    summary = summarise(read_results(tmp_path))
+    assert [group.retention for group in summary.curve] == [None, None]
+    assert summary.reference is None
+    assert summary.recommended is None
+
+
+def test_other_keys_make_other_groups(tmp_path: Path) -> None:
+    write_sweep_file(tmp_path)
+    for kd_ratio in (0.5, 0.0):
+        for lsp in (0.5, 1.0):
+            add_point(tmp_path, f"{kd_ratio}-{lsp}", lsp=lsp, kd_ratio=kd_ratio)
+    summary = summarise(read_results(tmp_path))
+    assert len(summary.groups) == 4
+    assert {group.setting.extra for group in summary.groups} == {
+        (("loss.kd_ratio", "0.5"),),
+        (("loss.kd_ratio", "0.0"),),
+    }
+    assert all(group.retention is not None for group in summary.groups)
+    assert summary.sections == ()
+    assert len(summary.pairs) == 1
+
+
+def test_a_sweep_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "points").mkdir()
+    summary = summarise(read_results(tmp_path))
+    assert summary.groups == summary.curve == summary.frontier == ()
+    assert summary.recommended is None
+
+
+@pytest.mark.parametrize(
+    ("retentions", "expected"),
+    [
+        ({0.2: 0.5, 0.4: 0.95, 0.5: 0.97, 1.0: 1.0}, 0.4),
+        ({0.2: 0.95, 0.4: 0.6, 0.5: 0.97, 1.0: 1.0}, 0.5),
+        ({0.5: PAPER_RETENTION, 1.0: 1.0}, 0.5),
+        ({0.5: PAPER_RETENTION - 0.001, 1.0: 1.0}, 1.0),
+        ({0.5: None, 0.75: None}, None),
+        ({}, None),
+    ],
+    ids=["plain", "a lucky small cut", "at the line", "under the line", "no reference", "empty"],
+)
+def test_recommended(retentions: dict[float, float | None], expected: float | None) -> None:
+    curve = [build_group(lsp, 0.5, kept, lsp) for lsp, kept in retentions.items()]
+    chosen = recommend(curve)
+    assert (chosen.lsp if chosen else None) == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
+def test_frontier_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
+    groups = [build_group(0.5, accuracy / 5, None, cost) for cost, accuracy in points]
+    kept = {
+        (group.costs.train_flops, group.accuracy.value)
+        for group in compute_frontier(groups, "train_flops")
+        if group.accuracy
+    }
+
+    def is_beaten(cost: int, accuracy: int) -> bool:
+        return any(c <= cost and a >= accuracy and (c, a) != (cost, accuracy) for c, a in points)
+
+    assert kept == {(c, a / 5) for c, a in points if not is_beaten(c, a)}
+
+
+def test_interval_of_one_seed_is_that_of_the_problems() -> None:
+    estimate = estimate_mean([build_run(0.6, accuracy_low=0.5, accuracy_high=0.7)])
+    assert estimate is not None
+    assert (estimate.low, estimate.high) == (
+        pytest.approx(0.5, abs=1e-3),
+        pytest.approx(0.7, abs=1e-3),
+    )
+
+
+def test_interval_without_any_spread_is_unknown() -> None:
+    estimate = estimate_mean([build_run(0.6)])
+    assert estimate is not None
+    assert estimate.low is None
+    assert estimate_mean([]) is None
+    assert half_width(Variance(None, None, 1)) is None
+
+
+def test_ratio_pairs_seeds_and_problems() -> None:
+    # Both settings rise and fall together from seed to seed: the ratio is known exactly.
+    full = [build_run(accuracy, seed) for seed, accuracy in enumerate((0.4, 0.6, 0.8))]
+    half = [build_run(accuracy / 2, seed) for seed, accuracy in enumerate((0.4, 0.6, 0.8))]
+    paired = estimate_ratio(half, full)
+    assert paired is not None
+    assert paired.value == pytest.approx(0.5)
+    assert paired.high == pytest.approx(0.5, abs=1e-6)
+    others = [build_run(run.row.accuracy or 0, seed + 10) for seed, run in enumerate(full)]
+    unpaired = estimate_ratio(half, others)
+    assert unpaired is not None
+    assert unpaired.high is not None
+    assert unpaired.high > 0.7
+
+
+def test_ratio_to_nothing_is_unknown() -> None:
+    assert estimate_ratio([build_run(0.5)], [build_run(0.0)]) is None
+
+
+def simulate(rng: np.random.Generator, level: float, problems_P: np.ndarray, seed: int) -> Run:
+    """One run: its own luck, and problems that are harder or easier for everybody."""
+    chance_P = np.clip(level + problems_P + rng.normal(0, 0.04), 0, 1)
+    scores_P = (rng.random(len(problems_P)) < chance_P).astype(float)
+    width = 1.96 * scores_P.std() / np.sqrt(len(scores_P))
+    mean = float(scores_P.mean())
+    row = Row(
+        "r",
+        "train",
+        "done",
+        seed=seed,
+        accuracy=mean,
+        accuracy_low=mean - width,
+        accuracy_high=mean + width,
+    )
+    return Run(row, Path("r"), by_problem={f"b/{p}": s for p, s in enumerate(scores_P)})
+
+
+def test_intervals_cover_what_they_promise() -> None:
+    rng = np.random.default_rng(0)
+    trials, hits_mean, hits_ratio = 200, 0, 0
+    for _ in range(trials):
+        problems_P = rng.uniform(-0.2, 0.2, 80)
+        full = [simulate(rng, 0.7, problems_P, seed) for seed in range(3)]
+        half = [simulate(rng, 0.5, problems_P, seed) for seed in range(3)]
+        mean, ratio = estimate_mean(half), estimate_ratio(half, full)
+        assert mean is not None
+        assert ratio is not None
+        hits_mean += (mean.low or 0) <= 0.5 <= (mean.high or 0)
+        hits_ratio += (ratio.low or 0) <= 0.5 / 0.7 <= (ratio.high or 0)
+    # Three standard errors of a coverage of 0.95 over 200 trials are 0.05; wider is allowed.
+    assert hits_mean / trials >= 0.90
+    assert hits_ratio / trials >= 0.90
