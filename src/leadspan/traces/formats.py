@@ -178,8 +178,16 @@ def _closed(row: Row) -> bool:
 
 def from_messages(row: Row, reading: Reading) -> list[Draft]:
     """Chat messages, with inline markers or a field for the reasoning."""
-    name = "messages" if "messages" in row else "conversations"
-    draft = _conversation(_list_of(row, name), reading, _optional(row, "system"))
+    return _chat(row, "messages", reading)
+
+
+def from_conversations(row: Row, reading: Reading) -> list[Draft]:
+    """OpenThoughts, Bespoke-Stratos, Sky-T1: `conversations`, with a `system` column beside it."""
+    return _chat(row, "conversations", reading)
+
+
+def _chat(row: Row, column: str, reading: Reading) -> list[Draft]:
+    draft = _conversation(_list_of(row, column), reading, _optional(row, "system"))
     return [Draft(draft.turns, draft.split, row.get("gold", row.get("answer")))]
 
 
@@ -289,7 +297,7 @@ def _verdicts(row: Row, count: int) -> list[bool]:
     return [any(n < len(v) and v[n] is True for v in known) for n in range(count)]
 
 
-_CHAT = Format(("conversations",), from_messages, texts=("system",))
+_CHAT = Format(("conversations",), from_conversations, texts=("system",))
 FORMATS: dict[str, Format] = {
     "sections": Format(("prompt", "cot"), from_sections, texts=("answer_text", "answer", "system")),
     "openr1": Format(

@@ -214,22 +214,23 @@ def _policy(config: TruncationConfig, lsp: float) -> Policy:
 
 
 def truncate(
-    sequences: Iterable[Sequence],
-    policy: Policy | TruncationConfig | None = None,
-    **options: Any,
+    sequences: Iterable[Sequence], how: Policy | TruncationConfig | None = None, /, **options: Any
 ) -> list[Sequence]:
     """Cut uncut sequences.
 
     Args:
         sequences: As `render` returns them.
-        policy: A policy, or the `truncation` part of a config.
+        how: A policy, or the `truncation` part of a config.
         **options: Fields of TruncationConfig instead, such as `lsp=0.5, keep="tail"`.
+
+    Raises:
+        ConfigError: An option is wrong.
+        ValueError: A policy and options are given.
     """
-    if policy is None or isinstance(policy, TruncationConfig):
-        config = policy or TruncationConfig()
-        policy = build_policy(
-            validate(TruncationConfig, {**config.model_dump(), **options}, "truncate")
-        )
-    elif options:
-        raise ValueError(f"truncate: give a policy or options; got both ({', '.join(options)}).")
+    if isinstance(how, Policy):
+        if options:
+            raise ValueError(f"truncate: give a policy or options; got both ({', '.join(options)}).")
+        return [how.cut(sequence) for sequence in sequences]
+    content = {**(how or TruncationConfig()).model_dump(), **options}
+    policy = build_policy(validate(TruncationConfig, content, "truncate"))
     return [policy.cut(sequence) for sequence in sequences]

@@ -1,0 +1,220 @@
+"""Files of every kind, filters, duplicates, samples: what is read, and what is counted."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from datasets import Dataset
+
+from leadspan.config import TracesConfig
+from leadspan.errors import ConfigError, DataError
+from leadspan.records import Trace
+from leadspan.traces.overlap import OverlapIndex
+from leadspan.traces.sources import iter_traces, load_traces
+
+
+def row(number: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "id": f"r{number}",
+        "prompt": f"What is {number}+1?",
+        "cot": f"{number}+1 is {number + 1}.",
+        "answer": f"\\boxed{{{number + 1}}}",
+        "gold": str(number + 1),
+        **fields,
+    }
+
+
+ROWS = [row(number) for number in range(5)]
+LINES = "".join(json.dumps(r) + "\n" for r in ROWS)
+
+
+def write(path: Path, kind: str) -> Path:
+    """The five rows in a file or folder of this kind."""
+    file = path / f"rows{kind}"
+    if kind in (".jsonl", ".json"):
+        file.write_text(LINES, encoding="utf-8")
+    elif kind == ".list.json":
+        file.write_text(json.dumps(ROWS, indent=1), encoding="utf-8")
+    elif kind == ".jsonl.gz":
+        file.write_bytes(gzip.compress(LINES.encode()))
+    elif kind == ".jsonl.zst":
+        file.write_bytes(zstandard.compress(LINES.encode()))
+    elif kind == ".parquet":
+        Dataset.from_list(ROWS).to_parquet(str(file))
+    elif kind == "":
+        Dataset.from_list(ROWS).save_to_disk(str(file))
+    elif kind == ".arrow":
+        write(path, "")
+        (shard,) = (path / "rows").glob("*.arrow")
+        shard.rename(file)
+    return file
+
+
+KINDS = (".jsonl", ".json", ".list.json", ".jsonl.gz", ".jsonl.zst", ".parquet", ".arrow", "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_file_gives_the_same_traces(tmp_path: Path, kind: str) -> None:
+    loaded = load_traces(write(tmp_path, kind))
+    assert [trace.trace_id for trace in loaded] == [r["id"] for r in ROWS]
+    assert [trace.cot for trace in loaded] == [r["cot"] for r in ROWS]
+    assert not loaded.refused
+
+
+def test_folder_and_glob_read_all_files_in_order(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row(1, id=name, cot=name)) + "\n")
+    (tmp_path / "notes.txt").write_text("not a trace")
+    for source in (tmp_path, tmp_path / "*.jsonl"):
+        assert [trace.trace_id for trace in load_traces(source)] == ["a", "b"]
+
+
+def test_reading_is_lazy(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(LINES + "{broken\n" * 3, encoding="utf-8")
+    first = next(iter(iter_traces(TracesConfig(path=str(file)))))
+    assert isinstance(first, Trace)
+
+
+def test_places_name_file_and_line(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(LINES + '{"prompt": \n' + '{"prompt": "x", "cot": ""}\n', encoding="utf-8")
+    loaded = load_traces(file)
+    assert dict(loaded.refused) == {"broken_json": 1, "empty_cot": 1}
+    assert loaded.places == {"broken_json": f"{file}:6", "empty_cot": f"{file}:7"}
+    assert len(loaded) == 5
+
+
+MISSING = [
+    ("nowhere.jsonl", "no such file"),
+    ("no/such/folder/x", "no such file"),
+    ("*.jsonl", "no such file"),
+    ("folder", "got a folder without any"),
+    ("empty.jsonl", "must hold at least one row"),
+    ("blank.jsonl", "must hold at least one row"),
+    ("broken.json", "must be JSON"),
+    ("broken.parquet", "cannot be read"),
+    ("cut.jsonl.gz", "cannot be read to its end"),
+    ("cut.jsonl.zst", "cannot be read to its end"),
+    ("not.jsonl.gz", "cannot be read to its end"),
+    ("folder.jsonl", "got a folder without any"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), MISSING, ids=[name for name, _ in MISSING])
+def test_unreadable_sources_are_one_line(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.jsonl").mkdir()
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
+    (tmp_path / "broken.json").write_text("[{]")
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "blank.jsonl").write_text("\n \n")
+    (tmp_path / "not.jsonl.gz").write_bytes(b"plain text")
+    long = json.dumps(row(1, cot="".join(map(str, range(40_000))))) + "\n"
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(long.encode())[:-4000])
+    (tmp_path / "cut.jsonl.zst").write_bytes(zstandard.compress(long.encode())[:-4000])
+    source = tmp_path / name if name not in ("*.jsonl",) else tmp_path / "folder" / name
+    with pytest.raises(DataError, match=message) as raised:
+        load_traces(source)
+    assert "\n" not in str(raised.value)
+    assert Path(name).name.split("/")[-1] in str(raised.value)
+
+
+def test_unknown_names_are_config_errors(tmp_path: Path) -> None:
+    file = write(tmp_path, ".jsonl")
+    with pytest.raises(ConfigError, match=r"traces\.format must be auto or one of"):
+        load_traces(file, format="openthought")
+    with pytest.raises(ConfigError, match=r"traces\.markers must be"):
+        load_traces(file, markers="thonk")
+    with pytest.raises(ConfigError, match="only_closed"):
+        load_traces(file, only_close=True)
+
+
+def test_columns_are_mapped(tmp_path: Path) -> None:
+    file = tmp_path / "own.jsonl"
+    own = {"q": "Why?", "out": "<think>c</think>a", "truth": "a", "prompt": "not this"}
+    file.write_text(json.dumps(own) + "\n")
+    columns = {"prompt": "q", "completion": "out", "gold": "truth"}
+    (trace,) = load_traces(file, columns=columns)
+    assert (trace.prompt, trace.cot, trace.answer, trace.gold) == ("Why?", "c", "a", "a")
+
+
+def test_own_markers(tmp_path: Path) -> None:
+    file = tmp_path / "own.jsonl"
+    file.write_text(json.dumps({"prompt": "p", "completion": "<<c>>a"}) + "\n")
+    (trace,) = load_traces(file, markers={"open": "<<", "close": ">>"})
+    assert (trace.cot, trace.answer) == ("c", "a")
+    assert load_traces(file).refused == {"no_marker": 1}
+
+
+def filtered(
+    tmp_path: Path, rows: list[dict[str, Any]], **fields: Any
+) -> tuple[list[str], dict[str, int]]:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    loaded = load_traces(file, **fields)
+    return [trace.trace_id for trace in loaded], dict(loaded.refused)
+
+
+def test_conditions_on_columns(tmp_path: Path) -> None:
+    rows = [row(n, task=("math", "code", "chat")[n % 3]) for n in range(3)] + [row(3)]
+    one = filtered(tmp_path, rows, where={"task": "math"})
+    assert one == (["r0"], {"where:task": 3})
+    two = filtered(tmp_path, rows, where={"task": ["math", "code"]})
+    assert two == (["r0", "r1"], {"where:task": 2})
+
+
+def test_closed_and_gold(tmp_path: Path) -> None:
+    rows = [row(0), row(1, meta={"closed": False}), row(2, gold=""), row(3, gold=None)]
+    assert filtered(tmp_path, rows, only_closed=True)[1] == {"not_closed": 1}
+    assert filtered(tmp_path, rows, only_with_gold=True)[1] == {"no_gold": 2}
+
+
+def test_only_correct_counts_by_outcome(tmp_path: Path) -> None:
+    rows = [row(0), row(1, gold="7"), row(2, answer="I do not know."), row(3, gold=None)]
+    ids, refused = filtered(tmp_path, rows, only_correct=True)
+    assert ids == ["r0"]
+    assert refused["answer_wrong"] == 1
+    assert refused["no_gold"] == 1
+    assert sum(refused.values()) == 3
+
+
+def test_duplicates_go_and_shared_ids_stay_apart(tmp_path: Path) -> None:
+    rows = [row(0), row(0), row(0, cot="another way"), row(1)]
+    ids, refused = filtered(tmp_path, rows)
+    assert refused == {"duplicate": 1}
+    assert ids[0] == "r0"
+    assert ids[1].startswith("r0~")
+    assert ids[2] == "r1"
+    assert len(filtered(tmp_path, rows, drop_duplicates=False)[0]) == 4
+
+
+def test_decontamination_counts_by_benchmark(tmp_path: Path) -> None:
+    long = "A train leaves at nine and runs for three hours at forty miles an hour. How far?"
+    (tmp_path / "bench").mkdir()
+    bench = tmp_path / "bench" / "test.jsonl"
+    bench.write_text(
+        json.dumps({"question": long}) + "\n" + json.dumps({"question": "2 + 2?"}) + "\n"
+    )
+    rows = [
+        row(0, prompt="Please solve. " + long.upper()),
+        row(1, prompt=long.replace("forty", "fifty")),
+        row(2, prompt="Say:  2+2? ok"),
+        row(3, prompt="What is 2+3?"),
+    ]
+    ids, refused = filtered(tmp_path, rows, decontaminate=[{"path": str(bench)}])
+    assert ids == ["r1", "r3"]
+    assert refused == {"overlap:test.jsonl": 2}
+
+
+def test_overlap_needs_the_whole_run_of_words() -> None:
+    index = OverlapIndex(["one two three four five"], ngram=3)
+    assert not index.hits("zero two, three four")  # the comma is a word of its own
+    assert index.hits("so TWO three  four")
+    assert not index.hits("two three")
+    assert not index.hits("")
