@@ -24,7 +24,9 @@ DENSE_MODEL_TYPES = (
 )
 """Families whose layers are grouped-query attention plus a gated MLP."""
 POST_NORM_MODEL_TYPES = ("gemma2", "gemma3", "gemma3_text", "olmo2", "olmo3")
-"""Those that normalise after the MLP, so that the backward pass needs the MLP's output."""
+"""Those that normalise after the MLP."""
+QK_NORM_MODEL_TYPES = ("qwen3", "gemma3", "gemma3_text", "olmo2", "olmo3")
+"""Those that normalise queries and keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,9 @@ class ModelShape:
     vocabulary: int
     tied_head: bool
     post_norm: bool
+    """A norm follows the MLP, so that its output is kept for the backward pass."""
+    qk_norm: bool
+    """Queries and keys are normalised head by head."""
     windows: tuple[int | None, ...]
     """Per layer, how many tokens back it attends (itself included); None where it is global."""
 
@@ -121,6 +126,7 @@ def model_shape(model_config: Any) -> ModelShape:
         vocabulary=int(config["vocab_size"]),
         tied_head=bool(tied) or (tied is None and kind.startswith("gemma")),
         post_norm=kind in POST_NORM_MODEL_TYPES,
+        qk_norm=kind in QK_NORM_MODEL_TYPES,
         windows=_windows(config, layers),
     )
 

@@ -1,0 +1,301 @@
+"""What a run costs at each lsp before anything is trained: FLOPs, memory, disk, seconds.
+
+FLOPs are exact for the model's config and the real lengths; memory is `memory`'s peak; seconds come
+from measured runs or from a stated device peak. Knows configs and sequences; runs no model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from leadspan.analysis.memory import (
+    GIB,
+    MemoryParts,
+    StepShape,
+    TeacherMemory,
+    predict_memory,
+)
+from leadspan.analysis.model_sizes import count_parameters
+from leadspan.config import RunConfig
+from leadspan.flops import Attention, ModelShape, forward_flops, training_flops
+from leadspan.records import Sequence as TokenSequence
+from leadspan.traces.supervise import supervise
+from leadspan.traces.truncate import build_policy
+
+CACHE_BYTES_PER_TOKEN = 212
+"""Of a top-64 teacher cache with packed ids and 8-bit log-probabilities."""
+DEVICE_SLACK_GIB = 1.0
+FRAGMENTATION = 1.05
+"""A card must hold the predicted peak times this, plus the slack of context and libraries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The tokens of one epoch at one cut."""
+
+    lsp: float
+    forwarded: tuple[int, ...]
+    """Tokens of each example that go through the model: those before its last label."""
+    scored: tuple[int, ...]
+    """Labels of each example."""
+    num_dropped: int = 0
+    """Sequences in which the cut left nothing to score."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecondsModel:
+    """seconds = steps * per_step + tokens * per_token + FLOPs * per_flop."""
+
+    per_step: float
+    per_token: float
+    per_flop: float
+    source: str
+    """Where the figures come from, in words."""
+
+    def predict(self, steps: float, tokens: float, flops: float) -> float:
+        """Seconds of a training."""
+        return steps * self.per_step + tokens * self.per_token + flops * self.per_flop
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a finished (short) run says about speed."""
+
+    steps: int
+    tokens: int
+    flops: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CostPoint:
+    """The cost of a whole run at one cut."""
+
+    lsp: float
+    steps: int
+    tokens_forwarded: int
+    tokens_scored: int
+    student_flops: int
+    teacher_flops: int
+    memory: MemoryParts
+    disk_gib: float
+    """A checkpoint, the exported student, and the teacher cache where one is used."""
+    seconds: float | None
+
+    @property
+    def flops(self) -> int:
+        """Student and live teacher."""
+        return self.student_flops + self.teacher_flops
+
+    def fits(self, gib: float) -> bool:
+        """True where a card of this many GiB holds the run."""
+        return self.memory.total / GIB * FRAGMENTATION + DEVICE_SLACK_GIB <= gib
+
+
+def workload_of(sequences: Iterable[TokenSequence], config: RunConfig, lsp: float) -> Workload:
+    """Cut and supervise uncut sequences at one lsp, everything else as configured."""
+    policy = build_policy(config.truncation.model_copy(update={"lsp": lsp, "lsp_end": None}))
+    forwarded, scored, dropped = [], [], 0
+    for sequence in sequences:
+        labels = np.flatnonzero(supervise(policy.cut(sequence), config.supervision).supervised_T)
+        if len(labels):
+            forwarded.append(int(labels[-1]))
+            scored.append(len(labels))
+        else:
+            dropped += 1
+    return Workload(lsp, tuple(forwarded), tuple(scored), dropped)
+
+
+def stated_workload(
+    num_traces: int, tokens: int, prompt_tokens: int, config: RunConfig, lsp: float
+) -> Workload:
+    """A workload of equal traces, for data that is not at hand; the answer counts as CoT."""
+    kept = max(1, math.floor(lsp * tokens + 1e-9))
+    sections = config.supervision.sections
+    from_prompt = kept if "prompt" in sections else max(0, kept - prompt_tokens)
+    scored = max(0, from_prompt - ("prompt" in sections))
+    usable = num_traces if scored else 0
+    return Workload(lsp, (kept - 1,) * usable, (scored,) * usable, num_traces - usable)
+
+
+def predict_cost(
+    config: RunConfig,
+    workload: Workload,
+    student: ModelShape,
+    teacher: ModelShape | None,
+    speed: SecondsModel | None = None,
+    device: str = "cuda",
+    num_ranks: int = 1,
+) -> CostPoint:
+    """The cost of training on a workload.
+
+    Args:
+        config: The run.
+        workload: Of one epoch; whole epochs cost exactly a multiple, parts of one the mean.
+        student: Sizes of the student.
+        teacher: Sizes of a live teacher; None with a cache or without distillation.
+        speed: Turns counts into seconds.
+        device: `cuda` or `cpu`; decides the size of a logits chunk.
+        num_ranks: Weights, gradients and optimiser state are shared out over these.
+    """
+    training, lora = config.training, config.student.lora
+    count = len(workload.forwarded)
+    steps = training.steps or math.ceil((training.epochs or 1) * count / training.batch_size)
+    epochs = steps * training.batch_size / count if count else 0.0
+    attention = flops_attention(config)
+    student_flops = training_flops(
+        student,
+        workload.forwarded,
+        workload.scored,
+        gradient_checkpointing=training.gradient_checkpointing,
+        attention=attention,
+        lora_rank=lora.rank if lora else None,
+    )
+    teacher_flops = 0
+    if teacher is not None:
+        teacher_flops = forward_flops(teacher, workload.forwarded, workload.scored, attention)
+    tokens = round(epochs * sum(workload.forwarded))
+    total = round(epochs * student_flops), round(epochs * teacher_flops)
+    return CostPoint(
+        lsp=workload.lsp,
+        steps=steps,
+        tokens_forwarded=tokens,
+        tokens_scored=round(epochs * sum(workload.scored)),
+        student_flops=total[0],
+        teacher_flops=total[1],
+        memory=_memory(config, workload, student, teacher, device, num_ranks),
+        disk_gib=_disk_bytes(config, workload, student) / GIB,
+        seconds=None if speed is None else speed.predict(steps, tokens, sum(total)) / num_ranks,
+    )
+
+
+def flops_attention(config: RunConfig) -> Attention:
+    """Eager attention computes every pair, the others only those looking back."""
+    return "full" if config.student.attention == "eager" else "causal"
+
+
+def _memory(
+    config: RunConfig,
+    workload: Workload,
+    student: ModelShape,
+    teacher: ModelShape | None,
+    device: str,
+    num_ranks: int,
+) -> MemoryParts:
+    step = step_shape(config, workload, device)
+    source = None
+    if config.loss.kd_ratio > 0:
+        width = 2 if teacher is None or config.teacher is None else _width(config.teacher.dtype)
+        source = TeacherMemory(teacher, width, 0 if teacher else 16 * 64)
+    parts = predict_memory(student, step, source)
+    if num_ranks == 1:
+        return parts
+    return MemoryParts(
+        weights=parts.weights // num_ranks,
+        gradients=parts.gradients // num_ranks,
+        optimizer=parts.optimizer // num_ranks,
+        activations=parts.activations,
+        loss=parts.loss,
+        teacher=parts.teacher,
+    )
+
+
+def step_shape(config: RunConfig, workload: Workload, device: str = "cuda") -> StepShape:
+    """The heaviest forward pass: most padded tokens over every length that may lead a pass."""
+    training = config.training
+    rows, tokens = 1, 1
+    for length in sorted(set(workload.forwarded)):
+        side_by_side = min(
+            training.batch_size, max(1, training.micro_batch_tokens // max(1, length))
+        )
+        if side_by_side * length > rows * tokens:
+            rows, tokens = side_by_side, length
+    mean = sum(workload.forwarded) / max(1, len(workload.forwarded))
+    share = sum(workload.scored) / max(1, sum(workload.forwarded))
+    is_half = config.student.dtype == "bfloat16"
+    lora = config.student.lora
+    return StepShape(
+        rows=rows,
+        tokens=tokens,
+        scored=min(rows * tokens, math.ceil(rows * tokens * share)),
+        passes_per_step=1 if training.batch_size * mean <= training.micro_batch_tokens else 2,
+        compute="bfloat16" if is_half else "autocast" if training.bf16 else "float32",
+        gradient_checkpointing=training.gradient_checkpointing,
+        lora_rank=lora.rank if lora else None,
+        device="cuda" if device == "cuda" else "cpu",
+    )
+
+
+def _disk_bytes(config: RunConfig, workload: Workload, student: ModelShape) -> int:
+    size = count_parameters(student).total
+    width = _width(config.student.dtype)
+    checkpoint = 3 * width * size if config.student.lora is None else 0
+    exported = 2 * width * size  # the best checkpoint and the student
+    cached = 0
+    if config.teacher is not None and config.teacher.cache is not None:
+        cached = CACHE_BYTES_PER_TOKEN * sum(workload.forwarded)
+    return checkpoint + exported + cached
+
+
+def _width(dtype: str) -> int:
+    return 4 if dtype == "float32" else 2
+
+
+def stated_speed(peak_tflops: float, utilisation: float) -> SecondsModel:
+    """Seconds from a device's peak and the share of it that training reaches.
+
+    Args:
+        peak_tflops: Dense bfloat16 peak, in 1e12 FLOPs a second.
+        utilisation: 0 to 1; 0.4 is usual for a well-filled GPU.
+    """
+    return SecondsModel(
+        per_step=0.0,
+        per_token=0.0,
+        per_flop=1 / (peak_tflops * 1e12 * utilisation),
+        source=f"a stated peak of {peak_tflops:g} TFLOP/s at {utilisation:.0%}",
+    )
+
+
+def fit_speed(measured: Sequence[Measurement]) -> SecondsModel:
+    """Fit seconds to measured runs of different lsp, in relative error, no term below zero.
+
+    One measurement gives seconds per FLOP; two add a term per step, three one per token.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not measured:
+        raise ValueError("fit_speed: needs at least one measurement; got none.")
+    from scipy.optimize import nnls
+
+    columns = np.array([[m.flops, m.steps, m.tokens] for m in measured], dtype=np.float64)
+    seconds = np.array([m.seconds for m in measured])
+    used = columns[:, : min(3, len(measured))] / seconds[:, None]
+    scale = np.maximum(used.max(axis=0), 1e-300)
+    weights, _ = nnls(used / scale, np.ones(len(measured)))
+    found = [*(weights / scale), 0.0, 0.0]
+    return SecondsModel(
+        per_flop=float(found[0]),
+        per_step=float(found[1]),
+        per_token=float(found[2]),
+        source=f"{len(measured)} measured run{'s' if len(measured) > 1 else ''}",
+    )
+
+
+def measurement_of(manifest: dict[str, Any]) -> Measurement:
+    """Read speed off the manifest of a finished run.
+
+    Raises:
+        KeyError: The manifest does not hold what training measures.
+    """
+    return Measurement(
+        steps=int(manifest["steps"]),
+        tokens=int(manifest["tokens_forwarded"]),
+        flops=int(manifest["train_flops"] or 0),
+        seconds=float(manifest["train_seconds"]),
+    )

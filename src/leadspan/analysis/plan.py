@@ -1,0 +1,165 @@
+"""The table of `leadspan plan`: cost, what survives the cut and which card holds it, for each lsp.
+
+Joins `cost` with the readings of `analyze` for one run.yaml. Trains nothing and loads no weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from leadspan.analysis.analyze import Analysis, read_trace
+from leadspan.analysis.cost import (
+    CostPoint,
+    SecondsModel,
+    Workload,
+    predict_cost,
+    stated_workload,
+    workload_of,
+)
+from leadspan.analysis.model_sizes import count_parameters, shape_of
+from leadspan.config import RunConfig
+from leadspan.errors import DataError
+from leadspan.flops import ModelShape
+from leadspan.traces.dataset import iter_sequences, nothing_usable, split_validation
+from leadspan.traces.render import Renderer
+from leadspan.traces.sources import LoadedTraces
+
+PLANNED_LSPS = tuple(step / 10 for step in range(1, 11))
+CARDS_GIB = (12.0, 16.0, 24.0, 40.0, 48.0, 80.0, 141.0)
+"""Memory of common cards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Cost of a run at each lsp."""
+
+    points: tuple[CostPoint, ...]
+    survival: dict[float, float | None]
+    """Share of the derived traces whose derivation the cut keeps."""
+    num_traces: int
+    num_parameters: int
+    speed_source: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: `rows` by lsp, ratios against lsp 1.0."""
+        whole = self.points[-1]
+        return {
+            "traces": self.num_traces,
+            "student_parameters": self.num_parameters,
+            "seconds_from": self.speed_source,
+            "rows": [self._row(point, whole) for point in self.points],
+        }
+
+    def _row(self, point: CostPoint, whole: CostPoint) -> dict[str, Any]:
+        return {
+            "lsp": point.lsp,
+            "survival": self.survival.get(point.lsp),
+            "steps": point.steps,
+            "tokens_forwarded": point.tokens_forwarded,
+            "tokens_scored": point.tokens_scored,
+            "student_flops": point.student_flops,
+            "teacher_flops": point.teacher_flops,
+            "flops_ratio": _ratio(point.flops, whole.flops),
+            "memory_gib": {k: round(v, 3) for k, v in point.memory.in_gib().items()},
+            "memory_ratio": _ratio(point.memory.total, whole.memory.total),
+            "smallest_card_gib": next((c for c in CARDS_GIB if point.fits(c)), None),
+            "disk_gib": round(point.disk_gib, 3),
+            "seconds": None if point.seconds is None else round(point.seconds, 2),
+            "seconds_ratio": None
+            if point.seconds is None or whole.seconds is None
+            else _ratio(point.seconds, whole.seconds),
+        }
+
+
+def plan_run(
+    config: RunConfig,
+    tokenizer: Any,
+    speed: SecondsModel | None = None,
+    device: str = "cuda",
+    num_ranks: int = 1,
+    lsps: Sequence[float] = PLANNED_LSPS,
+) -> Plan:
+    """Plan a run on the traces that it names.
+
+    Args:
+        config: The run; its `truncation.lsp` is replaced by each of `lsps`.
+        tokenizer: The student's.
+        speed: See `cost`.
+        device: `cuda` or `cpu`.
+        num_ranks: Over how many devices it is sharded.
+        lsps: Ascending, the last is what the others are compared with.
+
+    Raises:
+        DataError: No trace is usable.
+        ConfigError: A model's sizes are not known.
+    """
+    renderer = Renderer(tokenizer, config.render)
+    counts = LoadedTraces()
+    readings, sequences = [], []
+    for trace, sequence in iter_sequences(config.traces, renderer, counts, config.truncation):
+        readings.append(read_trace(trace, sequence, renderer))
+        sequences.append(sequence)
+    if not sequences:
+        raise DataError(nothing_usable(config.traces, counts))
+    trained, _ = split_validation(sequences, config.traces.validation_fraction, config.traces.seed)
+    analysis = Analysis(tuple(readings), dict(counts.refused))
+    return _plan(
+        config,
+        lambda lsp: workload_of(trained, config, lsp),
+        {lsp: analysis.survival(lsp) for lsp in lsps},
+        (speed, device, num_ranks, tuple(lsps), len(sequences)),
+    )
+
+
+def plan_stated(
+    config: RunConfig,
+    num_traces: int,
+    tokens: int,
+    prompt_tokens: int,
+    speed: SecondsModel | None = None,
+    device: str = "cuda",
+    num_ranks: int = 1,
+    lsps: Sequence[float] = PLANNED_LSPS,
+) -> Plan:
+    """Plan a run on data that is not at hand, from its stated size; see `plan_run`."""
+    return _plan(
+        config,
+        lambda lsp: stated_workload(num_traces, tokens, prompt_tokens, config, lsp),
+        {},
+        (speed, device, num_ranks, tuple(lsps), num_traces),
+    )
+
+
+def _plan(
+    config: RunConfig,
+    workload: Callable[[float], Workload],
+    survival: dict[float, float | None],
+    setting: tuple[SecondsModel | None, str, int, tuple[float, ...], int],
+) -> Plan:
+    speed, device, num_ranks, lsps, num_traces = setting
+    student = shape_of(config.student.path)
+    teacher = live_teacher_shape(config)
+    points = tuple(
+        predict_cost(config, workload(lsp), student, teacher, speed, device, num_ranks)
+        for lsp in lsps
+    )
+    return Plan(
+        points=points,
+        survival=survival,
+        num_traces=num_traces,
+        num_parameters=count_parameters(student).total,
+        speed_source=speed.source if speed else None,
+    )
+
+
+def live_teacher_shape(config: RunConfig) -> ModelShape | None:
+    """Sizes of the teacher that is run beside the student; None where none is."""
+    if config.loss.kd_ratio == 0 or config.teacher is None or config.teacher.cache is not None:
+        return None
+    return shape_of(config.teacher.path)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return round(part / whole, 4) if whole else None

@@ -1,0 +1,271 @@
+"""`leadspan analyze`, `leadspan advise` and `leadspan plan`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from leadspan.cli.training import SetOption
+
+if TYPE_CHECKING:
+    from leadspan.analysis.analyze import Analysis
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+TokenizerOption = Annotated[
+    str | None, typer.Option("--tokenizer", help="Folder or hub id; needed with a file of traces.")
+]
+YAML_SUFFIXES = (".yaml", ".yml")
+SHOWN_LSPS = ("0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(analyze)
+    app.command()(advise)
+    app.command()(plan)
+
+
+def analyze(
+    source: Annotated[str, typer.Argument(help="Traces (file, folder, hub id) or a run.yaml.")],
+    tokenizer: TokenizerOption = None,
+    as_json: JsonOption = False,
+    overrides: SetOption = [],  # noqa: B006
+    traces_output: Annotated[
+        Path | None, typer.Option("--traces", help="Write one JSON line a trace here.")
+    ] = None,
+    judge_url: Annotated[
+        str | None, typer.Option("--judge", help="Ask an LLM at this OpenAI-compatible URL too.")
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option(help="Its name on the server.")] = None,
+    judge_sample: Annotated[int, typer.Option(help="Traces that the judge reads.")] = 100,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Ask the judge without showing the cost.")
+    ] = False,
+) -> None:
+    """Say where traces first derive their answers, and which cut keeps it."""
+    from leadspan.analysis.analyze import reading_rows, summarise
+    from leadspan.runs import write_text_atomic
+
+    analysis, loaded = _read(source, tokenizer, overrides)
+    summary = summarise(analysis)
+    if traces_output is not None:
+        lines = (json.dumps(row, ensure_ascii=False) for row in reading_rows(analysis))
+        write_text_atomic(traces_output, "".join(f"{line}\n" for line in lines))
+    if judge_url is not None:
+        summary["judge"] = _judge(loaded, judge_url, judge_model, judge_sample, yes)
+    if as_json:
+        typer.echo(json.dumps(summary, ensure_ascii=False))
+    else:
+        _print_summary(source, summary)
+
+
+def advise(
+    source: Annotated[str, typer.Argument(help="Traces (file, folder, hub id) or a run.yaml.")],
+    tokenizer: TokenizerOption = None,
+    as_json: JsonOption = False,
+    overrides: SetOption = [],  # noqa: B006
+) -> None:
+    """Recommend a cut for these traces, or advise against one, with the reasons in numbers."""
+    from leadspan.analysis.advise import advise as advise_on
+
+    analysis, _ = _read(source, tokenizer, overrides)
+    advice = advise_on(analysis)
+    found = advice.to_json()
+    if source.endswith(YAML_SUFFIXES) and advice.kept_tokens_fraction is not None:
+        found["saving"] = _saving(source, overrides, advice.recommended_lsp)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+        return
+    if advice.recommended_lsp is not None:
+        typer.echo(f"use lsp {advice.recommended_lsp:g}")
+    elif advice.adaptive_cut is not None:
+        typer.echo("no fractional cut; use truncation " + json.dumps(advice.adaptive_cut))
+    else:
+        typer.echo("no cut can be recommended")
+    for reason in advice.reasons:
+        typer.echo(f"- {reason}")
+    for name, ratio in (found.get("saving") or {}).items():
+        typer.echo(f"- predicted {name.replace('_', ' ')}: {ratio:.2f} of the whole")
+
+
+def plan(
+    config: Annotated[Path, typer.Argument(help="run.yaml")],
+    tokenizer: TokenizerOption = None,
+    as_json: JsonOption = False,
+    overrides: SetOption = [],  # noqa: B006
+    calibrate: Annotated[
+        list[Path],
+        typer.Option(help="Folder of a finished run on the same machine; give two or three lsps."),
+    ] = [],  # noqa: B006
+    peak_tflops: Annotated[float | None, typer.Option(help="Peak of the device instead.")] = None,
+    utilisation: Annotated[float, typer.Option(help="Share of the peak that is reached.")] = 0.4,
+    device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
+    ranks: Annotated[int, typer.Option(help="Devices that share weights and optimiser.")] = 1,
+    num_traces: Annotated[
+        int | None, typer.Option(help="State the data instead of reading it: how many traces ...")
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="... of how many tokens ...")] = 2048,
+    prompt_tokens: Annotated[int, typer.Option(help="... of which the prompt.")] = 150,
+) -> None:
+    """Show cost, memory and what survives at every lsp, before anything is trained."""
+    from leadspan.analysis.plan import plan_run, plan_stated
+    from leadspan.config_file import load_run_config
+    from leadspan.models import load_tokenizer
+
+    run = load_run_config(config, tuple(overrides))
+    speed = _speed(calibrate, peak_tflops, utilisation)
+    if num_traces is not None:
+        found = plan_stated(run, num_traces, tokens, prompt_tokens, speed, device, ranks)
+    else:
+        loaded = load_tokenizer(tokenizer or run.student.path)
+        found = plan_run(run, loaded, speed, device, ranks)
+    content = found.to_json()
+    if as_json:
+        typer.echo(json.dumps(content))
+    else:
+        _print_plan(content)
+
+
+def _read(source: str, tokenizer: str | None, overrides: list[str]) -> tuple[Analysis, Any]:
+    """Analyse a file of traces, or the traces of a run.yaml; also returns their config."""
+    from leadspan.analysis.analyze import analyze as analyze_traces
+    from leadspan.config import RenderConfig, TracesConfig
+    from leadspan.config_file import load_run_config, set_key, validate
+    from leadspan.errors import ConfigError
+    from leadspan.models import load_tokenizer
+
+    if source.endswith(YAML_SUFFIXES):
+        run = load_run_config(Path(source), tuple(overrides))
+        traces, render = run.traces, run.render
+        path = tokenizer or run.student.path
+    else:
+        if tokenizer is None:
+            raise ConfigError(
+                "--tokenizer must be given with a file of traces; got none. Name the student's folder."
+            )
+        content: dict[str, Any] = {"traces": {"path": source}, "render": {}}
+        for assignment in overrides:
+            key, equals, value = assignment.partition("=")
+            if not equals or key.split(".")[0] not in content:
+                raise ConfigError(
+                    f"--set {assignment}: write traces.KEY=VALUE or render.KEY=VALUE."
+                )
+            content = set_key(content, key, _yaml(value))
+        traces = validate(TracesConfig, content["traces"], "--set traces")
+        render = validate(RenderConfig, content["render"], "--set render")
+        path = tokenizer
+    return analyze_traces(traces, load_tokenizer(path), render), traces
+
+
+def _yaml(value: str) -> Any:
+    import yaml
+
+    return yaml.safe_load(value)
+
+
+def _saving(source: str, overrides: list[str], lsp: float | None) -> dict[str, float] | None:
+    """Predicted cost of the recommended lsp as a share of lsp 1.0."""
+    from leadspan.analysis.plan import plan_run
+    from leadspan.config_file import load_run_config
+    from leadspan.models import load_tokenizer
+
+    if lsp is None:
+        return None
+    run = load_run_config(Path(source), tuple(overrides))
+    row = plan_run(run, load_tokenizer(run.student.path), lsps=(lsp, 1.0)).to_json()["rows"][0]
+    return {"flops": row["flops_ratio"], "memory": row["memory_ratio"]}
+
+
+def _speed(folders: list[Path], peak_tflops: float | None, utilisation: float) -> Any:
+    from leadspan.analysis.cost import fit_speed, measurement_of, stated_speed
+    from leadspan.errors import ConfigError, RunError
+
+    if folders:
+        measured = []
+        for folder in folders:
+            try:
+                manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+                measured.append(measurement_of(manifest))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise RunError(
+                    f"{folder}: must be a finished run to calibrate with; {error}. Train it first."
+                ) from None
+        return fit_speed(measured)
+    if peak_tflops is None:
+        return None
+    if peak_tflops <= 0 or not 0 < utilisation <= 1:
+        raise ConfigError(
+            f"--peak-tflops must be above 0 and --utilisation in (0, 1]; got {peak_tflops:g} and "
+            f"{utilisation:g}."
+        )
+    return stated_speed(peak_tflops, utilisation)
+
+
+def _judge(traces: Any, url: str, model: str | None, sample: int, yes: bool) -> dict[str, Any]:
+    from leadspan.analysis.judge import estimate, judge_traces
+    from leadspan.config import EndpointConfig
+    from leadspan.config_file import validate
+    from leadspan.traces.sources import load_traces
+
+    endpoint = validate(EndpointConfig, {"base_url": url, "model": model}, "--judge")
+    loaded = load_traces(traces).traces[:sample]
+    cost = estimate(loaded)
+    typer.echo(
+        f"the judge will be asked {cost.calls} times, about {cost.prompt_tokens} tokens in and "
+        f"{cost.answer_tokens} out; answers already in the cache cost nothing",
+        err=True,
+    )
+    if not yes and not typer.confirm("ask?", err=True):
+        return {"asked": False}
+    return judge_traces(loaded, endpoint).summary()
+
+
+def _print_summary(source: str, summary: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    counts = ", ".join(
+        f"{name.replace('_', ' ')} {summary[name]}"
+        for name in ("traces", "derived", "not_found", "gold_in_prompt", "no_gold")
+    )
+    typer.echo(f"{source}: {counts}")
+    if summary["derived"]:
+        low, middle, high = summary["quartiles"]
+        typer.echo(
+            f"first derivation ends at {middle:.0%} of the sequence (middle half {low:.0%} to "
+            f"{high:.0%}); cues before it {summary['cues_before']:.1f}, after it "
+            f"{summary['cues_after']:.1f}"
+        )
+        table = Table("lsp", *SHOWN_LSPS, title="share of derivations that the lead keeps")
+        table.add_row("", *(f"{summary['survival'][lsp]:.0%}" for lsp in SHOWN_LSPS))
+        Console().print(table)
+    if "judge" in summary:
+        typer.echo(f"judge: {json.dumps(summary['judge'])}")
+
+
+def _print_plan(content: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("lsp", "derivations kept", "tokens", "FLOPs", "of lsp 1", "memory GiB", "fits on")
+    table.add_column("disk GiB")
+    table.add_column("seconds")
+    for row in content["rows"]:
+        kept, card = row["survival"], row["smallest_card_gib"]
+        table.add_row(
+            f"{row['lsp']:g}",
+            "unknown" if kept is None else f"{kept:.0%}",
+            f"{row['tokens_forwarded']:,}",
+            f"{row['student_flops'] + row['teacher_flops']:.3g}",
+            f"{row['flops_ratio']:.2f}",
+            f"{row['memory_gib']['total']:.1f}",
+            "none" if card is None else f"{card:g} GiB",
+            f"{row['disk_gib']:.1f}",
+            "?" if row["seconds"] is None else f"{row['seconds']:.0f}",
+        )
+    Console().print(table)
+    source = content["seconds_from"] or "nothing: give --calibrate or --peak-tflops"
+    typer.echo(f"{content['traces']} traces; seconds from {source}")
