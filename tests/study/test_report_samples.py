@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from leadspan.config import TruncationConfig
-from leadspan.study.report.samples import LONGEST, SHOWN, mark_cut, read_shown_samples, shorten
+from leadspan.study.report.samples import LONGEST, mark_cut, read_shown_samples, shorten
 from leadspan.study.results import read_results
 from leadspan.traces.truncate import build_policy
 
@@ -73,6 +73,5 @@ def test_both_outcomes_are_shown(
     ]
     (point / "evaluation" / "samples.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (run,) = read_results(tmp_path).runs
-    shown = [sample["outcome"] for sample in read_shown_samples(run)]
+    shown = [sample["outcome"] for sample in read_shown_samples(run, 12)]
     assert (shown.count("correct"), shown.count("wrong")) == (shown_correct, shown_wrong)
-    assert len(shown) <= SHOWN

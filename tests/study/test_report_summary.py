@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -108,6 +109,23 @@ def test_other_keys_make_other_groups(tmp_path: Path) -> None:
     assert all(group.retention is not None for group in summary.groups)
     assert summary.sections == ()
     assert len(summary.pairs) == 1
+
+
+def test_other_ways_to_cut_are_measured_against_uncut_runs(tmp_path: Path) -> None:
+    write_sweep_file(tmp_path)
+    add_point(tmp_path, "full", lsp=1.0, accuracy=0.9)
+    add_point(tmp_path, "half", lsp=0.5, accuracy=0.8)
+    ended = add_point(tmp_path, "end-of-cot", lsp=1.0, accuracy=0.3)
+    config = yaml.safe_load((ended / "run.yaml").read_text())
+    config["truncation"]["policy"] = "end_of_cot"
+    (ended / "run.yaml").write_text(yaml.safe_dump(config))
+    summary = summarise(read_results(tmp_path))
+    (other,) = summary.others
+    assert other.setting.extra == (("truncation.policy", "end_of_cot"),)
+    assert not other.is_uncut
+    assert other.retention is not None
+    assert other.retention.value < 0.6
+    assert [group.lsp for group in summary.curve] == [0.5, 1.0]
 
 
 def test_a_sweep_of_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from leadspan.study.report.charts import Chart
 from leadspan.study.report.interactive import build_legend, build_plotly
 from leadspan.study.report.palette import DARK, LIGHT
-from leadspan.study.report.samples import SHOWN, read_shown_samples
+from leadspan.study.report.samples import read_shown_samples
 from leadspan.study.report.summary import HALF, PAPER_RETENTION, Summary, find_lsp, flatten
 from leadspan.study.report.tables import RUN_COLUMNS, Table, chart_table, run_cells
 from leadspan.study.report.wording import (
@@ -25,6 +25,9 @@ from leadspan.study.report.wording import (
     say_number,
 )
 from leadspan.study.results import Run
+
+FEWEST, MOST, MOST_ON_PAGE = 2, 12, 1200
+"""Samples a run and on the whole page, so that a sweep of hundreds of runs still opens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ PARTS = (
         "tradeoff",
         "The tradeoff",
         ("accuracy", "retention", "cost"),
-        ("tradeoff", "models", "benchmarks"),
+        ("tradeoff", "others", "models", "benchmarks"),
     ),
     Part("frontier", "Which cut to take", ("frontier", "predicted"), ("frontier",)),
     Part("sections", "Which sections are scored", ("sections", "prompt"), ("sections", "prompt")),
@@ -63,7 +66,8 @@ def write_page(summary: Summary, tables: Mapping[str, Table], charts: Mapping[st
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    samples = {run.row.run: read_shown_samples(run) for run in summary.runs}
+    num_shown = max(FEWEST, min(MOST, MOST_ON_PAGE // max(1, len(summary.runs))))
+    samples = {run.row.run: read_shown_samples(run, num_shown) for run in summary.runs}
     samples = {name: shown for name, shown in samples.items() if shown}
     return environment.get_template("report.html.j2").render(
         headline=headline(summary),
@@ -82,7 +86,7 @@ def write_page(summary: Summary, tables: Mapping[str, Table], charts: Mapping[st
         },
         samples=samples,
         first_sample=_first_sample(summary, samples),
-        num_shown=SHOWN,
+        num_shown=num_shown,
         palettes={"light": LIGHT, "dark": DARK},
         plotly=Markup(get_plotlyjs()),
     )

@@ -8,7 +8,7 @@ is found with the run's own truncation policy. Tokens are laid onto the text eve
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
@@ -21,8 +21,6 @@ from leadspan.records import Sequence, Span
 from leadspan.study.results import Run, iter_samples, outcome_of
 from leadspan.traces.truncate import Policy, build_policy
 
-SHOWN = 12
-"""Samples a run: half of them correct and half not, where there are so many."""
 LONGEST = 6000
 """Characters of one text that are shown; what is left out is counted."""
 UNIT = re.compile(r"</?[\w|]+>|<\|\w+\|>|.", re.DOTALL)
@@ -32,22 +30,25 @@ Part = tuple[str, str]
 """Kind (kept, dropped or gap) and text."""
 
 
-def read_shown_samples(run: Run) -> list[dict[str, Any]]:
-    """The samples of one run that the page shows, in the file's order."""
-    policy = _policy_of(run)
-    chosen = list(_choose(run))
-    return [_show(sample, policy) for sample in chosen]
+def read_shown_samples(run: Run, count: int) -> list[dict[str, Any]]:
+    """Some samples of one run in the file's order: half correct and half not, if there are so many."""
+    path, policy = run.path / "evaluation" / "samples.jsonl", _policy_of(run)
+    # Read twice, so that no more than the chosen ones are ever held.
+    chosen = _choose([outcome_of(sample) == "correct" for sample in iter_samples(path)], count)
+    return [
+        _show(sample, policy) for place, sample in enumerate(iter_samples(path)) if place in chosen
+    ]
 
 
-def _choose(run: Run) -> Iterator[Mapping[str, Any]]:
-    """The first half correct and half otherwise; more of one kind where the other is short."""
-    samples = list(iter_samples(run.path / "evaluation" / "samples.jsonl"))
-    correct = [place for place, sample in enumerate(samples) if outcome_of(sample) == "correct"]
-    others = sorted(set(range(len(samples))) - set(correct))
-    half = SHOWN // 2
-    taken = max(half, SHOWN - len(others))
-    places = correct[:taken] + others[: max(half, SHOWN - len(correct))]
-    return (samples[place] for place in sorted(places))
+def _choose(is_correct: list[bool], count: int) -> set[int]:
+    """Places of the first `count // 2` of either kind; more of one where the other is short."""
+    correct = [place for place, found in enumerate(is_correct) if found]
+    others = [place for place, found in enumerate(is_correct) if not found]
+    half = count // 2
+    return {
+        *correct[: max(half, count - len(others))],
+        *others[: max(half, count - len(correct))],
+    }
 
 
 def _policy_of(run: Run) -> Policy | None:

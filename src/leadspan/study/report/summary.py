@@ -19,6 +19,8 @@ PAPER_RETENTION = 0.91
 also the share that the recommended point must keep."""
 HALF = 0.5
 FULL = 1.0
+UNCUT = {"policy": "span", "lsp_end": FULL, "max_tokens": None}
+"""What the other truncation keys hold, if anything, where lsp 1.0 keeps everything."""
 OUTSIDE_SETTING = {"seed", "truncation.lsp", "truncation.keep", "supervision.sections"}
 """Keys that a setting names itself, or that are averaged over."""
 
@@ -66,6 +68,16 @@ class Group:
     """Costs as a share of those of lsp 1.0."""
 
     @property
+    def is_uncut(self) -> bool:
+        """True where whole sequences were trained on, so that cuts are measured against it."""
+        cut = flatten(self.runs[0].config.get("truncation") or {}) if self.runs else {}
+        return (
+            self.lsp == FULL
+            and self.setting.keep == "lead"
+            and all(cut.get(key, value) in (value, None) for key, value in UNCUT.items())
+        )
+
+    @property
     def lsp(self) -> float:
         """The cut; full where the config names none."""
         return FULL if self.setting.lsp is None else self.setting.lsp
@@ -92,6 +104,8 @@ class Summary:
     """Section ablation: lead groups at lsp 1.0."""
     halves: tuple[Group, ...]
     """Lead, middle and tail at lsp 0.5."""
+    others: tuple[Group, ...]
+    """Groups that are in none of these."""
     frontier: tuple[Group, ...]
     """Groups that no other group beats in accuracy at the same or a lower cost, in rising cost."""
     cost_name: str | None
@@ -131,15 +145,19 @@ def summarise(results: Results) -> Summary:
     curves = _curves(groups)
     curve = curves[0] if curves else ()
     cost_name = _frontier_cost(groups)
+    other_curves = tuple(other for other in curves[1:] if len(other) > 1)
+    sections, halves = _section_ablation(groups, curve), _halves(groups, curve)
+    shown = [*curve, *sections, *halves, *(group for other in other_curves for group in other)]
     return Summary(
         tags=results.tags,
         runs=results.runs,
         unfinished=results.unfinished,
         groups=groups,
         curve=curve,
-        other_curves=tuple(other for other in curves[1:] if len(other) > 1),
-        sections=_section_ablation(groups, curve),
-        halves=_halves(groups, curve),
+        other_curves=other_curves,
+        sections=sections,
+        halves=halves,
+        others=tuple(group for group in groups if group not in shown),
         frontier=compute_frontier(groups, cost_name),
         cost_name=cost_name,
         recommended=recommend(curve),
@@ -237,15 +255,11 @@ def _summarise_group(setting: Setting, runs: tuple[Run, ...]) -> Group:
 
 
 def _with_references(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Add retention and ratios against lsp 1.0 of the same sections and other keys."""
-    full = {
-        (group.setting.sections, group.setting.extra): group
-        for group in groups
-        if group.lsp == FULL and group.setting.keep == "lead"
-    }
+    """Add retention and ratios against uncut runs with the same sections and other keys."""
+    full = {_beside_the_cut(group): group for group in groups if group.is_uncut}
     found = []
     for group in groups:
-        reference = full.get((group.setting.sections, group.setting.extra))
+        reference = full.get(_beside_the_cut(group))
         if reference is not None:
             group = replace(
                 group,
@@ -254,6 +268,12 @@ def _with_references(groups: Sequence[Group]) -> tuple[Group, ...]:
             )
         found.append(group)
     return tuple(sorted(found, key=_order))
+
+
+def _beside_the_cut(group: Group) -> tuple[Any, ...]:
+    """All of a setting but what is cut."""
+    kept = [item for item in group.setting.extra if not item[0].startswith("truncation.")]
+    return group.setting.sections, tuple(kept)
 
 
 def _divide(costs: Costs, reference: Costs) -> Costs:

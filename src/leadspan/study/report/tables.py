@@ -17,6 +17,7 @@ from leadspan.study.report.wording import (
     say_lsp,
     say_number,
     say_sections,
+    say_setting,
 )
 from leadspan.study.results import Run, mean_of
 
@@ -40,6 +41,7 @@ def build_tables(summary: Summary) -> dict[str, Table]:
         sections_table(summary),
         halves_table(summary),
         prompt_table(summary),
+        others_table(summary),
         models_table(summary),
         benchmarks_table(summary),
         frontier_table(summary),
@@ -197,6 +199,30 @@ def prompt_table(summary: Summary) -> Table:
         "(random digits, names), scoring them spends a small student's capacity on noise, and the more "
         "so the shorter the cut, which is why the sweep over lsp scores "
         f"{say_sections(summary.curve[0].setting.sections) if summary.curve else 'the completion'}.",
+    )
+
+
+def others_table(summary: Summary) -> Table:
+    """Settings that are in no curve and no ablation."""
+    usual = summary.curve[0] if summary.curve else None
+    rows = tuple(
+        (
+            say_setting(group, usual),
+            str(group.num_seeds),
+            say_estimate(group.accuracy),
+            say_estimate(group.retention),
+            say_number(group.closed_fraction),
+            say_number(group.ratios.train_seconds),
+            say_number(group.ratios.train_flops),
+        )
+        for group in summary.others
+    )
+    return Table(
+        "others",
+        "Other settings",
+        ("setting", "seeds", "accuracy", "retention", "closed", "time ×", "FLOPs ×"),
+        rows,
+        "Retention and × are against uncut runs of the same scored sections.",
     )
 
 
