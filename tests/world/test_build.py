@@ -18,7 +18,10 @@ TINY = WorldConfig(
     train_sizes=(2, 3),
     test_sizes=(2,),
     shape=ModelShape(hidden=32, intermediate=32, heads=1),
-    student_phases=(Phase(2, 4, (1, 2), 0.01, 0.001, only_lead=True), Phase(2, 4, (2,), 0.01, 0.001)),
+    student_phases=(
+        Phase(2, 4, (1, 2), 0.01, 0.001, 1.0, 5.0, 10.0),
+        Phase(2, 4, (2,), 0.01, 0.001),
+    ),
     teacher_phases=(Phase(2, 4, (2,), 0.01, 0.001),),
 )
 
@@ -95,7 +98,9 @@ def test_meta_offsets_are_those_of_the_tokenizer(world: World) -> None:
         meta = row["meta"]
         begun = prompt + "<think>" + row["cot"][: meta["derivation_end_char"]]
         whole = prompt + "<think>" + row["cot"] + "</think>" + row["answer"] + "<|end|>"
-        assert len(tokenizer.encode(begun, add_special_tokens=False)) == meta["derivation_end_token"]
+        assert (
+            len(tokenizer.encode(begun, add_special_tokens=False)) == meta["derivation_end_token"]
+        )
         assert len(tokenizer.encode(whole, add_special_tokens=False)) == meta["num_tokens"]
         assert tokenizer.decode(tokenizer.encode(whole)) == whole
 

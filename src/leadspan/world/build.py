@@ -31,7 +31,7 @@ GAP, TRACES, TEST, STUDENT, TEACHER = range(5)
 class WorldConfig:
     """The sizes of a world. The defaults are the demo's; `small()` is for tests."""
 
-    num_traces: int = 3200
+    num_traces: int = 1000
     """Training traces."""
     num_test_problems: int = 200
     """Test problems of each size."""
@@ -44,11 +44,13 @@ class WorldConfig:
     shape: ModelShape = field(default_factory=ModelShape)
     """Architecture of both models."""
     student_phases: tuple[Phase, ...] = (
-        Phase(200, 64, (1, 2, 3, 4), 0.02, 0.01, only_lead=True),
-        Phase(260, 32, (1, 2, 3, 4, 5, 6, 7, 8), 0.01, 0.0005),
+        Phase(150, 48, (1, 2, 3), 0.02, 0.01, 0.9, digit_weight=5.0, result_weight=10.0),
+        Phase(210, 32, (2, 3, 4, 5, 6, 7, 8), 0.01, 0.0005, 0.94, 2.0, 2.0),
     )
     """Training of the base student from scratch, on traces with the gap."""
-    teacher_phases: tuple[Phase, ...] = (Phase(60, 32, (1, 2, 3, 4, 5, 6, 7, 8), 0.004, 0.0003),)
+    teacher_phases: tuple[Phase, ...] = (
+        Phase(90, 32, (1, 2, 3, 4, 5, 6, 7, 8), 0.005, 0.0003, 0.995),
+    )
     """Further training that turns a copy of the base student into the teacher, without the gap."""
 
     @classmethod
@@ -59,9 +61,12 @@ class WorldConfig:
             num_test_problems=24,
             train_sizes=(2, 3),
             test_sizes=(2, 3),
-            shape=ModelShape(hidden=64, intermediate=128, heads=2),
-            student_phases=(Phase(140, 32, (1, 2, 3), 0.02, 0.001),),
-            teacher_phases=(Phase(30, 32, (1, 2, 3), 0.005, 0.0005),),
+            shape=ModelShape(hidden=64, intermediate=128, heads=2, head_dim=32),
+            student_phases=(
+                Phase(100, 32, (1, 2), 0.02, 0.005, digit_weight=5.0, result_weight=10.0),
+                Phase(50, 24, (2, 3), 0.005, 0.0005),
+            ),
+            teacher_phases=(Phase(30, 24, (1, 2, 3), 0.005, 0.0003),),
         )
 
 
