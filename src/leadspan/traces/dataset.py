@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from leadspan.config import RunConfig, TracesConfig, TruncationConfig
-from leadspan.errors import DataError
+from leadspan.errors import ConfigError, DataError
 from leadspan.records import Sequence, Trace
 from leadspan.traces.render import Renderer, iter_rendered
 from leadspan.traces.sections import Refusal
@@ -47,6 +47,11 @@ def build_sequences(
     Raises:
         DataError: The source cannot be read, or no row of it is usable.
     """
+    if config.truncation.policy == "derivation" and annotate is None:
+        raise ConfigError(
+            "truncation.policy derivation needs the derivations; call leadspan.study.run.run, which "
+            "finds them, or write them into a column and use policy column."
+        )
     renderer = Renderer(tokenizer, config.render)
     folder = None if annotate else cache_folder(config, tokenizer, renderer.layout.template)
     cached = load_sequences(folder) if folder else None

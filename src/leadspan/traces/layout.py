@@ -42,15 +42,13 @@ class Layout:
     """The opening marker that the generation prompt writes; else empty."""
     ending_ids: tuple[int, ...] = ()
     """What follows the answer: the end-of-turn token, and more only with `paper_compat`."""
-    bos: str = ""
-    """Written before a plain prompt, where the tokenizer adds a bos of its own."""
+    bos_ids: tuple[int, ...] = ()
+    """Stands before a plain prompt, where the tokenizer adds a bos of its own."""
 
     def prompt_texts(self, tokenizer: Any, conversations: Rows[tuple[Turn, ...]]) -> list[str]:
         """The texts that generation starts from, generation prompt included."""
         if self.template is None:
-            return [
-                self.bos + "".join(f"{turn.content}\n" for turn in turns) for turns in conversations
-            ]
+            return ["".join(f"{turn.content}\n" for turn in turns) for turns in conversations]
         return self.apply(tokenizer, conversations, generation_prompt=True)
 
     def apply(
@@ -105,7 +103,7 @@ def build_layout(tokenizer: Any, config: RenderConfig) -> Layout:
         variables={**DEFAULT_VARIABLES, **config.template_variables},
         think_open=think_open,
         think_close=think_close,
-        bos=_own_bos(tokenizer) if template is None else "",
+        bos_ids=_own_bos(tokenizer) if template is None else (),
     )
     try:
         prompt = layout.prompt_texts(tokenizer, [(Turn("user", SENTINEL),)])[0].rstrip()
@@ -150,10 +148,10 @@ def _markers(template: str | None, config: RenderConfig) -> tuple[str, str]:
     return think_open, think_close
 
 
-def _own_bos(tokenizer: Any) -> str:
+def _own_bos(tokenizer: Any) -> tuple[int, ...]:
     bos_id = tokenizer.bos_token_id
     first = tokenizer(SENTINEL)["input_ids"][:1]
-    return str(tokenizer.bos_token) if bos_id is not None and first == [bos_id] else ""
+    return (bos_id,) if bos_id is not None and first == [bos_id] else ()
 
 
 def _ending(tokenizer: Any, layout: Layout, paper_compat: bool) -> tuple[int, ...]:

@@ -53,7 +53,8 @@ class Renderer:
             texts, add_special_tokens=False, return_attention_mask=False, verbose=False
         )
         ids: list[list[int]] = encoded["input_ids"]
-        return ids
+        bos = list(self.layout.bos_ids)
+        return [bos + prompt for prompt in ids] if bos else ids
 
     def render_batch(self, traces: list[Trace]) -> list[Sequence | Refusal]:
         """Render a list that fits in memory as tokens."""

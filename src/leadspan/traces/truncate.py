@@ -206,7 +206,7 @@ def _policy(config: TruncationConfig, lsp: float) -> Policy:
     if config.policy == "bridge":
         return Bridge(lsp)
     span: Policy = LeadOfCot(lsp) if config.of == "cot" else LeadOfSequence(lsp)
-    if config.policy == "column" and config.column is not None:
+    if config.column is not None:
         return AtColumn(config.column, config.column_unit, config.margin, span)
     if config.keep != "lead":
         return PartOfSequence(lsp, config.keep == "tail", config.keep_prompt)
@@ -229,7 +229,9 @@ def truncate(
     """
     if isinstance(how, Policy):
         if options:
-            raise ValueError(f"truncate: give a policy or options; got both ({', '.join(options)}).")
+            raise ValueError(
+                f"truncate: give a policy or options; got both ({', '.join(options)})."
+            )
         return [how.cut(sequence) for sequence in sequences]
     content = {**(how or TruncationConfig()).model_dump(), **options}
     policy = build_policy(validate(TruncationConfig, content, "truncate"))
