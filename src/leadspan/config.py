@@ -43,6 +43,8 @@ class TeacherConfig(ModelConfig):
 
     quantization: Literal["8bit", "4bit"] | None = None
     """Load the live teacher quantised (needs `bitsandbytes` and a GPU)."""
+    shard: bool = False
+    """Under torchrun, share the layers out over the ranks instead of a copy on each."""
     cache: str | None = None
     """Folder written by `leadspan capture`; the teacher model is then never loaded."""
 
@@ -167,12 +169,17 @@ class RenderConfig(Part):
     """Append the generation prompt behind the whole conversation, as the published runs did."""
 
 
+DERIVATION_COLUMN = "derivation_end"
+"""Key of a trace's `meta` under which its cut point stands for `truncation.policy: derivation`."""
+
+
 class TruncationConfig(Part):
     """What of each sequence goes through the model."""
 
-    policy: Literal["span", "end_of_cot", "bridge", "column"] = "span"
+    policy: Literal["span", "end_of_cot", "bridge", "column", "derivation"] = "span"
     """span keeps a share (`lsp`, `keep`, `of`); end_of_cot drops the answer; bridge cuts the tail of
-    the CoT but keeps close marker and answer; column cuts each trace where `column` says."""
+    the CoT but keeps close marker and answer; column cuts each trace where `column` says; derivation
+    cuts each trace after its own first derivation of the gold plus `margin`."""
     lsp: Share = 1.0
     """Lead-Span Proportion: share of each sequence that is kept."""
     lsp_end: Share | None = None
@@ -195,7 +202,10 @@ class TruncationConfig(Part):
 
     @model_validator(mode="after")
     def _fits(self) -> TruncationConfig:
-        if (self.policy == "column") != (self.column is not None):
+        if self.policy == "derivation":
+            object.__setattr__(self, "column", DERIVATION_COLUMN)
+            object.__setattr__(self, "column_unit", "characters")
+        elif (self.policy == "column") != (self.column is not None):
             raise ValueError("give column with policy: column, and only there")
         if self.of == "cot" and self.keep != "lead":
             raise ValueError("of: cot goes with keep: lead")
@@ -250,13 +260,30 @@ class LossConfig(Part):
         return self
 
 
+class BudgetConfig(Part):
+    """A cost at which training ends, so that cuts compare at equal cost: more traces, each shorter."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    """Tokens forwarded through the student."""
+    flops: float | None = Field(default=None, gt=0)
+    """Floating-point operations of student and live teacher."""
+
+    @model_validator(mode="after")
+    def _one(self) -> BudgetConfig:
+        if (self.tokens is None) == (self.flops is None):
+            raise ValueError("give exactly one of tokens and flops")
+        return self
+
+
 class TrainingConfig(Part):
-    """The optimisation."""
+    """The optimisation. Its length is exactly one of `epochs`, `steps` and `budget`."""
 
     epochs: float | None = Field(default=None, gt=0)
-    """Passes over the training traces; give this or `steps`."""
+    """Passes over the training traces."""
     steps: int | None = Field(default=None, ge=1)
-    """Optimiser steps; give this or `epochs`."""
+    """Optimiser steps."""
+    budget: BudgetConfig | None = None
+    """Tokens or FLOPs; the number of steps follows from the data and the cut."""
     batch_size: int = Field(default=8, ge=1)
     """Sequences per optimiser step, over all ranks."""
     micro_batch_tokens: int = Field(default=16384, ge=1)
@@ -284,8 +311,8 @@ class TrainingConfig(Part):
 
     @model_validator(mode="after")
     def _length(self) -> TrainingConfig:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give exactly one of epochs and steps")
+        if [self.epochs, self.steps, self.budget].count(None) != 2:
+            raise ValueError("give exactly one of epochs, steps and budget")
         return self
 
 
@@ -439,6 +466,8 @@ class RunConfig(Part):
 
     @model_validator(mode="after")
     def _teacher(self) -> RunConfig:
+        if self.training.budget is not None and self.truncation.lsp_end is not None:
+            raise ValueError("truncation.lsp_end needs training.steps or epochs; got a budget")
         if self.loss.kd_ratio > 0 and self.teacher is None:
             raise ValueError(
                 "teacher is required when loss.kd_ratio > 0; set loss.kd_ratio to 0 for SFT"

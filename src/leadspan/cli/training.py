@@ -43,19 +43,21 @@ def train(
     from leadspan.config_file import load_run_config
 
     run_config = load_run_config(config, tuple(overrides))
-    from leadspan.distill.run import train as train_run
-    from leadspan.evaluation.evaluate import evaluate
+    from leadspan.study.run import run
 
     folder = output or Path("runs") / config.stem
-    run = train_run(run_config, folder)
-    manifest = run.manifest
+    trained, result = run(run_config, folder)
+    manifest = trained.manifest
     val_loss = manifest["val_loss"]
     validated = (
         "" if val_loss is None else f", validation {val_loss:.4f} (step {manifest['best_step']})"
     )
     typer.echo(
         f"{folder}: {manifest['steps']} steps in {manifest['train_seconds']:.1f} s, "
-        f"training loss {manifest['train_loss']:.4f}{validated}. Student: {run.student_path}"
+        f"training loss {manifest['train_loss']:.4f}{validated}. Student: {trained.student_path}"
     )
-    if run_config.evaluation.benchmarks:
-        evaluate(run.student_path, run_config.evaluation, folder / "evaluation", run_config.render)
+    if result is not None:
+        typer.echo(
+            f"accuracy {result.accuracy:.3f} [{result.accuracy_low:.3f}, {result.accuracy_high:.3f}], "
+            f"closed {result.closed_fraction:.3f}, samples in {folder / 'evaluation'}"
+        )

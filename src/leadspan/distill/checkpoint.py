@@ -103,6 +103,13 @@ def load_checkpoint(
     return memory
 
 
+def gather_weights(model: torch.nn.Module) -> dict[str, Any]:
+    """All trainable weights, whole, on the CPU of the first rank; every rank calls this."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+    weights: dict[str, Any] = get_model_state_dict(model, options=options)
+    return weights
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without torch's warning that one process saves alone: that is what `no_dist` asks for."""

@@ -83,6 +83,8 @@ def shard_student(root: torch.nn.Module, layers: Any, bf16: bool) -> None:
     for module in root.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
+            # gloo has no scaled sum
+            module.set_force_sum_reduction_for_comms(True)
 
 
 def shard_teacher(layers: Any) -> None:

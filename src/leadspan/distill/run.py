@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from collections.abc import Sequence as SequenceABC
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import torch
 from leadspan.config import RunConfig
 from leadspan.config_file import validate
 from leadspan.distill.cached_teacher import load_cached_teacher
+from leadspan.distill.checkpoint import gather_weights
 from leadspan.distill.examples import ExampleSource
 from leadspan.distill.objective import Objective
-from leadspan.distill.parallel import Ranks, join_ranks, shard_student
+from leadspan.distill.parallel import Ranks, join_ranks, shard_student, shard_teacher
 from leadspan.distill.teacher_source import LiveTeacher, TeacherSource
 from leadspan.distill.train import Trainer
 from leadspan.errors import DataError
@@ -33,7 +35,7 @@ from leadspan.models import (
 from leadspan.progress import say
 from leadspan.records import Sequence
 from leadspan.runs import RunFolder, describe_environment, lock_folder, replacing, write_json_atomic
-from leadspan.traces.dataset import build_sequences
+from leadspan.traces.dataset import Annotate, build_sequences
 
 IN_MEMORY = "<in memory>"
 
@@ -48,8 +50,13 @@ class TrainedRun:
     manifest: Mapping[str, Any]
 
 
-def train(config: RunConfig, output: Path) -> TrainedRun:
+def train(config: RunConfig, output: Path, annotate: Annotate | None = None) -> TrainedRun:
     """Train as run.yaml says, or go on where an earlier call was stopped.
+
+    Args:
+        config: The run.
+        output: The run folder.
+        annotate: Adds each trace's own cut point, where the cut asks for one.
 
     Raises:
         LeadspanError: Config, data, models or run folder are not fit for it.
@@ -58,7 +65,7 @@ def train(config: RunConfig, output: Path) -> TrainedRun:
         tokenizer = load_tokenizer(
             config.student.path, config.student.revision, config.render.chat_template
         )
-        data = build_sequences(config, tokenizer)
+        data = build_sequences(config, tokenizer, annotate)
         counts = {"refused": dict(data.refused), "notes": dict(data.notes)}
         return _run(config, output, ranks, tokenizer, data.train, data.validation, counts)
 
@@ -118,21 +125,17 @@ def _run(
     counts: Mapping[str, Any],
 ) -> TrainedRun:
     folder = RunFolder(output)
-    if not ranks.is_first:
-        return _train_in(
-            folder, config, ranks, tokenizer, train_sequences, validation_sequences, counts
-        )
-    with lock_folder(output):
-        for change in folder.claim(config, {**describe_environment(), **_describe_torch()}):
-            say(
-                f"warning: {output} was begun elsewhere, results may differ in the last bits: {change}"
+    with lock_folder(output) if ranks.is_first else nullcontext():
+        if ranks.is_first:
+            for change in folder.claim(config, {**describe_environment(), **_describe_torch()}):
+                say(f"warning: {output}: the last bits may differ from what was begun: {change}")
+        ranks.barrier()
+        if not folder.is_complete:
+            return _train_in(
+                folder, config, ranks, tokenizer, train_sequences, validation_sequences, counts
             )
-        if folder.is_complete:
-            say(f"{output}: already complete.")
-            return TrainedRun(output, folder.student_path, folder.manifest)
-        return _train_in(
-            folder, config, ranks, tokenizer, train_sequences, validation_sequences, counts
-        )
+        say(f"{output}: already complete.")
+        return TrainedRun(output, folder.student_path, folder.manifest)
 
 
 def _train_in(
@@ -174,19 +177,16 @@ def _train_in(
         "device": _device_name(ranks.device),
         "num_ranks": ranks.size,
     }
-    _export(folder, student, tokenizer, ranks, manifest)
-    return TrainedRun(folder.path, folder.student_path, manifest)
-
-
-def _export(
-    folder: RunFolder, student: Any, tokenizer: Any, ranks: Ranks, manifest: Mapping[str, Any]
-) -> None:
-    """Write the student, then the manifest, by the first rank."""
+    weights = gather_weights(objective) if ranks.size > 1 else None
     if ranks.is_first:
+        if weights is not None:
+            objective = Objective(load_student(config.student), config.loss, vocab_size)
+            objective.load_state_dict(weights, strict=False)
         with replacing(folder.student_path) as temporary:
-            export_student(student, tokenizer, temporary)
+            export_student(objective.student, tokenizer, temporary)
         write_json_atomic(folder.manifest_path, manifest)
     ranks.barrier()
+    return TrainedRun(folder.path, folder.student_path, manifest)
 
 
 def build_teacher(config: RunConfig, tokenizer: Any, ranks: Ranks) -> TeacherSource | None:
@@ -199,6 +199,8 @@ def build_teacher(config: RunConfig, tokenizer: Any, ranks: Ranks) -> TeacherSou
     check_same_vocabulary(tokenizer, teacher_tokenizer, config.student.path, config.teacher.path)
     model = load_causal_lm(config.teacher, str(ranks.device))
     check_head_width(model, tokenizer, config.teacher.path)
+    if config.teacher.shard and ranks.size > 1:
+        shard_teacher(backbone_of(model).layers)
     return LiveTeacher(model, config.training.bf16)
 
 

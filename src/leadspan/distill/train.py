@@ -27,6 +27,7 @@ from leadspan.distill.batches import (
     num_forwarded_tokens,
     plan_micro_batches,
 )
+from leadspan.distill.budget import compute_budget_steps, compute_num_steps
 from leadspan.distill.checkpoint import (
     BEST,
     drop_all_but,
@@ -90,17 +91,15 @@ class Trainer:
         self._teacher = teacher
         self._examples = examples
         self._validation = validation
+        self._student_shape = shape_or_none(objective.student.config)
+        self._teacher_shape = shape_or_none(teacher.model_config if teacher else None)
         num_examples = len(examples)
         self._steps_per_epoch = num_examples / self._training.batch_size
-        self._num_steps = self._training.steps or math.ceil(
-            (self._training.epochs or 1) * self._steps_per_epoch
-        )
+        self._num_steps = self._compute_num_steps()
         self._order = compute_order(
             num_examples, self._num_steps * self._training.batch_size, config.seed
         )
         self._optimizer = build_optimizer(objective, self._training, ranks.device)
-        self._student_shape = shape_or_none(objective.student.config)
-        self._teacher_shape = shape_or_none(teacher.model_config if teacher else None)
         self._totals = Totals()
         self._memory = PeakMemory(ranks.device)
         every_steps = self._training.validate_every_epochs * self._steps_per_epoch
@@ -237,31 +236,53 @@ class Trainer:
         )
         return loss
 
+    def _compute_num_steps(self) -> int:
+        if self._training.budget is None:
+            return compute_num_steps(self._training, len(self._examples))
+
+        def cost_of(indices: SequenceABC[int]) -> float:
+            chosen = self._examples.at(0.0, indices)
+            if self._training.budget and self._training.budget.tokens:
+                return sum(map(num_forwarded_tokens, chosen))
+            student_flops, teacher_flops = self._compute_flops(chosen)
+            return student_flops + teacher_flops
+
+        return compute_budget_steps(self._training, len(self._examples), self._config.seed, cost_of)
+
+    def _compute_flops(self, chosen: SequenceABC[Example]) -> tuple[int, int]:
+        """FLOPs of the student's and the live teacher's work on some examples."""
+        lengths = [num_forwarded_tokens(example) for example in chosen]
+        num_scored = sum(example.num_scored_tokens for example in chosen)
+        attention = flops_attention(self._config)
+        student = teacher = 0
+        if self._student_shape is not None:
+            lora = self._config.student.lora
+            student = training_flops(
+                self._student_shape,
+                lengths,
+                num_scored,
+                gradient_checkpointing=self._training.gradient_checkpointing,
+                attention=attention,
+                lora_rank=lora.rank if lora else None,
+            )
+        if self._teacher_shape is not None:
+            teacher = forward_flops(self._teacher_shape, lengths, num_scored, attention=attention)
+        return student, teacher
+
     def _count(
         self, step: int, chosen: list[Example], loss: float, num_scored: int, seconds: float
     ) -> None:
         totals = self._totals
         totals.step = step + 1
         totals.train_seconds += seconds
-        lengths = [num_forwarded_tokens(example) for example in chosen]
-        totals.tokens_forwarded += sum(lengths)
+        num_forwarded = sum(map(num_forwarded_tokens, chosen))
+        totals.tokens_forwarded += num_forwarded
         totals.tokens_scored += num_scored
-        if self._student_shape is not None:
-            lora = self._config.student.lora
-            totals.student_flops += training_flops(
-                self._student_shape,
-                lengths,
-                num_scored,
-                gradient_checkpointing=self._training.gradient_checkpointing,
-                attention=flops_attention(self._config),
-                lora_rank=lora.rank if lora else None,
-            )
         if self._teacher is not None and self._teacher.model_config is not None:
-            totals.teacher_tokens_forwarded += sum(lengths)
-        if self._teacher_shape is not None:
-            totals.teacher_flops += forward_flops(
-                self._teacher_shape, lengths, num_scored, attention=flops_attention(self._config)
-            )
+            totals.teacher_tokens_forwarded += num_forwarded
+        student_flops, teacher_flops = self._compute_flops(chosen)
+        totals.student_flops += student_flops
+        totals.teacher_flops += teacher_flops
         if step >= (1 - TAIL_SHARE) * self._num_steps - 1:
             totals.tail_loss += loss * num_scored
             totals.tail_tokens += num_scored

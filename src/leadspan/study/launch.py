@@ -20,7 +20,7 @@ from leadspan.errors import LeadspanError
 from leadspan.progress import progress
 from leadspan.study.sweep import Point, is_finished, record_failure, run_point
 
-PRELOAD = ["leadspan.distill.run", "leadspan.evaluation.evaluate", "transformers.models.qwen3"]
+PRELOAD = ["leadspan.study.run", "transformers.models.qwen3"]
 FAILED = 1
 
 

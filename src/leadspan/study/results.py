@@ -91,6 +91,8 @@ class Results:
     """Points that neither finished nor failed yet."""
     datasets: tuple[Mapping[str, Any], ...] = ()
     """What the analysis found out about the traces, a mapping a dataset."""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    """What the runs were predicted to cost, as `leadspan plan --json` prints it; may be empty."""
 
 
 def read_results(sweep: Path) -> Results:
@@ -115,7 +117,11 @@ def read_results(sweep: Path) -> Results:
         else:
             runs.append(run)
     runs.sort(key=_order)
-    return Results(sweep, tags, tuple(runs), tuple(unfinished), _read_datasets(sweep))
+    analysis = _mapping(sweep / "analysis.json")
+    datasets = tuple(entry for entry in analysis.get("datasets", []) if isinstance(entry, dict))
+    return Results(
+        sweep, tags, tuple(runs), tuple(unfinished), datasets, analysis.get("plan") or {}
+    )
 
 
 def read_run(point: Path, tags: Mapping[str, Any]) -> Run | None:
@@ -232,11 +238,6 @@ def _read_tags(path: Path) -> dict[str, str | int | float]:
     content = read_yaml(path) if path.is_file() else {}
     tags = content.get("tags") or {}
     return dict(tags) if isinstance(tags, dict) else {}
-
-
-def _read_datasets(sweep: Path) -> tuple[Mapping[str, Any], ...]:
-    content = _mapping(sweep / "analysis.json")
-    return tuple(entry for entry in content.get("datasets", []) if isinstance(entry, dict))
 
 
 def _mapping(path: Path, required: bool = False) -> dict[str, Any]:

@@ -194,19 +194,18 @@ def is_finished(point: Point, sweep_folder: Path) -> bool:
 
 def run_point(point_folder: Path) -> None:
     """Run one point from its `point.json` and `run.yaml`, in this process."""
-    from leadspan.distill.run import train
     from leadspan.evaluation.evaluate import evaluate
+    from leadspan.study.run import run
 
     kind = read_json(point_folder / "point.json")["kind"]
     config = load_run_config(point_folder / "run.yaml")
     if kind == "train":
-        student = train(config, point_folder).student_path
-    else:
-        reference = config.teacher if kind == "teacher" else config.student
-        assert reference is not None
-        student = Path(reference.path)
+        run(config, point_folder)
+        return
+    reference = config.teacher if kind == "teacher" else config.student
+    assert reference is not None
     if config.evaluation.benchmarks:
-        evaluate(student, config.evaluation, point_folder / "evaluation", config.render)
+        evaluate(reference.path, config.evaluation, point_folder / "evaluation", config.render)
 
 
 def record_failure(point_folder: Path, error: BaseException) -> None:

@@ -292,36 +292,30 @@ def halves_loss_chart(summary: Summary) -> Chart:
 
 
 def predicted_chart(summary: Summary) -> Chart:
-    """Measured time and memory of the step against the FLOPs that the formula predicts."""
-    names = (
-        ("train_seconds", "training time"),
-        ("peak_step_memory_gib", "memory of the step alone"),
-    )
+    """Measured costs against those foretold."""
     series = []
-    for colour, (name, label) in enumerate(names):
-        groups = [
-            group
-            for group in summary.curve
-            if group.ratios.train_flops is not None and getattr(group.ratios, name) is not None
-        ]
-        if len(groups) > 1:
-            x = tuple(float(group.ratios.train_flops or 0) for group in groups)
-            y = tuple(float(getattr(group.ratios, name)) for group in groups)
-            hover = tuple(
-                f"lsp {say_lsp(g.lsp)}: predicted {a:.2f}, measured {label} {b:.2f}"
-                for g, a, b in zip(groups, x, y, strict=True)
-            )
-            series.append(Series(label, x, y, hover=hover, colour=colour, mark="points"))
-    if series:
-        series.append(
-            Series("measured = predicted", (0.0, FULL), (0.0, FULL), mark="dashed", colour=2)
+    for name in dict.fromkeys(prediction.cost_name for prediction in summary.predictions):
+        found = [prediction for prediction in summary.predictions if prediction.cost_name == name]
+        label = COST_LABELS[name]
+        hover = tuple(
+            f"lsp {say_lsp(p.lsp)}: {label} predicted {p.predicted:.2f}, measured {p.measured:.2f}"
+            for p in found
         )
+        x, y = tuple(p.predicted for p in found), tuple(p.measured for p in found)
+        series.append(Series(label, x, y, hover=hover, colour=len(series), mark="points"))
+    if series:
+        series.append(Series("measured = predicted", (0.0, FULL), (0.0, FULL), mark="dashed"))
+    how = (
+        "Training time is foretold by the FLOPs alone, which follow from the model's sizes and the "
+        "lengths of the traces."
+        if summary.plan_source is None
+        else f"As planned before the training; seconds from {summary.plan_source or 'no measurement'}."
+    )
     return Chart(
         "predicted",
         "Predicted against measured cost",
-        "FLOPs follow from the model's sizes and the lengths of the traces, before anything is trained. "
-        "The closer a point lies to the dashed line, the better they predict what was measured.",
-        "FLOPs by formula, share of lsp 1.0",
+        f"{how} The closer a point lies to the dashed line, the better the prediction.",
+        "predicted, share of lsp 1.0",
         "measured, share of lsp 1.0",
         tuple(series),
         x_is_share=True,

@@ -15,7 +15,8 @@ AFTER = {
     "sections": ("sections",),
     "prompt": ("prompt",),
     "halves": ("halves", "halves-loss"),
-    "frontier": ("frontier", "predicted"),
+    "frontier": ("frontier",),
+    "predicted": ("predicted",),
 }
 """Figures that stand above each table; those of the derivations stand above the survival table."""
 

@@ -47,7 +47,7 @@ PARTS = (
         ("accuracy", "retention", "cost"),
         ("tradeoff", "others", "models", "benchmarks"),
     ),
-    Part("frontier", "Which cut to take", ("frontier", "predicted"), ("frontier",)),
+    Part("frontier", "Which cut to take", ("frontier", "predicted"), ("frontier", "predicted")),
     Part("sections", "Which sections are scored", ("sections", "prompt"), ("sections", "prompt")),
     Part("halves", "Which half is kept", ("halves", "halves-loss"), ("halves",)),
 )

@@ -19,6 +19,12 @@ PAPER_RETENTION = 0.91
 also the share that the recommended point must keep."""
 HALF = 0.5
 FULL = 1.0
+PLANNED = {
+    "train_seconds": "seconds_ratio",
+    "peak_memory_gib": "memory_ratio",
+    "train_flops": "flops_ratio",
+}
+"""Measured costs and the plan's keys for them."""
 UNCUT = {"policy": "span", "lsp_end": FULL, "max_tokens": None}
 """What the other truncation keys hold, if anything, where lsp 1.0 keeps everything."""
 OUTSIDE_SETTING = {"seed", "truncation.lsp", "truncation.keep", "supervision.sections"}
@@ -89,6 +95,16 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Prediction:
+    """A cost of one cut, as a share of that of lsp 1.0."""
+
+    lsp: float
+    cost_name: str
+    predicted: float
+    measured: float
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """Everything the report shows."""
 
@@ -111,6 +127,10 @@ class Summary:
     cost_name: str | None
     """The cost of the frontier: train_flops, or the first that every group has."""
     recommended: Group | None
+    predictions: tuple[Prediction, ...]
+    """From the plan where there is one; else training time as the FLOPs of the formula foretell it."""
+    plan_source: str | None
+    """Where the plan's seconds come from; None without a plan."""
     datasets: tuple[Mapping[str, Any], ...]
 
     @property
@@ -161,6 +181,8 @@ def summarise(results: Results) -> Summary:
         frontier=compute_frontier(groups, cost_name),
         cost_name=cost_name,
         recommended=recommend(curve),
+        predictions=_predictions(curve, results.plan),
+        plan_source=str(results.plan.get("seconds_from") or "") if results.plan else None,
         datasets=results.datasets,
     )
 
@@ -199,6 +221,18 @@ def compute_frontier(groups: Sequence[Group], cost_name: str | None) -> tuple[Gr
             kept.append(groups[place])
             best = negative_accuracy
     return tuple(kept)
+
+
+def _predictions(curve: Sequence[Group], plan: Mapping[str, Any]) -> tuple[Prediction, ...]:
+    rows = {float(row["lsp"]): row for row in plan.get("rows", ())}
+    found = []
+    for group in curve:
+        row = rows.get(group.lsp, {}) if plan else {"seconds_ratio": group.ratios.train_flops}
+        for cost_name, key in PLANNED.items():
+            predicted, measured = row.get(key), getattr(group.ratios, cost_name)
+            if predicted is not None and measured is not None and group.lsp < FULL:
+                found.append(Prediction(group.lsp, cost_name, predicted, measured))
+    return tuple(found)
 
 
 def _frontier_cost(groups: Sequence[Group]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from leadspan.study.report.charts import Chart, name_of
 from leadspan.study.report.summary import Group, Summary
 from leadspan.study.report.wording import (
+    COST_LABELS,
     say_count,
     say_estimate,
     say_extra,
@@ -45,6 +46,7 @@ def build_tables(summary: Summary) -> dict[str, Table]:
         models_table(summary),
         benchmarks_table(summary),
         frontier_table(summary),
+        predicted_table(summary),
         survival_table(summary.datasets),
         advice_table(summary.datasets),
         runs_table(summary.runs),
@@ -295,6 +297,27 @@ def frontier_table(summary: Summary) -> Table:
         rows,
         "Settings that no other beats in mean accuracy at the same or a lower cost. "
         "★: the recommended cut.",
+    )
+
+
+def predicted_table(summary: Summary) -> Table:
+    """Foretold and measured shares of full cost, and by how much they are apart."""
+    rows = tuple(
+        (
+            say_lsp(found.lsp),
+            COST_LABELS[found.cost_name],
+            say_number(found.predicted),
+            say_number(found.measured),
+            f"{found.measured / found.predicted - 1:+.0%}" if found.predicted else say_number(None),
+        )
+        for found in summary.predictions
+    )
+    return Table(
+        "predicted",
+        "Predicted against measured",
+        ("lsp", "cost", "predicted ×", "measured ×", "off by"),
+        rows,
+        "Shares of the cost of lsp 1.0.",
     )
 
 
