@@ -61,12 +61,11 @@ class WorldConfig:
             num_test_problems=24,
             train_sizes=(2, 3),
             test_sizes=(2, 3),
-            shape=ModelShape(hidden=64, intermediate=128, heads=2, head_dim=32),
             student_phases=(
-                Phase(100, 32, (1, 2), 0.02, 0.005, digit_weight=5.0, result_weight=10.0),
-                Phase(50, 24, (2, 3), 0.005, 0.0005),
+                Phase(110, 32, (1, 2), 0.02, 0.005, digit_weight=5.0, result_weight=10.0),
+                Phase(20, 24, (2, 3), 0.005, 0.0005),
             ),
-            teacher_phases=(Phase(30, 24, (1, 2, 3), 0.005, 0.0003),),
+            teacher_phases=(Phase(25, 24, (2, 3), 0.005, 0.0003),),
         )
 
 

@@ -2,8 +2,8 @@
 
 Knows nothing about files or distillation.
 
-Shape suffixes: B rows, T tokens, H hidden size, V vocabulary,
-N tokens of all completions of a batch.
+Shape suffixes: B rows, T tokens, H hidden size, V vocabulary, N = B * (T - 1)
+labels.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from leadspan.world.tokenizer import encode_trace
 WARMUP_STEPS = 20
 ADAMW_SHARE = 0.2
 ACCURACY_STEPS = 10
+PROMPT_WEIGHT = 0.3
+"""Weight of the prompt's tokens. They are mostly noise, but a model that has never predicted them
+moves far when a distillation scores them (P+CoT at lsp 1.0: 0.53 instead of 0.99 without)."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,7 @@ def train_next_token(
     gap: Any,
     rng: np.random.Generator,
 ) -> None:
-    """Train in place on fresh traces, on the completion alone.
-
-    The prompt is noise to the model, so that scoring it would only teach it noise.
+    """Train in place on fresh traces.
 
     Args:
         model: A causal language model.
@@ -176,17 +177,19 @@ def _draw_batch(
 def _weighted_loss(
     model: Any, input_ids_BT: Any, prompt: int, tokenizer: Any, phase: Phase
 ) -> tuple[Any, float]:
-    """Weighted mean of the cross-entropy over the completion, and the share of digits predicted."""
+    """Weighted mean of the cross-entropy, and the share of the completion's digits predicted."""
+    import torch
     import torch.nn.functional as functional
 
     zero, equals = tokenizer.convert_tokens_to_ids(["0", "="])
-    hidden_BTH = model.model(input_ids=input_ids_BT[:, :-1], use_cache=False).last_hidden_state
-    logits_NV = model.lm_head(hidden_BTH[:, prompt - 1 :]).float().flatten(0, 1)
-    labels_N = input_ids_BT[:, prompt:].flatten()
-    is_digit_N = (labels_N >= zero) & (labels_N < zero + 10)
-    is_result_N = (input_ids_BT[:, prompt - 1 : -1] == equals).flatten()
-    weights_N = 1.0 + (phase.digit_weight - 1.0) * is_digit_N
-    weights_N = weights_N.masked_fill(is_result_N, phase.result_weight)
+    logits_NV = model(input_ids=input_ids_BT[:, :-1], use_cache=False).logits.float().flatten(0, 1)
+    labels_BT = input_ids_BT[:, 1:]
+    is_prompt_BT = torch.arange(1, input_ids_BT.shape[1]).expand_as(labels_BT) < prompt
+    is_digit_BT = (labels_BT >= zero) & (labels_BT < zero + 10) & ~is_prompt_BT
+    weights_BT = 1.0 + (phase.digit_weight - 1.0) * is_digit_BT
+    weights_BT = weights_BT.masked_fill(input_ids_BT[:, :-1] == equals, phase.result_weight)
+    weights_N = weights_BT.masked_fill(is_prompt_BT, PROMPT_WEIGHT).flatten()
+    labels_N = labels_BT.flatten()
     losses_N = functional.cross_entropy(logits_NV, labels_N, reduction="none")
-    right_N = (logits_NV.argmax(-1) == labels_N)[is_digit_N]
+    right_N = (logits_NV.argmax(-1) == labels_N)[is_digit_BT.flatten()]
     return (losses_N * weights_N).sum() / weights_N.sum(), float(right_N.float().mean())
