@@ -9,6 +9,7 @@ Shape suffixes: N scored rows, n rows of one chunk, H hidden, V vocabulary, K ke
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +20,13 @@ from torch.autograd.function import once_differentiable
 from leadspan.config import LossConfig
 from leadspan.distill import kernels
 from leadspan.distill.heads import Head
+from leadspan.distill.products import add_product, product_into
 from leadspan.distill.projection import Projection, rows_in_budget
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher, Teacher
 
-BLOCK_ROWS_CPU = 4  # A few rows of a real vocabulary fit the second-level cache.
+# Rows whose loss is formed together: on a CPU so few that they stay in its cache, on a GPU enough to
+# fill it, while temporaries stay small.
+BLOCK_ROWS = {"cpu": 4, "cuda": 256}
 
 __all__ = ["DenseTeacher", "FusedLoss", "SparseTeacher", "Teacher", "fused_loss"]
 
@@ -85,8 +89,7 @@ def fused_loss(
         teacher=teacher,
         loss=loss,
         vocab_size=vocab_size,
-        chunk_rows=chunk_rows
-        or rows_in_budget(student_hidden_NH.device, vocab_size, dtype, buffers),
+        chunk_rows=chunk_rows or _even_chunks(student_hidden_NH, vocab_size, dtype, buffers),
         dtype=dtype,
         want_gradients=torch.is_grad_enabled(),
     )
@@ -201,7 +204,7 @@ def _chunk_terms(
     if teacher is not None:
         assert isinstance(job.teacher, DenseTeacher)
         teacher_nV = teacher(job.teacher.hidden_NH[chunk])
-    step = BLOCK_ROWS_CPU if logits_nV.device.type == "cpu" else num_rows
+    step = BLOCK_ROWS.get(logits_nV.device.type, BLOCK_ROWS["cpu"])
     for low in range(0, num_rows, step):
         block_nV = logits_nV[low : low + step]
         rows = slice(chunk.start + low, chunk.start + low + block_nV.shape[0])
@@ -227,14 +230,17 @@ def _chunk_terms(
 def _accumulate(
     gradients: _Gradients, chunk: slice, grad_nV: Tensor, hidden_nH: Tensor, weight_VH: Tensor
 ) -> None:
+    """Add a chunk's share; the products run in the compute dtype, the sums stay wide."""
     width = grad_nV.shape[1]
-    if gradients.hidden_NH is not None:
-        gradients.hidden_NH[chunk] = grad_nV.to(weight_VH.dtype) @ weight_VH
-    if gradients.weight_VH is not None:
-        kept_VH = gradients.weight_VH[:width]
-        kept_VH.addmm_(grad_nV.t(), hidden_nH.to(grad_nV.dtype))
     if gradients.bias_V is not None:
         gradients.bias_V[:width] += grad_nV.sum(0)
+    # A CPU has no product of halves with a wide sum, so there the head's gradient is formed wide.
+    narrow_nV = grad_nV.to(weight_VH.dtype)
+    if gradients.hidden_NH is not None:
+        product_into(gradients.hidden_NH[chunk], narrow_nV, weight_VH)
+    if gradients.weight_VH is not None:
+        factor_nV = narrow_nV if grad_nV.device.type == "cuda" else grad_nV
+        add_product(gradients.weight_VH[:width], factor_nV.t(), hidden_nH)
 
 
 def _teacher_projection(job: _Job) -> Projection | None:
@@ -248,6 +254,13 @@ def _compute_dtype(hidden_NH: Tensor) -> torch.dtype:
     if torch.is_autocast_enabled(device) and hidden_NH.dtype != torch.float64:
         return torch.get_autocast_dtype(device)
     return hidden_NH.dtype
+
+
+def _even_chunks(hidden_NH: Tensor, vocab_size: int, dtype: torch.dtype, num_buffers: int) -> int:
+    """Rows of a chunk within the budget, all chunks of about one size."""
+    most = rows_in_budget(hidden_NH.device, vocab_size, dtype, num_buffers)
+    num_chunks = max(1, math.ceil(len(hidden_NH) / most))
+    return max(1, math.ceil(len(hidden_NH) / num_chunks))
 
 
 def _prepare_sparse(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from leadspan.distill.heads import Head
+from leadspan.distill.products import product_into
 
 CHUNK_BYTES = {"cpu": 256 * 2**20, "cuda": 1024 * 2**20}
 
@@ -27,11 +28,12 @@ class Projection:
         self._bias_V = None if head.bias_V is None else head.bias_V.detach()[:vocab_size]
         self._scale, self._cap = head.logit_scale, head.soft_cap
         self._dtype = dtype
-        self._wide = torch.promote_types(dtype, torch.float32)
+        self._buffer_nV: Tensor | None = None
 
     def __call__(self, hidden_nH: Tensor) -> Tensor:
-        """Logits [n, V], a tensor of its own that the caller may overwrite."""
-        logits_nV = torch.mm(hidden_nH.to(self._dtype), self.weight_VH.t()).to(self._wide)
+        """Logits [n, V], for the caller to overwrite; the next call writes into the same memory."""
+        logits_nV = self._room_for(len(hidden_nH), hidden_nH.device)
+        product_into(logits_nV, hidden_nH.to(self._dtype), self.weight_VH.t())
         if self._bias_V is not None:
             logits_nV += self._bias_V
         if self._scale != 1.0:
@@ -39,6 +41,14 @@ class Projection:
         if self._cap is not None:
             logits_nV.div_(self._cap).tanh_().mul_(self._cap)
         return logits_nV
+
+    def _room_for(self, num_rows: int, device: torch.device) -> Tensor:
+        # Fresh memory costs a page fault every 4 KiB on a CPU, more than an elementwise pass.
+        if self._buffer_nV is None or len(self._buffer_nV) < num_rows:
+            wide = torch.promote_types(self._dtype, torch.float32)
+            width = len(self.weight_VH)
+            self._buffer_nV = torch.empty(num_rows, width, dtype=wide, device=device)
+        return self._buffer_nV[:num_rows]
 
     def cap_slope(self, logits_nV: Tensor) -> Tensor | None:
         """Derivative of the soft cap, read off its output: 1 - (logit / cap) ** 2."""
