@@ -58,14 +58,14 @@ def examine(config: RunConfig, output: Path | None = None) -> list[Finding]:
     tokenizer = _try(findings, "student tokenizer", lambda: _tokenizer(config.student))
     if tokenizer is None:
         return findings
-    findings += _special_tokens(config, tokenizer)
     findings += _model_config("student", config.student, tokenizer)
-    findings += _stop_tokens(config.student, tokenizer)
     if config.teacher is not None and config.teacher.cache is None:
         findings += _teacher(config, tokenizer)
     renderer = _try(findings, "chat template", lambda: Renderer(tokenizer, config.render))
     if renderer is None:
         return findings
+    tokenizer.chat_template = renderer.layout.template
+    findings += [*_special_tokens(tokenizer), *_stop_tokens(config.student, tokenizer)]
     findings += _template(renderer, tokenizer)
     rows = _try(findings, "rows", lambda: _first_rows(config, renderer))
     if rows is not None:
@@ -87,7 +87,7 @@ def _tokenizer(model: ModelConfig) -> Any:
     return load_tokenizer(model.path, model.revision)
 
 
-def _special_tokens(config: RunConfig, tokenizer: Any) -> Findings:
+def _special_tokens(tokenizer: Any) -> Findings:
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     if pad is None:
         yield Finding("warning", "pad", "the tokenizer has none; eos pads, which the mask hides.")
@@ -96,11 +96,7 @@ def _special_tokens(config: RunConfig, tokenizer: Any) -> Findings:
         yield Finding("warning", "pad", f"pad and eos are both {tokenizer.pad_token!r}.", mend)
     else:
         yield Finding("ok", "pad", f"{tokenizer.pad_token!r}, eos {tokenizer.eos_token!r}")
-    try:
-        end = end_of_turn_id(tokenizer)
-    except LeadspanError as error:
-        yield Finding("error", "end of turn", str(error))
-        return
+    end = end_of_turn_id(tokenizer)
     name = tokenizer.convert_ids_to_tokens(end)
     if end == eos:
         yield Finding("ok", "end of turn", f"{name!r} is the eos")
@@ -110,7 +106,7 @@ def _special_tokens(config: RunConfig, tokenizer: Any) -> Findings:
         yield Finding(
             "warning", "end of turn", f"turns end in {name!r}, eos is {eos_name!r}.", mend
         )
-    if tokenizer.chat_template is None and config.render.chat_template is None:
+    if tokenizer.chat_template is None:
         mend = "Give render.chat_template to have another one."
         yield Finding("warning", "chat template", "none; prompts are rendered plainly.", mend)
 
@@ -137,9 +133,9 @@ def _stop_tokens(model: ModelConfig, tokenizer: Any) -> Findings:
 
     try:
         stops = GenerationConfig.from_pretrained(model.path, revision=model.revision).eos_token_id
-        end = end_of_turn_id(tokenizer)
-    except (OSError, LeadspanError):
+    except OSError:  # there need not be one
         return
+    end = end_of_turn_id(tokenizer)
     if end in (stops if isinstance(stops, list) else [stops]):
         yield Finding("ok", "generation_config", f"stops at the end of turn ({end})")
     else:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leadspan.config import RenderConfig
-from leadspan.errors import DataError
+from leadspan.errors import DataError, LeadspanError
 from leadspan.models import end_of_turn_id
 from leadspan.records import Turn
 
@@ -107,16 +107,21 @@ def build_layout(tokenizer: Any, config: RenderConfig) -> Layout:
     )
     try:
         prompt = layout.prompt_texts(tokenizer, [(Turn("user", SENTINEL),)])[0].rstrip()
-    except Exception as error:
-        raise DataError(f"chat template: must render a user turn; {error}.") from None
+        layout = replace(layout, ending_ids=_ending(tokenizer, layout, config.paper_compat))
+    except LeadspanError:
+        raise
+    except Exception as error:  # Jinja's own, and whatever a template raises
+        raise DataError(
+            f"chat template: must render a user and an assistant turn; {error}."
+        ) from None
     if prompt.endswith(think_close.strip()):
         raise DataError(
             "chat template: its generation prompt must leave the think block open; got one that "
             f"ends in {think_close.strip()!r}. Switch thinking on with render.template_variables."
         )
     if prompt.endswith(think_open.strip()):
-        layout = replace(layout, think_open="", prompt_open=think_open)
-    return replace(layout, ending_ids=_ending(tokenizer, layout, config.paper_compat))
+        return replace(layout, think_open="", prompt_open=think_open)
+    return layout
 
 
 def _template(tokenizer: Any, config: RenderConfig) -> str | None:

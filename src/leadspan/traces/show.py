@@ -37,7 +37,7 @@ def show(inspection: Inspection, console: Console) -> None:
 def _counts(inspection: Inspection) -> RenderableType:
     round_trips = inspection.round_trips
     lines = [
-        Text(f"{visible(inspection.path)}: {inspection.rows} rows, {inspection.usable} usable"),
+        Text(f"{inspection.rows} rows, {inspection.usable} usable: {visible(inspection.path)}"),
         Text(
             f"round trip: {round_trips['exact']} exact, {round_trips['normalised']} normalised, "
             f"{round_trips['failed']} failed"

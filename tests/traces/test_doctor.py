@@ -1,0 +1,158 @@
+"""The doctor finds each thing that goes wrong with base students, templates and lengths."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer, Qwen3Config
+
+from leadspan.config import RunConfig
+from leadspan.traces.doctor import Finding, examine
+from tests.traces.tokenizers_for_tests import CHATML, byte_level
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEADSPAN_CACHE", str(tmp_path / "cache"))
+
+
+def model_folder(folder: Path, change: Callable[[Any], None] | None = None, **config: Any) -> Path:
+    """Tokenizer and config of a model, without weights: the doctor reads none."""
+    byte_level().save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = CHATML
+    if change:
+        change(tokenizer)
+    tokenizer.save_pretrained(folder)
+    sizes = {"vocab_size": len(tokenizer) + 7, "max_position_embeddings": 512}
+    Qwen3Config(**{**sizes, **config}).save_pretrained(folder)
+    return folder
+
+
+def findings(tmp_path: Path, cot: str = "so it is. ", **parts: Any) -> dict[str, Finding]:
+    file = tmp_path / "rows.jsonl"
+    rows = [
+        {"id": f"r{n}", "prompt": f"{n}?", "cot": cot * 5 + str(n), "answer": "a"}
+        for n in range(20)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    content = {
+        "student": {"path": str(tmp_path / "student")},
+        "traces": {"path": str(file)},
+        "training": {"steps": 1},
+        "loss": {"kd_ratio": 0.5 if "teacher" in parts else 0},
+        **parts,
+    }
+    config = RunConfig.model_validate(content)
+    return {finding.check: finding for finding in examine(config, tmp_path / "runs" / "x")}
+
+
+def test_a_healthy_run_is_ok_throughout(tmp_path: Path) -> None:
+    model_folder(tmp_path / "student")
+    teacher = model_folder(tmp_path / "teacher", vocab_size=900)
+    found = findings(tmp_path, teacher={"path": str(teacher)})
+    assert {f.check for f in found.values() if f.level != "ok"} == set()
+    assert {"vocabularies", "prompt prefix", "round trip", "cut", "context length"} <= set(found)
+    assert "900" in found["teacher head"].message
+
+
+def test_vocabularies_are_compared_token_by_token(tmp_path: Path) -> None:
+    model_folder(tmp_path / "student")
+
+    def rename(tokenizer: Any) -> None:
+        tokenizer.add_tokens(["<other>"])
+
+    teacher = model_folder(tmp_path / "teacher", rename)
+    found = findings(tmp_path, teacher={"path": str(teacher)})
+    assert found["vocabularies"].level == "error"
+    assert "<other>" in found["vocabularies"].message
+
+
+def test_base_student_whose_eos_is_not_the_end_of_turn(tmp_path: Path) -> None:
+    def base(tokenizer: Any) -> None:
+        tokenizer.eos_token = "<|endoftext|>"
+
+    model_folder(tmp_path / "student", base)
+    found = findings(tmp_path)
+    assert found["end of turn"].level == "warning"
+    assert "exported" in found["end of turn"].mend
+    assert found["pad"].level == "warning"
+
+
+def narrow(folder: Path) -> None:
+    model_folder(folder, vocab_size=10)
+
+
+def no_tokenizer(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+
+
+def closing_template(folder: Path) -> None:
+    closed = CHATML.replace(
+        "assistant\n{% endif %}", "assistant\n<think>\n\n</think>\n\n{% endif %}"
+    )
+    model_folder(folder, lambda tokenizer: setattr(tokenizer, "chat_template", closed))
+
+
+def broken_template(folder: Path) -> None:
+    model_folder(folder, lambda tokenizer: setattr(tokenizer, "chat_template", "{% if %}"))
+
+
+def short_context(folder: Path) -> None:
+    model_folder(folder, max_position_embeddings=16)
+
+
+FAULTS = [
+    (narrow, "student head", "error"),
+    (no_tokenizer, "student tokenizer", "error"),
+    (closing_template, "chat template", "error"),
+    (broken_template, "chat template", "error"),
+    (short_context, "context length", "error"),
+]
+
+
+@pytest.mark.parametrize(("build", "check", "level"), FAULTS, ids=[f[0].__name__ for f in FAULTS])
+def test_faults_of_the_student(
+    tmp_path: Path, build: Callable[[Path], None], check: str, level: str
+) -> None:
+    build(tmp_path / "student")
+    assert findings(tmp_path)[check].level == level
+
+
+SETTINGS = [
+    ({"truncation": {"lsp": 0.1}, "supervision": {"sections": ["answer"]}}, "cut", "error"),
+    ({"traces": {"path": "nowhere.jsonl"}}, "rows", "error"),
+    ({"render": {"chat_template": "nowhere.jinja"}}, "chat template", "error"),
+    ({"render": {"think_open": "[begin]", "think_close": "[end]"}}, "think markers", "warning"),
+]
+
+
+@pytest.mark.parametrize(("parts", "check", "level"), SETTINGS, ids=[s[1] for s in SETTINGS])
+def test_faults_of_the_settings(
+    tmp_path: Path, parts: dict[str, Any], check: str, level: str
+) -> None:
+    model_folder(tmp_path / "student")
+    assert findings(tmp_path, **parts)[check].level == level
+
+
+def test_many_refused_rows_are_worth_a_warning(tmp_path: Path) -> None:
+    model_folder(tmp_path / "student")
+    file = tmp_path / "many.jsonl"
+    good = [json.dumps({"prompt": "p", "cot": f"c{n}", "answer": "a"}) for n in range(9)]
+    file.write_text("\n".join([*good, '{"prompt": "p", "cot": ""}']) + "\n", encoding="utf-8")
+    found = findings(tmp_path, traces={"path": str(file)})
+    assert found["traces"].level == "warning"
+    assert "empty_cot 1" in found["traces"].message
+
+
+def test_template_that_eats_the_cot_is_told_and_harmless(tmp_path: Path) -> None:
+    eats = CHATML.replace("m.content", "m.content.split('</think>')[-1]")
+    model_folder(tmp_path / "student", lambda t: setattr(t, "chat_template", eats))
+    found = findings(tmp_path)
+    assert "deletes the CoT" in found["template and CoT"].message
+    assert found["round trip"].level == "ok"
