@@ -20,8 +20,17 @@ STATED = re.compile(
     re.IGNORECASE,
 )
 SENTENCE_END = re.compile(r"\.(?=\s|$|\*)|\n")
-MATH_SPAN = re.compile(r"\$\$?([^$\n]{1,400})\$|\\\(([^\n]{1,400}?)\\\)|\\\[([^\n]{1,400}?)\\\]")
+DISPLAY = re.compile(r"\$\$([^$]{1,400})\$\$|\\\[(.{1,400}?)\\\]", re.DOTALL)
+MATH_SPAN = re.compile(r"(?<!\\)\$([^$\n]{1,400})(?<!\\)\$|\\\(([^\n]{1,400}?)\\\)")
+WORD = re.compile(r"[^\W\d_]{2,}")
+COMMAND = re.compile(r"\\[A-Za-z]+")
 NUMBER = re.compile(r"(?<![\w.])[-−+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?")
+
+PRICE = re.compile(r"\\?[$€£]\s?" + NUMBER.pattern.removeprefix(r"(?<![\w.])"))
+STARTS_AS_NUMBER = re.compile(
+    r"^\\?[$€£]?[-−]?\d[\d,./]*(?: ?%)?(?= [^\W\d_]+(?: [^\W\d_]+){0,3}$)"
+)
+"""A number and up to four words: "11 more CDs"."""
 
 
 def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
@@ -51,19 +60,46 @@ def find_box(text: str) -> str | None:
     return found
 
 
-def find_stated(text: str) -> str | None:
-    """What follows the last "answer is" or "answer:", to the end of its sentence."""
+def tries_box(text: str) -> bool:
+    """Whether a box is begun at all."""
+    return "\\boxed{" in text[-MAX_CHARS:]
+
+
+def find_stated(text: str, in_words: bool = False) -> str | None:
+    """What the last "answer is" or "answer:" states: its formula, its bold part, its number.
+
+    A sentence around the answer is stripped: "Mark needs **25 days**." states `25 days`. A sentence
+    without a formula, bold part or number is returned whole, and so is one that is asked for words.
+    """
     text = text[-MAX_CHARS:]
     last = last_match(STATED, text)
     if last is None:
         return None
     rest = text[last.end() : last.end() + MAX_ANSWER_CHARS].lstrip()
-    math = MATH_SPAN.match(rest)
-    if math is not None:
-        return next(group for group in math.groups() if group is not None).strip()
+    display = DISPLAY.match(rest)
+    if display is not None:
+        return next(group for group in display.groups() if group is not None).strip()
     end = SENTENCE_END.search(rest)
-    stated = (rest[: end.start()] if end else rest).strip().strip("*_").strip()
-    return stated or None
+    stated = (rest[: end.start()] if end else rest).strip()
+    return _core(stated, in_words) or None
+
+
+def _core(sentence: str, in_words: bool) -> str:
+    """The part of a sentence that is the answer."""
+    parts = [next(g for g in match if g) for match in MATH_SPAN.findall(sentence)]
+    if parts:
+        return str(parts[-1]).strip()
+    bold = sentence.split("**")
+    if len(bold) > 1 and bold[-2 if len(bold) % 2 else -1].strip():
+        sentence = bold[-2 if len(bold) % 2 else -1]
+    sentence = sentence.strip().strip("*_").strip()
+    if in_words or len(WORD.findall(COMMAND.sub(" ", sentence))) < 2:
+        return sentence
+    for pattern in (STARTS_AS_NUMBER, PRICE, NUMBER):
+        found = last_match(pattern, sentence)
+        if found is not None:
+            return found[0].strip()
+    return sentence
 
 
 def find_number(text: str) -> str | None:
@@ -73,7 +109,7 @@ def find_number(text: str) -> str | None:
 
 
 CHOICE_STATED = re.compile(
-    r"\b(?:answer|choice|option)(?:\s+is)?\s*[:=]?\s*[*_$(\[{\\boxedtr]*\s*([A-Z])\b(?!')"
+    r"\b(?i:answer|choice|option)(?:\s+is)?[*_]{0,2}\s*[:=]?\s*[*_$(\[{\\boxedtr]*\s*([A-Z])\b(?!')"
 )
 CHOICE_ALONE = re.compile(r"(?:^|[\n(\[*])\s*\(?([A-Z])\)?[.:)\]*]*\s*(?=$|\n)")
 

@@ -14,21 +14,24 @@ LATEX = (LatexExtractionConfig(boxed_match_priority=0),)
 
 
 def judge(extracted: str, golds: list[str]) -> dict[str, Any]:
-    """Compare the extracted answer with each accepted gold."""
-    answer = read(extracted)
-    readable = False
+    """Compare the extracted answer with each accepted gold.
+
+    `unparsed` speaks of the extracted answer alone: a gold that math-verify cannot read is compared
+    as text, or member by member.
+    """
+    answer = None if compare.is_words(extracted) else read(extracted)
     for gold in golds:
-        wanted = read(gold)
-        if wanted is None or answer is None:
-            if same_parts(extracted, gold):
-                return {"outcome": "correct"}
-            readable |= wanted is None
-            continue
-        readable = True
-        # math-verify's own timers are signals in this process; the parent's kill is the limit here.
-        if verify(wanted, answer, timeout_seconds=None):
+        if same_parts(extracted, gold):
             return {"outcome": "correct"}
-    return {"outcome": "wrong"} if readable else {"outcome": "unparsed", "reason": "not readable"}
+        wanted = None if answer is None or compare.is_words(gold) else read(gold)
+        # math-verify's own timers are signals in this process; the parent's kill is the limit here.
+        if wanted is not None and verify(
+            wanted, answer, timeout_seconds=None, allow_set_relation_comp=True
+        ):
+            return {"outcome": "correct"}
+    if answer is None and not compare.is_words(extracted):
+        return {"outcome": "unparsed", "reason": "not readable"}
+    return {"outcome": "wrong"}
 
 
 def read(text: str) -> Any:
@@ -43,8 +46,12 @@ def read(text: str) -> Any:
 
 
 def same_parts(left: str, right: str) -> bool:
-    """Equal as text or, member by member, as tuples."""
+    """Equal as text or, member by member and in order, as tuples of the same brackets."""
+    if compare.same_text(left, right):
+        return True
     lefts, rights = compare.split_tuple(left), compare.split_tuple(right)
-    return len(lefts) == len(rights) > 0 and all(
-        compare.same_member(a, b) for a, b in zip(lefts, rights, strict=True)
+    return (
+        len(lefts) == len(rights) > 0
+        and compare.brackets(left) == compare.brackets(right)
+        and all(compare.same_member(a, b) for a, b in zip(lefts, rights, strict=True))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from leadspan.grading import compare, extract
 from leadspan.grading.grade import KINDS, Grade
 
 NUMERIC_TOLERANCE = 1e-4
+"""Relative; an answer rounded to four digits is right."""
+HOLDS_NUMBER = re.compile(r"\d|\\(?!text|mathrm|textbf|mbox)|^.$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,10 @@ def ask(
     """Grade a completion if text and plain numbers suffice, else say what to ask a worker."""
     if kind not in KINDS:
         return Question(kind, "", golds, "own", completion[-extract.MAX_CHARS :])
-    found, reason = find(completion, kind, pattern)
+    in_words = kind == "math" and not any(HOLDS_NUMBER.search(gold) for gold in golds)
+    found, reason = find(completion, kind, pattern, in_words)
     if found is None or not found.strip():
-        return Grade("unparsed", None, "nothing found" if found is None else "empty")
+        return Grade("unparsed", None, _why_not(found, reason))
     if len(found) > extract.MAX_ANSWER_CHARS:
         return Grade("unparsed", found[:80], "too long")
     found = found.strip()
@@ -54,23 +58,34 @@ def ask(
     return Grade(outcome, found, reason if outcome != "unparsed" else "not a number")
 
 
-def find(completion: str, kind: str, pattern: str | None = None) -> tuple[str | None, str]:
-    """The answer as it stands in the completion, and the rule that found it."""
+def find(
+    completion: str, kind: str, pattern: str | None = None, in_words: bool = False
+) -> tuple[str | None, str]:
+    """The answer as it stands in the completion, and the rule that found it.
+
+    With `in_words` a word or a name is asked for, and a number that stands about is no answer.
+    """
     if pattern is not None:
         return extract.find_pattern(completion, pattern), "pattern"
     if kind == "choice":
         return extract.find_choice(completion), "choice"
     box = extract.find_box(completion)
-    if box is not None:
-        return box, "box"
+    if box is not None or extract.tries_box(completion):
+        return box, "box" if box is not None else "box not closed"
     if kind == "exact":
         return completion.strip(), "whole"
-    stated = extract.find_stated(completion)
+    stated = extract.find_stated(completion, in_words)
     if stated is not None:
         return stated, "stated"
     if kind == "set":
         return completion.strip(), "whole"
-    return extract.find_number(completion), "last number"
+    return (None if in_words else extract.find_number(completion)), "last number"
+
+
+def _why_not(found: str | None, reason: str) -> str:
+    if found is not None:
+        return "empty"
+    return reason if reason == "box not closed" else "nothing found"
 
 
 def _decide(found: str, golds: tuple[str, ...], kind: str) -> Any:

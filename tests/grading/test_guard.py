@@ -1,0 +1,126 @@
+"""Hostile and endless answers: each costs its limit and at most one worker, and nothing is executed."""
+
+import time
+
+import pytest
+
+from leadspan.errors import ConfigError
+from leadspan.grading import Grader, check_kind, countdown
+
+HERE = "tests.grading.test_guard"
+
+
+def sleeper(completion, gold):
+    time.sleep(60)
+
+
+def hog(completion, gold):
+    return bool([0] * (1 << 33))
+
+
+def broken(completion, gold):
+    raise RuntimeError("no rule for this")
+
+
+def picky(completion, gold):
+    return "correct" if completion.strip() == gold else "unparsed"
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with Grader(workers=1, limit_seconds=2.0, memory_gib=2.0) as grader:
+        yield grader
+
+
+def test_a_tower_of_powers_costs_its_limit_and_one_worker(grader):
+    grader.grade("\\boxed{x+1}", "1+x")
+    before, started = grader.workers_started, time.monotonic()
+    grade = grader.grade("\\boxed{9^{9^{9^{9^{9}}}}}", "5")
+    assert grade.outcome == "timeout"
+    assert time.monotonic() - started < 10
+    assert grader.grade("\\boxed{1+x}", "x+1").is_correct
+    assert grader.workers_started == before + 1
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "9^9^9^9^9",
+        "\\boxed{" + "{" * 10_000_000,
+        "{" * 10_000_000,
+        "\\boxed{" * 100_000,
+        "\\boxed{" + "\\frac{1}{" * 2000 + "2" + "}" * 2000 + "}",
+        "\\boxed{" + "(" * 3000 + ")" * 3000 + "}",
+        "answer is " * 20_000,
+        "$" * 100_001,
+        "\\boxed{" + "9" * 3_000 + "}",
+        "\x00\ud800\\boxed{\x00}",
+    ],
+    ids=lambda text: text[:12].encode("ascii", "replace").decode(),
+)
+def test_hostile_texts_get_an_outcome_soon(grader, completion):
+    started = time.monotonic()
+    grade = grader.grade(completion, "5")
+    assert grade.outcome in ("wrong", "unparsed", "timeout")
+    assert time.monotonic() - started < 8
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "__import__('pathlib').Path('{path}').touch()",
+        "().__class__.__base__.__subclasses__()",
+        "\\text{{__import__('os').system('touch {path}')}}",
+        "open('{path}','w')",
+    ],
+)
+def test_nothing_is_run_as_code(grader, code, tmp_path):
+    path = tmp_path / "ran"
+    grader.grade("\\boxed{" + code.replace("{path}", str(path)) + "}", "x+1")
+    assert not path.exists()
+
+
+def test_a_memory_hog_ends_its_worker_alone(grader):
+    grade = grader.grade("anything", "5", f"{HERE}:hog")
+    assert (grade.outcome, grade.reason) == ("timeout", "worker died")
+    assert grader.grade("\\boxed{x+1}", "1+x").is_correct
+
+
+def test_own_functions(grader):
+    assert grader.grade("a", "a", f"{HERE}:picky").outcome == "correct"
+    assert grader.grade("a", ["b", "a"], f"{HERE}:picky").outcome == "correct"
+    assert grader.grade("a", "b", f"{HERE}:picky").outcome == "unparsed"
+    assert grader.grade("a", "b", f"{HERE}:sleeper").outcome == "timeout"
+    with pytest.raises(ConfigError, match="RuntimeError: no rule for this"):
+        grader.grade("a", "b", f"{HERE}:broken")
+    with pytest.raises(ConfigError, match="cannot be imported"):
+        grader.can_read("5", "no_such_module:grade").result()
+
+
+def test_exact_rows_start_no_worker():
+    with Grader() as grader:
+        grades = grader.grade_many([("o 43", "o 43", "exact")] * 600)
+        assert all(grade.is_correct for grade in grades)
+        assert grader.workers_started == 0
+
+
+def test_unknown_kind_is_refused():
+    with pytest.raises(ConfigError, match="must be one of math"):
+        check_kind("maths")
+
+
+@pytest.mark.parametrize(
+    ("completion", "outcome"),
+    [
+        ("\\boxed{(3+5)*2}", "correct"),
+        ("<answer>3 + 5 + 2 + 6</answer>", "wrong"),
+        ("\\boxed{(3+5)\\times 2 = 16}", "correct"),
+        ("\\boxed{3+5}", "wrong"),
+        ("\\boxed{2/(3-3)}", "wrong"),
+        ("\\boxed{__import__('os')}", "unparsed"),
+        ("no idea", "unparsed"),
+        ("\\boxed{" + "(" * 150 + "}", "unparsed"),
+    ],
+)
+def test_countdown(completion, outcome):
+    assert countdown.grade(completion, '{"target": 16, "numbers": [2, 3, 5]}').outcome == outcome
