@@ -62,10 +62,11 @@ class WorldConfig:
             train_sizes=(2, 3),
             test_sizes=(2, 3),
             student_phases=(
-                Phase(110, 32, (1, 2), 0.02, 0.005, digit_weight=5.0, result_weight=10.0),
-                Phase(20, 24, (2, 3), 0.005, 0.0005),
+                Phase(140, 24, (2, 3), 0.02, 0.002, digit_weight=5.0, result_weight=10.0),
             ),
-            teacher_phases=(Phase(25, 24, (2, 3), 0.005, 0.0003),),
+            teacher_phases=(
+                Phase(25, 24, (2, 3), 0.006, 0.0005, digit_weight=2.0, result_weight=2.0),
+            ),
         )
 
 
