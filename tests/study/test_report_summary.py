@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leadspan.study.report.groups import Costs, Group, Setting
 from leadspan.study.report.interval import (
     Estimate,
     Variance,
@@ -17,16 +18,13 @@ from leadspan.study.report.interval import (
 )
 from leadspan.study.report.summary import (
     PAPER_RETENTION,
-    Costs,
-    Group,
-    Setting,
     compute_frontier,
     recommend,
     summarise,
 )
 from leadspan.study.results import Row, Run, read_results
 
-from .made_up_sweep import add_point, build_demo_sweep, write_sweep_file
+from .made_up_sweep import add_point, build_demo_sweep, write_json, write_sweep_file
 
 
 def build_run(accuracy: float, seed: int = 0, **cells: object) -> Run:
@@ -126,6 +124,33 @@ def test_other_ways_to_cut_are_measured_against_uncut_runs(tmp_path: Path) -> No
     assert other.retention is not None
     assert other.retention.value < 0.6
     assert [group.lsp for group in summary.curve] == [0.5, 1.0]
+
+
+def test_predictions_come_from_the_plan_or_from_the_flops(tmp_path: Path) -> None:
+    write_sweep_file(tmp_path)
+    for lsp, seconds in ((0.5, 6.0), (1.0, 10.0)):
+        costs = {"train_seconds": seconds, "train_flops": 100 * lsp, "peak_memory_gib": 3 + lsp}
+        add_point(tmp_path, f"{lsp}", lsp=lsp, manifest=costs)
+    summary = summarise(read_results(tmp_path))
+    (only,) = summary.predictions
+    assert (only.lsp, only.cost_name, only.predicted, only.measured) == (
+        0.5,
+        "train_seconds",
+        0.5,
+        pytest.approx(0.6),
+    )
+    assert summary.plan_source is None
+    rows = [
+        {"lsp": 0.5, "seconds_ratio": 0.55, "memory_ratio": 0.9, "flops_ratio": None},
+        {"lsp": 1.0, "seconds_ratio": 1.0, "memory_ratio": 1.0, "flops_ratio": 1.0},
+    ]
+    write_json(tmp_path / "analysis.json", {"plan": {"rows": rows, "seconds_from": "2 runs"}})
+    summary = summarise(read_results(tmp_path))
+    assert summary.plan_source == "2 runs"
+    assert [(p.cost_name, p.predicted, p.measured) for p in summary.predictions] == [
+        ("train_seconds", 0.55, pytest.approx(0.6)),
+        ("peak_memory_gib", 0.9, pytest.approx(3.5 / 4)),
+    ]
 
 
 def test_a_sweep_of_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from leadspan.runs import replacing
-from leadspan.study.report.charts import SHARE_AXIS, Chart, Series, names_of
+from leadspan.study.report.chart import SHARE_AXIS, Chart, Series, names_of
 from leadspan.study.report.palette import GRID, INK, LIGHT, MUTED
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from leadspan.study.report.charts import SHARE_AXIS, Chart, Series, names_of
+from leadspan.study.report.chart import SHARE_AXIS, Chart, Series, names_of
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES = ("dash", "dot", "dashdot")
@@ -15,7 +15,7 @@ def build_plotly(chart: Chart) -> dict[str, Any]:
     """`data` and `layout` of one chart; levels are traces too, so that they can be switched off."""
     names = names_of(chart)
     traces = [_trace(series, names) for series in chart.series]
-    ends = _range(chart, names)
+    ends = _axis_range(chart, names)
     for place, (label, level) in enumerate(chart.levels):
         traces.append(
             {
@@ -95,7 +95,7 @@ def _lengths(values: Sequence[float], ends: Sequence[float | None]) -> list[floa
     return [0.0 if b is None else abs(b - a) for a, b in zip(values, ends, strict=True)]
 
 
-def _range(chart: Chart, names: Sequence[str]) -> tuple[float, float]:
+def _axis_range(chart: Chart, names: Sequence[str]) -> tuple[float, float]:
     """First and last value of the x axis, a little room at the ends."""
     if names:
         return -0.5, len(names) - 0.5
@@ -136,7 +136,7 @@ def _layout(chart: Chart) -> dict[str, Any]:
             **axis,
             "showgrid": False,
             "title": {**title, "text": chart.x_label},
-            "range": list(_range(chart, names)),
+            "range": list(_axis_range(chart, names)),
             **({"tickvals": list(range(len(names))), "ticktext": names} if names else {}),
         },
         "yaxis": {**axis, "rangemode": "tozero", "title": {**title, "text": chart.y_label}},

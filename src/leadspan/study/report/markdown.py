@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from leadspan.study.report.charts import Chart
+from leadspan.study.report.chart import Chart
 from leadspan.study.report.summary import Summary
-from leadspan.study.report.tables import Table
+from leadspan.study.report.table import Table
 from leadspan.study.report.wording import headline, say_count
 
 AFTER = {

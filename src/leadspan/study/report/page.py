@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leadspan.study.report.charts import Chart
+from leadspan.study.report.chart import Chart
+from leadspan.study.report.groups import flatten
 from leadspan.study.report.interactive import build_legend, build_plotly
 from leadspan.study.report.palette import DARK, LIGHT
+from leadspan.study.report.run_tables import RUN_COLUMNS, run_cells
 from leadspan.study.report.samples import read_shown_samples
-from leadspan.study.report.summary import HALF, PAPER_RETENTION, Summary, find_lsp, flatten
-from leadspan.study.report.tables import RUN_COLUMNS, Table, chart_table, run_cells
+from leadspan.study.report.summary import HALF, PAPER_RETENTION, Summary, find_lsp
+from leadspan.study.report.table import Table, chart_table
 from leadspan.study.report.wording import (
     MISSING,
     headline,

@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from leadspan.study.report.groups import FULL, Group
 from leadspan.study.report.interval import Estimate
-from leadspan.study.report.summary import (
-    FULL,
-    HALF,
-    PAPER_RETENTION,
-    Group,
-    Summary,
-    find_lsp,
-)
+from leadspan.study.report.summary import HALF, PAPER_RETENTION, Summary, find_lsp
 
 MISSING = "–"
 SHORT_SECTIONS = {"prompt": "P", "cot": "CoT", "answer": "A"}
@@ -74,6 +68,13 @@ def say_extra(group: Group, usual: Group | None) -> str:
         for key, value in group.setting.extra
         if common.get(key) != value
     )
+
+
+def say_series(group: Group, usual: Group | None) -> str:
+    """What a curve has in common: `CoT+A`, or `CoT+A (kd_ratio=0)`."""
+    extra = say_extra(group, usual)
+    sections = say_sections(group.setting.sections)
+    return f"{sections} ({extra})" if extra else sections
 
 
 def say_setting(group: Group, usual: Group | None = None) -> str:
