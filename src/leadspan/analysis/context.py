@@ -192,7 +192,9 @@ def _is_operand(left: str, right: str, after_mark: bool) -> bool:
 
 def is_operand_at(text: str, start: int, end: int) -> bool:
     """True where the mention is used in a computation rather than its result."""
-    return read_place(text, start, end).is_operand
+    left = text[max(0, start - LEFT_CHARACTERS) : start]
+    after_mark = _MARK.search(_FILLERS.sub("", left)) is not None
+    return _is_operand(left, text[end : end + RIGHT_CHARACTERS], after_mark)
 
 
 def is_subject(text: str, end: int) -> bool:

@@ -250,19 +250,18 @@ def _print_plan(content: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("lsp", "derivations kept", "tokens", "FLOPs", "of lsp 1", "memory GiB", "fits on")
-    table.add_column("disk GiB")
-    table.add_column("seconds")
+    headers = ("lsp", "kept", "tokens", "FLOPs", "ratio", "GiB", "card GiB", "disk GiB", "seconds")
+    table = Table(*headers, caption="kept: share of the traces whose first derivation survives")
     for row in content["rows"]:
         kept, card = row["survival"], row["smallest_card_gib"]
         table.add_row(
             f"{row['lsp']:g}",
-            "unknown" if kept is None else f"{kept:.0%}",
+            "?" if kept is None else f"{kept:.0%}",
             f"{row['tokens_forwarded']:,}",
             f"{row['student_flops'] + row['teacher_flops']:.3g}",
             f"{row['flops_ratio']:.2f}",
             f"{row['memory_gib']['total']:.1f}",
-            "none" if card is None else f"{card:g} GiB",
+            "none" if card is None else f"{card:g}",
             f"{row['disk_gib']:.1f}",
             "?" if row["seconds"] is None else f"{row['seconds']:.0f}",
         )

@@ -1,0 +1,173 @@
+"""Cost by lsp: exact FLOPs of the cut sequences, seconds from measurements, the plan's table."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leadspan.analysis.cost import (
+    Measurement,
+    Workload,
+    fit_speed,
+    measurement_of,
+    predict_cost,
+    stated_speed,
+    stated_workload,
+    step_shape,
+    workload_of,
+)
+from leadspan.analysis.model_sizes import shape_of
+from leadspan.analysis.plan import PLANNED_LSPS, plan_run, plan_stated
+from leadspan.config import RunConfig
+from leadspan.config_file import validate
+from leadspan.distill.batches import num_forwarded_tokens
+from leadspan.flops import forward_flops, training_flops
+from leadspan.traces.render import render
+from leadspan.traces.sources import load_traces
+from leadspan.traces.supervise import supervise
+from leadspan.traces.truncate import truncate
+from tests.analysis.test_analyze import _write_world
+
+STUDENT, TEACHER = "Qwen/Qwen3-0.6B-Base", "Qwen/Qwen3-8B"
+
+
+def _config(path: str = "traces.jsonl", **more: Any) -> RunConfig:
+    content: dict[str, Any] = {
+        "teacher": {"path": TEACHER},
+        "student": {"path": STUDENT},
+        "traces": {"path": path, "validation_fraction": 0.0},
+        "training": {"epochs": 2},
+    }
+    return validate(RunConfig, content | more, "test")
+
+
+def test_flops_are_those_of_the_cut_sequences(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    path = str(_write_world(tmp_path / "w.jsonl", count=16))
+    config = _config(path)
+    sequences = render(load_traces(path).traces, tiny_tokenizer)
+    student, teacher = shape_of(STUDENT), shape_of(TEACHER)
+    point = predict_cost(config, workload_of(sequences, config, 0.5), student, teacher)
+    examples = [supervise(cut, config.supervision) for cut in truncate(sequences, lsp=0.5)]
+    lengths = [num_forwarded_tokens(example) for example in examples]
+    scored = [example.num_scored_tokens for example in examples]
+    assert point.steps == 4
+    assert point.tokens_forwarded == 2 * sum(lengths)
+    once = training_flops(student, lengths, scored, attention="causal")
+    assert point.student_flops == 2 * once
+    assert point.teacher_flops == 2 * forward_flops(teacher, lengths, scored, "causal")
+
+
+def test_attention_bends_the_curve() -> None:
+    config = _config()
+    shape = shape_of(STUDENT)
+    half, whole = (
+        predict_cost(config, stated_workload(64, 8000, 0, config, lsp), shape, None)
+        for lsp in (0.5, 1.0)
+    )
+    assert 0.3 < half.student_flops / whole.student_flops < 0.45
+
+
+def test_nothing_left_to_score() -> None:
+    config = _config()
+    workload = stated_workload(10, 100, 60, config, 0.5)
+    assert workload.num_dropped == 10
+    assert workload.forwarded == ()
+    point = predict_cost(config, workload, shape_of(STUDENT), None)
+    assert (point.steps, point.flops) == (0, 0)
+
+
+def test_heaviest_pass_and_accumulation() -> None:
+    config = _config(training={"epochs": 1, "batch_size": 8, "micro_batch_tokens": 1000})
+    step = step_shape(config, Workload(1.0, (100, 300, 450), (50, 150, 225)))
+    assert (step.rows, step.tokens) == (3, 300) or step.padded_tokens == 900
+    assert step.scored == math.ceil(step.padded_tokens / 2)
+    assert step.passes_per_step == 2
+    alone = step_shape(config, Workload(1.0, (5000,), (100,)))
+    assert (alone.rows, alone.tokens) == (1, 5000)
+
+
+def test_a_cache_replaces_the_teacher() -> None:
+    live = _config()
+    cached = _config(teacher={"path": TEACHER, "cache": "cache"})
+    shape, teacher = shape_of(STUDENT), shape_of(TEACHER)
+    workload = stated_workload(100, 1000, 100, live, 1.0)
+    with_teacher = predict_cost(live, workload, shape, teacher)
+    without = predict_cost(cached, workload, shape, None)
+    assert without.teacher_flops == 0
+    assert with_teacher.memory.teacher > 16e9
+    assert without.memory.teacher < 1e9
+    assert without.disk_gib > with_teacher.disk_gib
+
+
+def test_ranks_share_weights_not_activations() -> None:
+    config = _config()
+    workload = stated_workload(100, 1000, 100, config, 1.0)
+    one, four = (
+        predict_cost(config, workload, shape_of(STUDENT), None, num_ranks=ranks).memory
+        for ranks in (1, 4)
+    )
+    assert four.weights == one.weights // 4
+    assert four.activations == one.activations
+
+
+def _measured(per_flop: float, per_step: float, per_token: float) -> list[Measurement]:
+    runs = []
+    for steps, tokens, flops in ((10, 4000, 9e12), (10, 12000, 30e12), (20, 40000, 110e12)):
+        seconds = per_flop * flops + per_step * steps + per_token * tokens
+        runs.append(Measurement(steps, tokens, int(flops), seconds))
+    return runs
+
+
+def test_speed_is_recovered() -> None:
+    speed = fit_speed(_measured(2e-13, 0.05, 1e-5))
+    assert speed.per_flop == pytest.approx(2e-13, rel=1e-6)
+    assert speed.per_step == pytest.approx(0.05, rel=1e-6)
+    assert speed.per_token == pytest.approx(1e-5, rel=1e-6)
+    for run in _measured(2e-13, 0.05, 1e-5):
+        assert speed.predict(run.steps, run.tokens, run.flops) == pytest.approx(run.seconds)
+
+
+def test_one_measurement_gives_a_rate() -> None:
+    speed = fit_speed([Measurement(10, 1000, 10**12, 4.0)])
+    assert (speed.per_step, speed.per_token) == (0, 0)
+    assert speed.predict(20, 2000, 2 * 10**12) == pytest.approx(8)
+    with pytest.raises(ValueError, match="at least one"):
+        fit_speed([])
+
+
+def test_stated_peak() -> None:
+    assert stated_speed(100, 0.5).predict(1, 1, 1e15) == pytest.approx(20)
+    assert "100 TFLOP/s" in stated_speed(100, 0.5).source
+
+
+def test_measurement_of_a_manifest() -> None:
+    manifest = {"steps": 3, "tokens_forwarded": 10, "train_flops": 99, "train_seconds": 1.5}
+    assert measurement_of(manifest) == Measurement(3, 10, 99, 1.5)
+    with pytest.raises(KeyError):
+        measurement_of({})
+
+
+def test_plan_of_a_run(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    config = _config(str(_write_world(tmp_path / "w.jsonl")))
+    content = plan_run(config, tiny_tokenizer, stated_speed(100, 0.4)).to_json()
+    assert json.loads(json.dumps(content)) == content
+    rows = content["rows"]
+    assert [row["lsp"] for row in rows] == list(PLANNED_LSPS)
+    for name in ("tokens_forwarded", "student_flops", "flops_ratio", "survival", "seconds"):
+        values = [row[name] for row in rows]
+        assert values == sorted(values), name
+    assert rows[-1]["flops_ratio"] == 1
+    assert rows[-1]["survival"] == 1
+    assert rows[4]["memory_gib"]["total"] <= rows[-1]["memory_gib"]["total"]
+
+
+def test_plan_of_stated_data_shows_the_papers_saving() -> None:
+    """An 8B teacher and a 4B student on one card: half the lead is about half the FLOPs."""
+    config = _config(student={"path": "Qwen/Qwen3-4B-Base"})
+    rows = plan_stated(config, 40_000, 3000, 150).to_json()["rows"]
+    assert 0.4 < rows[4]["flops_ratio"] < 0.5
+    assert rows[4]["survival"] is None
