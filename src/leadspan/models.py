@@ -194,6 +194,31 @@ def end_of_turn_id(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id)
 
 
+def read_model_config(config: ModelConfig) -> Any:
+    """The text part of a model's configuration, without its weights.
+
+    Raises:
+        DataError: There is none, or it cannot be read.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(config.path, revision=config.revision).get_text_config()
+    except Exception as error:  # transformers raises many kinds for one cause
+        raise DataError(f"{config.path}: no config could be read ({_first_line(error)}).") from None
+
+
+def read_stop_ids(config: ModelConfig) -> tuple[int, ...]:
+    """The ids at which a model's generation_config stops; none where it says nothing."""
+    from transformers import GenerationConfig
+
+    try:
+        found = GenerationConfig.from_pretrained(config.path, revision=config.revision).eos_token_id
+    except OSError:  # there need not be one
+        return ()
+    return tuple(found) if isinstance(found, list) else () if found is None else (int(found),)
+
+
 def export_student(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write an ordinary Hugging Face folder, adapters merged, that stops at the end of the turn."""
     model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model

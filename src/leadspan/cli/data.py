@@ -31,6 +31,9 @@ def inspect(
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page to look at.")] = None,
     traces: Annotated[int, typer.Option(help="How many traces to show.", min=0)] = 1,
+    derivations: Annotated[
+        bool, typer.Option("--derivations", help="Count the first derivations that a cut keeps.")
+    ] = False,
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
@@ -39,7 +42,10 @@ def inspect(
     from leadspan.models import load_tokenizer
     from leadspan.traces.inspection import inspect_traces
 
-    inspection = inspect_traces(load_tokenizer(path), **parts, num_specimens=traces)
+    annotate = _annotate(derivations or parts["truncation"].policy == "derivation")
+    inspection = inspect_traces(
+        load_tokenizer(path), **parts, num_specimens=traces, annotate=annotate
+    )
     if html is not None:
         from leadspan.runs import write_text_atomic
         from leadspan.traces.page import build_page
@@ -55,6 +61,15 @@ def inspect(
     show(inspection, Console())
     if html is not None:
         typer.echo(f"page: {html}")
+
+
+def _annotate(wanted: bool) -> Any:
+    """What finds the derivations, where someone asks for them."""
+    if not wanted:
+        return None
+    from leadspan.study.run import annotate_derivation
+
+    return annotate_derivation
 
 
 def _parts(
@@ -105,7 +120,8 @@ def doctor(
     run_config = load_run_config(config, tuple(overrides))
     from leadspan.traces.doctor import examine
 
-    findings = examine(run_config, output)
+    annotate = _annotate(run_config.truncation.policy == "derivation")
+    findings = examine(run_config, output, annotate)
     if as_json:
         keys = ("level", "check", "message", "mend")
         typer.echo(json.dumps([{key: getattr(f, key) for key in keys} for f in findings]))
@@ -136,7 +152,8 @@ def prepare(
     from leadspan.traces.prepare import prepare as prepare_set
 
     tokenizer = load_tokenizer(run_config.student.path, run_config.student.revision)
-    prepared = prepare_set(run_config, tokenizer, output, export)  # type: ignore[arg-type]
+    annotate = _annotate(run_config.truncation.policy == "derivation")
+    prepared = prepare_set(run_config, tokenizer, output, export, annotate)  # type: ignore[arg-type]
     if as_json:
         typer.echo(json.dumps(prepared.as_dict()))
         return
@@ -146,5 +163,9 @@ def prepare(
         f"out; {cuts.kept_tokens:,} of {cuts.full_tokens:,} tokens kept, "
         f"{sum(cuts.scored_tokens.values()):,} scored."
     )
+    if export and cuts.kept_tokens < cuts.full_tokens:
+        typer.echo(
+            "Trainers that read text end each cut trace with an end of turn; Arrow rows do not."
+        )
     for reason, number in prepared.counts.refused.most_common():
         typer.echo(f"refused: {reason} {number} (first at {prepared.counts.places.get(reason)})")

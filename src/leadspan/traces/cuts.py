@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from leadspan.config import SupervisionConfig
+from leadspan.config import DERIVATION_COLUMN, SupervisionConfig
 from leadspan.records import SECTIONS, Example, Sequence
 from leadspan.traces.supervise import supervise
-from leadspan.traces.truncate import Policy
+from leadspan.traces.truncate import TOKENS_SUFFIX, Policy
 
-DERIVATION_TOKENS = "derivation_end_tokens"
+DERIVATION_TOKENS = DERIVATION_COLUMN + TOKENS_SUFFIX
 """Key of `Sequence.meta`: where the first derivation ends, in tokens of the uncut sequence."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from leadspan.config import RunConfig, TracesConfig, TruncationConfig
+from leadspan.config import DERIVATION_COLUMN, RunConfig, TracesConfig, TruncationConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.records import Sequence, Trace
 from leadspan.traces.render import Renderer, iter_rendered
@@ -47,11 +47,7 @@ def build_sequences(
     Raises:
         DataError: The source cannot be read, or no row of it is usable.
     """
-    if config.truncation.policy == "derivation" and annotate is None:
-        raise ConfigError(
-            "truncation.policy derivation needs the derivations; call leadspan.study.run.run, which "
-            "finds them, or write them into a column and use policy column."
-        )
+    check_annotated(config.truncation, annotate)
     renderer = Renderer(tokenizer, config.render)
     folder = None if annotate else cache_folder(config, tokenizer, renderer.layout.template)
     cached = load_sequences(folder) if folder else None
@@ -69,6 +65,19 @@ def build_sequences(
         sequences, config.traces.validation_fraction, config.traces.seed
     )
     return SequenceSet(train, validation, counts.refused, counts.notes, counts.places)
+
+
+def check_annotated(truncation: TruncationConfig, annotate: Annotate | None) -> None:
+    """Check that someone finds the derivations where the cut needs them.
+
+    Raises:
+        ConfigError: Nobody does.
+    """
+    if truncation.policy == "derivation" and annotate is None:
+        raise ConfigError(
+            "truncation.policy derivation needs the derivations; call leadspan.study.run.run, which "
+            "finds them, or write them into a column and use policy column."
+        )
 
 
 def nothing_usable(config: TracesConfig, counts: LoadedTraces) -> str:
@@ -100,8 +109,11 @@ def iter_sequences(
     if annotate is not None:
         traces = (replace(t, meta={**t.meta, **annotate(t)}) for t in traces)
     fitting = _fitting(config, iter_rendered(traces, renderer, config.num_processes), counts)
+    columns = {DERIVATION_COLUMN} if annotate else set()
     if truncation and truncation.column and truncation.column_unit == "characters":
-        fitting = _located(fitting, renderer, truncation.column)
+        columns.add(truncation.column)
+    for column in columns:
+        fitting = _located(fitting, renderer, column)
     return fitting if config.sample is None else _sampled(fitting, config, counts)
 
 

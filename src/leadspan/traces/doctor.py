@@ -14,10 +14,17 @@ from typing import Any, Literal
 
 from leadspan.config import ModelConfig, RunConfig
 from leadspan.errors import LeadspanError
-from leadspan.models import check_same_vocabulary, end_of_turn_id, load_tokenizer, real_vocab_size
+from leadspan.models import (
+    check_same_vocabulary,
+    end_of_turn_id,
+    load_tokenizer,
+    read_model_config,
+    read_stop_ids,
+    real_vocab_size,
+)
 from leadspan.records import Sequence, Trace
 from leadspan.traces.cuts import report_cuts
-from leadspan.traces.dataset import build_sequences, iter_sequences
+from leadspan.traces.dataset import Annotate, build_sequences, iter_sequences
 from leadspan.traces.layout import Layout
 from leadspan.traces.render import Renderer
 from leadspan.traces.sources import LoadedTraces
@@ -47,18 +54,21 @@ class Finding:
 Findings = Iterator[Finding]
 
 
-def examine(config: RunConfig, output: Path | None = None) -> list[Finding]:
+def examine(
+    config: RunConfig, output: Path | None = None, annotate: Annotate | None = None
+) -> list[Finding]:
     """Look at everything that can be known without loading weights.
 
     Args:
         config: The run.
         output: Its folder, for the room on its disk; the current folder where None.
+        annotate: Adds each trace's own cut point, where the cut asks for one.
     """
     findings: list[Finding] = []
     tokenizer = _try(findings, "student tokenizer", lambda: _tokenizer(config.student))
     if tokenizer is None:
         return findings
-    findings += _model_config("student", config.student, tokenizer)
+    findings += _head("student", config.student, tokenizer)
     if config.teacher is not None and config.teacher.cache is None:
         findings += _teacher(config, tokenizer)
     renderer = _try(findings, "chat template", lambda: Renderer(tokenizer, config.render))
@@ -70,7 +80,7 @@ def examine(config: RunConfig, output: Path | None = None) -> list[Finding]:
     rows = _try(findings, "rows", lambda: _first_rows(config, renderer))
     if rows is not None:
         findings += _real_rows(renderer, rows)
-        findings += _whole_set(config, tokenizer)
+        findings += _whole_set(config, tokenizer, annotate)
     return [*findings, *_disk(config, output or Path())]
 
 
@@ -111,16 +121,13 @@ def _special_tokens(tokenizer: Any) -> Findings:
         yield Finding("warning", "chat template", "none; prompts are rendered plainly.", mend)
 
 
-def _model_config(name: str, model: ModelConfig, tokenizer: Any) -> Findings:
-    from transformers import AutoConfig
-
+def _head(name: str, model: ModelConfig, tokenizer: Any) -> Findings:
     try:
-        found = AutoConfig.from_pretrained(model.path, revision=model.revision).get_text_config()
-    except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        yield Finding("error", f"{name} config", f"{model.path}: cannot be read; {first}")
+        width = read_model_config(model).vocab_size
+    except LeadspanError as error:
+        yield Finding("error", f"{name} config", str(error))
         return
-    vocabulary, width = real_vocab_size(tokenizer), found.vocab_size
+    vocabulary = real_vocab_size(tokenizer)
     sizes = f"{vocabulary:,} tokens in a head of {width:,}"
     if width < vocabulary:
         yield Finding("error", f"{name} head", f"{sizes}.", "Resize the token embeddings.")
@@ -129,22 +136,12 @@ def _model_config(name: str, model: ModelConfig, tokenizer: Any) -> Findings:
 
 
 def _stop_tokens(model: ModelConfig, tokenizer: Any) -> Findings:
-    from transformers import GenerationConfig
-
-    try:
-        stops = GenerationConfig.from_pretrained(model.path, revision=model.revision).eos_token_id
-    except OSError:  # there need not be one
-        return
-    end = end_of_turn_id(tokenizer)
-    if end in (stops if isinstance(stops, list) else [stops]):
+    stops, end = read_stop_ids(model), end_of_turn_id(tokenizer)
+    if end in stops:
         yield Finding("ok", "generation_config", f"stops at the end of turn ({end})")
-    else:
-        yield Finding(
-            "warning",
-            "generation_config",
-            f"the student stops at {stops}, turns end in {end}.",
-            "Repaired in the exported student.",
-        )
+    elif stops:
+        said = f"the student stops at {', '.join(map(str, stops))}, turns end in {end}."
+        yield Finding("warning", "generation_config", said, "Repaired in the exported student.")
 
 
 def _teacher(config: RunConfig, student_tokenizer: Any) -> Findings:
@@ -157,7 +154,7 @@ def _teacher(config: RunConfig, student_tokenizer: Any) -> Findings:
         yield Finding("error", "vocabularies", str(error))
         return
     yield Finding("ok", "vocabularies", f"{len(tokenizer):,} tokens agree one by one")
-    yield from _model_config("teacher", teacher, tokenizer)
+    yield from _head("teacher", teacher, tokenizer)
 
 
 def _template(renderer: Renderer, tokenizer: Any) -> Findings:
@@ -214,9 +211,9 @@ def _real_rows(renderer: Renderer, rows: list[tuple[Trace, Sequence]]) -> Findin
         yield Finding("ok", "round trip", f"{len(rows)} rows decode to their text")
 
 
-def _whole_set(config: RunConfig, tokenizer: Any) -> Findings:
+def _whole_set(config: RunConfig, tokenizer: Any, annotate: Annotate | None) -> Findings:
     try:
-        made = build_sequences(config, tokenizer)
+        made = build_sequences(config, tokenizer, annotate)
     except LeadspanError as error:
         yield Finding("error", "traces", str(error))
         return
@@ -257,13 +254,10 @@ def _cuts(config: RunConfig, sequences: list[Sequence]) -> Findings:
 
 
 def _context_length(model: ModelConfig) -> int | None:
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(model.path, revision=model.revision).get_text_config()
-    except Exception:  # said by `_model_config` already
+        length = getattr(read_model_config(model), "max_position_embeddings", None)
+    except LeadspanError:  # said by `_head` already
         return None
-    length = getattr(config, "max_position_embeddings", None)
     return int(length) if length else None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from leadspan.config import RenderConfig, SupervisionConfig, TracesConfig, TruncationConfig
 from leadspan.records import SECTIONS, Section, Sequence, Trace
 from leadspan.traces.cuts import CutCounter, CutReport
-from leadspan.traces.dataset import iter_sequences
+from leadspan.traces.dataset import Annotate, check_annotated, iter_sequences
 from leadspan.traces.render import Renderer
 from leadspan.traces.sources import LoadedTraces
 from leadspan.traces.supervise import supervise
@@ -125,21 +125,32 @@ def inspect_traces(
     truncation: TruncationConfig | None = None,
     supervision: SupervisionConfig | None = None,
     num_specimens: int = 1,
+    annotate: Annotate | None = None,
 ) -> Inspection:
     """Read, render and measure a source, streaming.
+
+    Args:
+        tokenizer: The student's.
+        traces: The source.
+        render: Text to tokens.
+        truncation: The cut that is shown.
+        supervision: The sections that are scored.
+        num_specimens: Traces to look at.
+        annotate: Adds where each trace first derives its gold, if that is to be counted.
 
     Raises:
         DataError: The source cannot be read.
     """
     renderer = Renderer(tokenizer, render)
     truncation = truncation or TruncationConfig()
+    check_annotated(truncation, annotate)
     counters = {lsp: _counter(TruncationConfig(lsp=lsp), supervision) for lsp in LSPS}
     configured = _counter(truncation, supervision)
     counts = LoadedTraces()
     lengths: dict[str, list[int]] = {name: [] for name in (*SECTIONS, "sequence")}
     round_trips: Counter[str] = Counter()
     specimens: list[Specimen] = []
-    for trace, sequence in iter_sequences(traces, renderer, counts, truncation):
+    for trace, sequence in iter_sequences(traces, renderer, counts, truncation, annotate):
         for section in SECTIONS:
             lengths[section].append(len(sequence.span(section)))
         lengths["sequence"].append(len(sequence))

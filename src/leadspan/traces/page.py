@@ -92,14 +92,14 @@ def _bars(counts: list[int]) -> str:
 
 def _cuts(inspection: Inspection) -> str:
     head = ["lsp", "tokens", "scored prompt", "scored cot", "scored answer"]
-    head += ["close marker kept", "answers kept", "dropped"]
+    head += ["close marker kept", "answers kept", "first derivation kept", "dropped"]
     rows = [[f"{lsp:g}", *_cut_cells(cut)] for lsp, cut in inspection.cuts.items()]
     rows.append(["config", *_cut_cells(inspection.configured)])
     return f"<h2>What each LSP keeps</h2>{_table(head, rows)}"
 
 
 def _cut_cells(cut: CutReport) -> list[str]:
-    shares = [cut.close_marker_kept, cut.answer_kept]
+    shares = [cut.close_marker_kept, cut.answer_kept, cut.derivation_kept]
     return [
         f"{cut.kept_tokens:,}",
         *(f"{number:,}" for number in cut.scored_tokens.values()),

@@ -18,7 +18,13 @@ from leadspan.errors import ConfigError, DataError, RunError
 from leadspan.records import Example, Trace
 from leadspan.runs import replacing, write_json_atomic
 from leadspan.traces.cuts import CutCounter, CutReport
-from leadspan.traces.dataset import is_validation, iter_sequences, nothing_usable
+from leadspan.traces.dataset import (
+    Annotate,
+    check_annotated,
+    is_validation,
+    iter_sequences,
+    nothing_usable,
+)
 from leadspan.traces.render import Renderer
 from leadspan.traces.sources import LoadedTraces
 from leadspan.traces.truncate import build_policy
@@ -51,7 +57,11 @@ class Prepared:
 
 
 def prepare(
-    config: RunConfig, tokenizer: Any, output: Path, export: Export | None = None
+    config: RunConfig,
+    tokenizer: Any,
+    output: Path,
+    export: Export | None = None,
+    annotate: Annotate | None = None,
 ) -> Prepared:
     """Write train and validation split, `Dataset.load_from_disk` folders, and a manifest last.
 
@@ -60,12 +70,14 @@ def prepare(
         tokenizer: The student's.
         output: A new folder, or one that an earlier call wrote.
         export: Also write the cut text as JSON lines of this kind.
+        annotate: Adds each trace's own cut point, where the cut asks for one.
 
     Raises:
         ConfigError: The config has a schedule, which one set cannot hold.
         DataError: No row is usable.
         RunError: `output` holds something else.
     """
+    check_annotated(config.truncation, annotate)
     if config.truncation.lsp_end is not None:
         raise ConfigError(
             "truncation.lsp_end must be null to prepare a set; a schedule is many cuts."
@@ -81,7 +93,7 @@ def prepare(
             files = {split: _SplitWriter(folder, split, renderer, export) for split in SPLITS}
             for file in files.values():
                 stack.enter_context(file)
-            for trace, example in _examples(config, renderer, counts, counter):
+            for trace, example in _examples(config, renderer, counts, counter, annotate):
                 held_out = is_validation(
                     trace.trace_id, config.traces.validation_fraction, config.traces.seed
                 )
@@ -97,9 +109,13 @@ def prepare(
 
 
 def _examples(
-    config: RunConfig, renderer: Renderer, counts: LoadedTraces, counter: CutCounter
+    config: RunConfig,
+    renderer: Renderer,
+    counts: LoadedTraces,
+    counter: CutCounter,
+    annotate: Annotate | None,
 ) -> Iterator[tuple[Trace, Example]]:
-    pairs = iter_sequences(config.traces, renderer, counts, config.truncation)
+    pairs = iter_sequences(config.traces, renderer, counts, config.truncation, annotate)
     for trace, sequence in pairs:
         example = counter.add(sequence)
         if example.num_scored_tokens:

@@ -72,7 +72,15 @@ def _bars(counts: list[int]) -> str:
 
 def _cuts(inspection: Inspection) -> RenderableType:
     table = Table(title="what each LSP keeps", title_justify="left")
-    names = ("tokens", "scored prompt", "scored cot", "scored answer", "close kept", "answers kept")
+    names = (
+        "tokens",
+        "scored prompt",
+        "scored cot",
+        "scored answer",
+        "close kept",
+        "answers kept",
+        "derived",
+    )
     for name in ("lsp", *names, "dropped"):
         table.add_column(name, justify="right")
     for lsp, cut in inspection.cuts.items():
@@ -83,7 +91,7 @@ def _cuts(inspection: Inspection) -> RenderableType:
 
 
 def _cut_cells(cut: CutReport) -> list[str]:
-    shares = [cut.close_marker_kept, cut.answer_kept]
+    shares = [cut.close_marker_kept, cut.answer_kept, cut.derivation_kept]
     return [
         f"{cut.kept_tokens:,}",
         *(f"{number:,}" for number in cut.scored_tokens.values()),
