@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from leadspan.errors import ConfigError
+
+LAUNCHERS = ("local", "slurm", "submitit-local")
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
@@ -30,17 +34,25 @@ def sweep(
     config: Annotated[Path, typer.Argument(help="sweep.yaml")],
     output: Annotated[Path | None, typer.Option(help="Sweep folder; runs/NAME by default.")] = None,
     jobs: Annotated[int, typer.Option(help="Runs side by side on this machine.")] = 1,
+    launcher: Annotated[str, typer.Option(help="local, slurm, or submitit-local.")] = "local",
 ) -> None:
     """Run every point of a sweep that is not finished yet, then report."""
     from leadspan.study.launch import run_points
     from leadspan.study.report import write_report
+    from leadspan.study.slurm import run_points_on_slurm
     from leadspan.study.sweep import capture_teacher, load_sweep, prepare_sweep
 
+    if launcher not in LAUNCHERS:
+        raise ConfigError(f"--launcher must be one of {', '.join(LAUNCHERS)}; got {launcher!r}.")
     folder = output or Path("runs") / config.stem
     settings = load_sweep(config)
     points = prepare_sweep(settings, folder)
     capture_teacher(settings, points, folder)
-    failed = run_points(points, folder, jobs)
+    if launcher == "local":
+        failed = run_points(points, folder, jobs)
+    else:
+        cluster = launcher.removeprefix("submitit-")
+        failed = run_points_on_slurm(points, folder, settings.slurm, cluster)
     report_path = write_report(folder)
     typer.echo(f"{len(points) - len(failed)} of {len(points)} runs done. Report: {report_path}")
     for point in failed:

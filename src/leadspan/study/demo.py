@@ -73,17 +73,18 @@ def build_demo_base(world: World) -> dict[str, Any]:
     return {
         "teacher": {"path": str(world.teacher), "dtype": "float32"},
         "student": {"path": str(world.student)},
-        "traces": {"path": str(world.traces), "validation_fraction": 0.02},
+        "traces": {"path": str(world.traces), "validation_fraction": 0.04},
         "training": {
-            "steps": 100,
-            "batch_size": 32,
-            "learning_rate": 3e-4,
-            "weight_decay": 0.0,
+            "steps": 80,
+            "batch_size": 12,
+            "micro_batch_tokens": 4096,
+            "learning_rate": 1.2e-3,
             "bf16": False,
+            "validate_every_epochs": 0.5,
         },
         "evaluation": {
             "benchmarks": [{"path": str(path), "grading": "exact"} for path in world.tests],
-            "sampling": {"max_new_tokens": 400},
-            "batch_size": 256,
+            "sampling": {"max_new_tokens": 240},
+            "batch_size": 200,
         },
     }

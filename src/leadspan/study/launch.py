@@ -17,8 +17,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 from leadspan.errors import LeadspanError
-from leadspan.progress import progress
-from leadspan.study.sweep import Point, is_finished, record_failure, run_point
+from leadspan.progress import progress, say
+from leadspan.study.sweep import Point, is_finished, run_and_record
 
 PRELOAD = ["leadspan.study.run", "transformers.models.qwen3"]
 FAILED = 1
@@ -76,19 +76,15 @@ def _child(folder: Path, num_threads: int) -> None:
 
     _die_with_parent()
     torch.set_num_threads(num_threads)
-    (folder / "failed.json").unlink(missing_ok=True)
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         print(time.strftime("%Y-%m-%d %H:%M:%S"), flush=True)
         try:
-            run_point(folder)
-        except Exception as error:
-            record_failure(folder, error)
-            if isinstance(error, LeadspanError):
-                print(error, file=sys.stderr)
-                sys.exit(FAILED)
-            raise
+            run_and_record(folder)
+        except LeadspanError as error:
+            say(str(error))
+            sys.exit(FAILED)
 
 
 def _die_with_parent() -> None:

@@ -208,6 +208,16 @@ def run_point(point_folder: Path) -> None:
         evaluate(reference.path, config.evaluation, point_folder / "evaluation", config.render)
 
 
+def run_and_record(point_folder: Path) -> None:
+    """Run one point; where it fails, leave the reason beside it before the error goes on."""
+    (point_folder / "failed.json").unlink(missing_ok=True)
+    try:
+        run_point(point_folder)
+    except Exception as error:
+        record_failure(point_folder, error)
+        raise
+
+
 def record_failure(point_folder: Path, error: BaseException) -> None:
     """Leave the reason of a failed point beside it."""
     reason = str(error) if isinstance(error, LeadspanError) else f"{type(error).__name__}: {error}"
