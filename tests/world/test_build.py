@@ -131,3 +131,37 @@ def test_the_same_seed_does_not_disturb_the_caller_s_random_numbers(tmp_path: Pa
     torch.manual_seed(0)
     build_world(tmp_path / "w", seed=1, config=TINY)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_world_s_training_loss_weighs_tokens_as_it_says(world: World) -> None:
+    """Against a float64 loop over tokens, on a model whose loss is far from zero."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from leadspan.world.models import PROMPT_WEIGHT, _weighted_loss
+    from leadspan.world.problems import Problem, solve
+    from leadspan.world.tokenizer import encode_trace
+
+    tokenizer = AutoTokenizer.from_pretrained(world.student)
+    model = AutoModelForCausalLM.from_pretrained(world.student)
+    problem = Problem(4, (1, 2, 3))
+    parts = encode_trace(tokenizer, problem.text, solve(problem))
+    ids = [*parts.prompt, *parts.completion]
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    with torch.no_grad():
+        logprobs = model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    total = weights = 0.0
+    for place in range(1, len(ids)):
+        weight = 1.0
+        if place < len(parts.prompt):
+            weight = PROMPT_WEIGHT
+        elif tokens[place - 1] == "=":
+            weight = 10.0
+        elif tokens[place].isdigit():
+            weight = 5.0
+        total -= weight * float(logprobs[place - 1, ids[place]])
+        weights += weight
+    assert total / weights > 1.0
+    phase = Phase(1, 1, (2,), 0.1, 0.1, digit_weight=5.0, result_weight=10.0)
+    loss, _ = _weighted_loss(model, torch.tensor([ids]), len(parts.prompt), tokenizer, phase)
+    assert loss.item() == pytest.approx(total / weights, rel=1e-5)  # float32 against float64
