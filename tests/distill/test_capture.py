@@ -419,3 +419,14 @@ def test_a_loss_that_the_cache_cannot_serve_is_refused_before_training(
     hidden, head = torch.ones(len(batch.labels_N), 8), Head(torch.randn(VOCAB, 8))
     got = fused_loss(hidden, head, batch.labels_N, source.rows(batch), LossConfig(**loss), VOCAB)
     assert got.kd_N.min() > 0
+
+
+def test_more_draws_come_closer_to_the_live_teacher(tmp_path: Path, tiny_teacher: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_teacher).eval()
+    found = []
+    for k in (16, 255):
+        backend = local_backend(tiny_teacher, mode="sampled", k=k)
+        capture(full_sequences(8), backend, tmp_path / str(k), ALONE)
+        found.append(compare(TeacherCache(tmp_path / str(k)), model, 8))
+    assert found[0].mean_kl > 4 * found[1].mean_kl > 0.01
+    assert found[1].mass_kept > found[0].mass_kept
