@@ -5,6 +5,7 @@ Heavy imports stand inside the verbs, so that `leadspan --help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -28,6 +29,8 @@ for room in (study, training, data, evaluation, report, analysis, cache, world):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; what a user can mend is one line on stderr and exit code 2."""
+    if not sys.stderr.isatty():  # libraries draw bars even into a file
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app(args=arguments)
     except LeadspanError as error:

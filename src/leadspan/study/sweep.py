@@ -114,9 +114,16 @@ def name_point(overrides: Mapping[str, Any]) -> str:
     parts = []
     for key, value in sorted(overrides.items()):
         short = key.rpartition(".")[2]
-        shown = "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        parts.append(f"{short}-{shown}".replace("/", "."))
+        parts.append(f"{short}-{_shown(value)}".replace("/", "."))
     return "_".join(parts) or "run"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "+".join(map(str, value))
+    if isinstance(value, dict) and "path" in value:
+        return str(value["path"]).rstrip("/").rpartition("/")[2]
+    return str(value)
 
 
 def prepare_sweep(sweep: SweepConfig, folder: Path) -> list[Point]:

@@ -1,0 +1,206 @@
+"""Sweeps: expanded once, run once, failures kept, a killed driver started again."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leadspan.config import RunConfig, SweepConfig
+from leadspan.config_file import validate
+from leadspan.errors import ConfigError, RunError
+from leadspan.runs import RunFolder
+from leadspan.study.launch import run_points
+from leadspan.study.sweep import (
+    Point,
+    capture_teacher,
+    expand,
+    is_finished,
+    load_sweep,
+    name_point,
+    prepare_sweep,
+)
+from tests.conftest import build_traces
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _write_traces(path: Path) -> Path:
+    rows = [
+        {"id": t.trace_id, "prompt": t.prompt, "cot": t.cot, "answer": t.answer, "gold": t.gold}
+        for t in build_traces(20)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def _sweep(folder: Path, student: Path, teacher: Path, **changes: Any) -> SweepConfig:
+    content = {
+        "base": {
+            "teacher": {"path": str(teacher), "dtype": "float32"},
+            "student": {"path": str(student)},
+            "traces": {"path": str(_write_traces(folder / "traces.jsonl"))},
+            "training": {"steps": 3, "bf16": False, "batch_size": 4},
+        },
+        "grids": [{"lsp": [0.5, 1.0]}],
+        "reference_models": False,
+        **changes,
+    }
+    return validate(SweepConfig, content, "sweep.yaml")
+
+
+def test_points_of_one_config_are_run_once(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    grids = [
+        {"lsp": [0.5, 1.0], "seed": [0, 1]},
+        {"lsp": [1.0], "sections": [["answer", "cot"], ["cot"]]},
+    ]
+    points = expand(_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), tmp_path)
+    assert [point.name for point in points] == [
+        "seed-0_lsp-0.5",
+        "seed-1_lsp-0.5",
+        "seed-0_lsp-1.0",
+        "seed-1_lsp-1.0",
+        "sections-cot_lsp-1.0",
+    ]
+    assert points[0].config.truncation.lsp == 0.5
+    assert points[-1].config.supervision.sections == ("cot",)
+
+
+def test_reference_models_come_first(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    sweep = _sweep(tmp_path, tiny_student, tiny_teacher, reference_models=True)
+    assert [point.kind for point in expand(sweep, tmp_path)] == [
+        "base",
+        "teacher",
+        "train",
+        "train",
+    ]
+
+
+def test_all_bad_points_are_told_together(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    sweep = _sweep(tmp_path, tiny_student, tiny_teacher, grids=[{"lsp": [0.5, 50, 0]}])
+    with pytest.raises(ConfigError) as error:
+        expand(sweep, tmp_path)
+    assert len(str(error.value).splitlines()) == 2
+    assert "Write 0.5 for 50 %" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ({"truncation.lsp": 0.5, "seed": 1}, "seed-1_lsp-0.5"),
+        ({"supervision.sections": ["cot", "answer"]}, "sections-cot+answer"),
+        ({"traces": {"path": "open/Some-Set"}}, "traces-Some-Set"),
+        ({}, "run"),
+    ],
+)
+def test_names_say_what_is_special(overrides: dict[str, Any], name: str) -> None:
+    assert name_point(overrides) == name
+
+
+def test_a_folder_of_another_base_is_refused(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    sweep = _sweep(tmp_path, tiny_student, tiny_teacher)
+    prepare_sweep(sweep, tmp_path / "out")
+    other = sweep.model_copy(update={"base": {**sweep.base, "seed": 3}})
+    with pytest.raises(ConfigError, match="another base"):
+        prepare_sweep(other, tmp_path / "out")
+
+
+def test_a_failed_point_is_recorded_and_the_others_go_on(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    grids = [{"lsp": [0.5], "student.path": [str(tiny_student), str(tmp_path / "nowhere")]}]
+    out = tmp_path / "out"
+    points = prepare_sweep(_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), out)
+    failed = run_points(points, out, num_jobs=2)
+    assert [point.config.student.path for point in failed] == [str(tmp_path / "nowhere")]
+    reason = json.loads((failed[0].folder(out) / "failed.json").read_text())["error"]
+    assert "nowhere" in reason
+    assert "\n" not in reason
+    assert sum(is_finished(point, out) for point in points) == 1
+
+
+def test_one_capture_serves_every_lead_and_nothing_is_run_twice(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    out = tmp_path / "out"
+    grids = [{"lsp": [0.5, 1.0]}, {"lsp": [0.5], "keep": ["tail"]}]
+    capture = {"mode": "hidden"}
+    sweep = _sweep(tmp_path, tiny_student, tiny_teacher, grids=grids, capture=capture)
+    points = prepare_sweep(sweep, out)
+    capture_teacher(sweep, points, out)
+    assert run_points(points, out, num_jobs=1) == []
+    for point in points:
+        manifest = RunFolder(point.folder(out)).manifest
+        assert manifest["teacher_tokens_forwarded"] == 0
+        assert manifest["tokens_scored"] > 0
+    before = {p.name: RunFolder(p.folder(out)).manifest_path.stat().st_mtime_ns for p in points}
+    assert run_points(points, out, num_jobs=1) == []
+    after = {p.name: RunFolder(p.folder(out)).manifest_path.stat().st_mtime_ns for p in points}
+    assert after == before
+
+
+def _drive(points: list[Point], out: Path) -> None:
+    run_points(points, out, num_jobs=1)
+
+
+def test_a_driver_killed_at_any_time_is_started_again(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    out = tmp_path / "out"
+    grids = [{"lsp": [0.4, 0.6, 0.8, 1.0]}]
+    points = prepare_sweep(_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), out)
+    driver = multiprocessing.get_context("forkserver").Process(target=_drive, args=(points, out))
+    driver.start()
+    deadline = time.monotonic() + 120
+    while not is_finished(points[1], out) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert driver.pid is not None
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.join()
+    finished = [point for point in points if is_finished(point, out)]
+    assert 2 <= len(finished) < 4
+    before = {p.name: RunFolder(p.folder(out)).manifest_path.stat().st_mtime_ns for p in finished}
+    deadline = time.monotonic() + 60
+    failed = run_points(points, out, num_jobs=1)
+    while failed and time.monotonic() < deadline:  # a dying child may hold its folder for a moment
+        failed = run_points(points, out, num_jobs=1)
+    assert all(is_finished(point, out) for point in points)
+    after = {p.name: RunFolder(p.folder(out)).manifest_path.stat().st_mtime_ns for p in finished}
+    assert after == before
+
+
+def test_a_point_whose_name_is_taken_by_another_config_is_refused(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    out = tmp_path / "out"
+    points = prepare_sweep(_sweep(tmp_path, tiny_student, tiny_teacher), out)
+    folder = RunFolder(points[0].folder(out))
+    other = points[0].config.model_copy(update={"seed": 9})
+    with pytest.raises(RunError, match="seed differ"):
+        folder.claim_config(other)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs" / "paper").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_the_published_experiments_are_valid_sweeps(path: Path, tmp_path: Path) -> None:
+    points = expand(load_sweep(path), tmp_path)
+    assert len(points) == 2 + 5 * 10
+    assert {point.config.truncation.lsp for point in points if point.kind == "train"} == {
+        share / 10 for share in range(1, 11)
+    }
+    assert all(isinstance(point.config, RunConfig) for point in points)
