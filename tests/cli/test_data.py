@@ -126,3 +126,15 @@ def test_prepare_writes_and_counts(tmp_path: Path, run_yaml: Path) -> None:
     assert (tmp_path / "set" / "messages-train.jsonl").is_file()
     again = call("prepare", run_yaml, tmp_path / "set", "--json")
     assert sum(json.loads(again.stdout)["rows"].values()) == 9
+
+
+def test_inspect_counts_derivations(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    cot = "First, 12 + 30 = 42. " + "Let me check that once more, step by step. " * 4
+    row = {"prompt": "What is 12 + 30?", "cot": cot, "answer": "42", "gold": "42"}
+    file.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    tokenizer = model_folder(tmp_path / "student")
+    result = call("inspect", file, "--tokenizer", tokenizer, "--json", "--derivations")
+    kept = {lsp: cut["derivation_kept"] for lsp, cut in json.loads(result.stdout)["lsp"].items()}
+    assert kept["0.1"] == 0.0
+    assert kept["1"] == 1.0

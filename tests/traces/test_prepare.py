@@ -185,3 +185,14 @@ def test_trl_trains_on_it(tmp_path: Path, kind: str) -> None:
         batch = next(iter(trainer.get_train_dataloader()))
         assert (batch["labels"] == IGNORED).any()
         assert (batch["labels"][:, 0] == IGNORED).all()
+
+
+def test_a_cut_at_derivations_needs_someone_to_find_them(tmp_path: Path) -> None:
+    config = config_for(tmp_path, truncation={"policy": "derivation", "margin": 0.0, "lsp": 1.0})
+    with pytest.raises(ConfigError, match="needs the derivations"):
+        prepare(config, byte_level(), tmp_path / "set")
+    found = {"derivation_end": len("so 3 and 1. ")}
+    prepared = prepare(config, byte_level(), tmp_path / "set", annotate=lambda trace: found)
+    assert prepared.cuts.derivation_kept == 1.0
+    assert prepared.cuts.answer_kept == 0.0
+    assert prepared.cuts.kept_tokens < prepared.cuts.full_tokens

@@ -218,3 +218,26 @@ def test_overlap_needs_the_whole_run_of_words() -> None:
     assert index.hits("so TWO three  four")
     assert not index.hits("two three")
     assert not index.hits("")
+
+
+def test_hub_datasets_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def load_dataset(path: str, config: str | None, **options: Any) -> list[dict[str, Any]]:
+        asked.append((path, config, options))
+        return ROWS
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    loaded = load_traces("owner/name", config="default", split="train[:5]", revision="abc")
+    assert len(loaded) == 5
+    options = {"split": "train[:5]", "revision": "abc", "streaming": True}
+    assert asked == [("owner/name", "default", options)]
+
+
+def test_what_the_hub_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(*_: Any, **__: Any) -> None:
+        raise ConnectionError("Couldn't reach the Hub\nsecond line")
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    with pytest.raises(DataError, match="owner/name: cannot be read as a data set; Couldn't reach"):
+        load_traces("owner/name")
