@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leadspan.config import EvaluationConfig, RenderConfig
+from leadspan.config_file import validate
 from leadspan.errors import ConfigError, DataError, RunError
 from leadspan.evaluation.benchmarks import Benchmark, Problem, load_benchmark
 from leadspan.evaluation.regrade import graded_fields, grader_versions
@@ -27,7 +28,7 @@ from leadspan.runs import lock_folder
 
 def evaluate(
     student: str | Path,
-    config: EvaluationConfig,
+    config: EvaluationConfig | Mapping[str, Any],
     output: str | Path,
     render: RenderConfig | None = None,
 ) -> EvaluationResult:
@@ -35,7 +36,7 @@ def evaluate(
 
     Args:
         student: A model folder or hub id; for a chat server, any name.
-        config: Benchmarks, sampling, back end.
+        config: Benchmarks, sampling, back end; or the same as a mapping.
         output: Gets samples.jsonl, identity.json and, when all is done, evaluation.json.
         render: How the student's prompts are rendered, as in its training.
 
@@ -45,6 +46,8 @@ def evaluate(
         RunError: The folder belongs to another evaluation or is in use, or a server failed.
     """
     started = time.monotonic()
+    if not isinstance(config, EvaluationConfig):
+        config = validate(EvaluationConfig, config, "evaluate")
     benchmarks = load_benchmarks(config)
     folder = EvaluationFolder(output)
     with lock_folder(folder.path), Grader(limit_seconds=config.grading_limit_seconds) as grader:
