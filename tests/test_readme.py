@@ -1,0 +1,46 @@
+"""The Python of the README runs as it stands, and its first screen names what a newcomer needs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import build_traces
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_runs(
+    tmp_path: Path,
+    tiny_student: Path,
+    tiny_teacher: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("student").symlink_to(tiny_student)
+    Path("teacher").symlink_to(tiny_teacher)
+    traces = build_traces(16)
+    rows = [
+        {"id": t.trace_id, "prompt": t.prompt, "cot": t.cot, "answer": t.answer, "gold": t.gold}
+        for t in traces
+    ]
+    problems = [{"problem": t.prompt, "gold": t.gold} for t in traces[:4]]
+    Path("traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in problems))
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = code.replace("steps=100", "steps=2").replace(
+        '"problems.jsonl"}]', '"problems.jsonl"}], "sampling": {"max_new_tokens": 8}'
+    )
+    exec(compile(code, "README.md", "exec"), {})
+    accuracy, low, high = map(float, capsys.readouterr().out.split())
+    assert 0.0 <= low <= accuracy <= high <= 1.0
+
+
+def test_the_first_screen_names_both_commands() -> None:
+    screen = "\n".join(README.splitlines()[:30])
+    assert "make demo" in screen
+    assert "make test" in screen
