@@ -191,7 +191,21 @@ def _write_models(world: World, config: WorldConfig, seed: int, late: bool) -> N
     )
     for label, folder, phases, unknown, stream in runs:
         rng = np.random.default_rng([seed, stream])
-        train_next_token(model, tokenizer, phases, label, late, unknown, rng)
+        with _one_thread():
+            train_next_token(model, tokenizer, phases, label, late, unknown, rng)
         with replacing(folder) as temporary:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums do not depend on how many cores there are, and matrices this small gain little from two."""
+    import torch
+
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
