@@ -36,9 +36,9 @@ def build_config(
     kd_ratio: float = 0.5,
 ) -> dict[str, Any]:
     return {
-        "teacher": {"path": "world/teacher"},
-        "student": {"path": "world/student"},
-        "traces": {"path": "world/train.jsonl"},
+        "teacher": {"path": "runs/demo/world/teacher"},
+        "student": {"path": "runs/demo/world/student"},
+        "traces": {"path": "runs/demo/world/train.jsonl"},
         "truncation": {"lsp": lsp, "keep": keep},
         "supervision": {"sections": list(sections)},
         "loss": {"kd_ratio": kd_ratio, "divergence": "forward_kl"},

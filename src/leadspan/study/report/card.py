@@ -1,0 +1,198 @@
+"""The model card of an exported student: its cut, data, cost and scores, for the Hugging Face hub.
+
+Read from the run folder alone. A local path is shown by its last name: a card is made to be published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from leadspan.config_file import read_yaml
+from leadspan.runs import RunFolder, read_json, write_text_atomic
+from leadspan.study.report.groups import flatten
+from leadspan.study.report.markdown import escape, write_table
+from leadspan.study.report.table import Table, say_range
+from leadspan.study.report.wording import say_large, say_lsp, say_number, say_sections
+
+COSTS = {
+    "train_seconds": ("training time", "s", 1),
+    "peak_memory_gib": ("peak memory", "GiB", 2),
+}
+COUNTS = {
+    "train_flops": "training FLOPs",
+    "tokens_forwarded": "tokens forwarded",
+    "tokens_scored": "tokens scored",
+    "num_train": "training traces",
+}
+KEYS = (
+    "loss.kd_ratio",
+    "loss.divergence",
+    "loss.kd_temperature",
+    "training.steps",
+    "training.epochs",
+    "training.batch_size",
+    "training.learning_rate",
+    "seed",
+)
+"""Settings shown under their own names."""
+LIMITS = (
+    "A student trained on the lead of traces has seen no ending of a cut trace. Where traces derive "
+    "their answer late, a fractional cut loses it; `leadspan advise` tells such data apart. Scores "
+    "hold for the benchmarks named and for the sampling they were taken with."
+)
+
+
+def write_model_card(run_folder: Path) -> Path:
+    """Write `student/README.md` of a finished run, with its scores where it was evaluated.
+
+    Raises:
+        RunError: The run has not finished, or the disk refuses.
+    """
+    folder = RunFolder(run_folder)
+    evaluation_path = run_folder / "evaluation" / "evaluation.json"
+    card = build_model_card(
+        read_yaml(run_folder / "run.yaml"),
+        folder.manifest,
+        read_json(evaluation_path) if evaluation_path.is_file() else {},
+        read_json(path) if (path := run_folder / "environment.json").is_file() else {},
+    )
+    write_text_atomic(folder.student_path / "README.md", card)
+    return folder.student_path / "README.md"
+
+
+def build_model_card(
+    config: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    environment: Mapping[str, Any],
+) -> str:
+    """The text of the card."""
+    flat = flatten(config)
+    student, lsp = str(flat["student.path"]), flat.get("truncation.lsp")
+    parts = [
+        f"---\n{yaml.safe_dump(_front_matter(flat, evaluation), sort_keys=False)}---",
+        f"# {escape(_name(student))}, distilled at lsp {say_lsp(lsp)}",
+        _what(flat),
+        "## Settings",
+        _pairs(_settings(flat)),
+        "## Cost",
+        _pairs(_costs(manifest)),
+        "## Scores",
+        _scores(evaluation),
+        "## Limits",
+        LIMITS,
+        _made_with(environment),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(flat: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    student, traces = str(flat["student.path"]), str(flat["traces.path"])
+    matter: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["leadspan", "distillation", "reasoning"],
+    }
+    if _is_hub_id(student):
+        matter["base_model"] = student
+    if _is_hub_id(traces):
+        matter["datasets"] = [traces]
+    results = [
+        {
+            "task": {"type": "text-generation"},
+            "dataset": {"name": entry["name"], "type": entry["name"]},
+            "metrics": [{"type": "accuracy", "value": entry["accuracy"]}],
+        }
+        for entry in evaluation.get("benchmarks") or ()
+    ]
+    if results:
+        matter["model-index"] = [{"name": f"{_name(student)}-lead", "results": results}]
+    return matter
+
+
+def _what(flat: Mapping[str, Any]) -> str:
+    lsp, keep = flat.get("truncation.lsp", 1.0), flat.get("truncation.keep", "lead")
+    policy = flat.get("truncation.policy", "span")
+    if policy != "span":
+        kept = f"each trace cut by the policy {policy}"
+    elif lsp == 1.0:
+        kept = "whole traces"
+    else:
+        where = {"lead": "first", "middle": "middle", "tail": "last"}.get(str(keep), str(keep))
+        kept = f"the {where} {lsp:.0%} of each trace"
+    teacher = flat.get("teacher.path")
+    source = f"taught by {_name(str(teacher))}" if teacher else "fine-tuned"
+    return escape(
+        f"{_name(str(flat['student.path']))} {source} on {kept} of {_name(str(flat['traces.path']))}, "
+        "with leadspan."
+    )
+
+
+def _settings(flat: Mapping[str, Any]) -> list[tuple[str, str]]:
+    sections = "+".join(flat.get("supervision.sections") or ())
+    shown = [
+        ("student", _name(str(flat["student.path"]))),
+        ("teacher", _name(str(flat.get("teacher.path") or "none"))),
+        ("traces", _name(str(flat["traces.path"]))),
+        ("lsp", say_lsp(flat.get("truncation.lsp"))),
+        ("kept", str(flat.get("truncation.keep", "lead"))),
+        ("scored sections", say_sections(sections)),
+    ]
+    return shown + [(key, str(flat[key])) for key in KEYS if flat.get(key) is not None]
+
+
+def _costs(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    shown = [
+        (label, f"{say_number(manifest[key], digits)} {unit}")
+        for key, (label, unit, digits) in COSTS.items()
+        if manifest.get(key) is not None
+    ]
+    shown += [
+        (label, say_large(manifest[key])) for key, label in COUNTS.items() if manifest.get(key)
+    ]
+    losses = (("train_loss", "training loss"), ("val_loss", "validation loss"))
+    shown += [(label, say_number(manifest.get(key), 4)) for key, label in losses]
+    return [*shown, ("device", str(manifest.get("device", "not recorded")))]
+
+
+def _scores(evaluation: Mapping[str, Any]) -> str:
+    rows = tuple(
+        (
+            str(entry.get("name", "")),
+            say_number(entry.get("accuracy"), 3),
+            say_range(entry.get("accuracy_low"), entry.get("accuracy_high")),
+            say_number(entry.get("closed_fraction")),
+            str(entry.get("problems", "")),
+        )
+        for entry in evaluation.get("benchmarks") or ()
+    )
+    if not rows:
+        return "Not evaluated."
+    columns = ("benchmark", "accuracy", "95 % interval", "closed", "problems")
+    return write_table(Table("scores", "Scores", columns, rows))
+
+
+def _pairs(pairs: list[tuple[str, str]]) -> str:
+    return write_table(Table("pairs", "", ("what", "value"), tuple(pairs)))
+
+
+def _made_with(environment: Mapping[str, Any]) -> str:
+    packages = environment.get("packages") or {}
+    said = [f"{name} {version}" for name, version in packages.items() if version]
+    if environment.get("config_hash"):
+        said.append(f"config {environment['config_hash']}")
+    return escape(f"Made with {', '.join(said)}.") if said else ""
+
+
+def _is_hub_id(path: str) -> bool:
+    """True for `owner/name`, which is no folder here."""
+    return path.count("/") == 1 and not path.startswith((".", "/", "~")) and not Path(path).exists()
+
+
+def _name(path: str) -> str:
+    """A hub id as it is, a local path by its last name."""
+    return path if _is_hub_id(path) else Path(path).name

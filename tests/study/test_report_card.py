@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from leadspan.errors import RunError
+from leadspan.study.report.card import build_model_card, write_model_card
+
+from .made_up_sweep import add_point, build_config, write_json, write_sweep_file
+
+
+def card_of(config: dict[str, Any], **evaluation: Any) -> tuple[dict[str, Any], str]:
+    text = build_model_card(config, {"train_seconds": 12.34, "train_flops": 2e15}, evaluation, {})
+    _, matter, body = text.split("---\n", 2)
+    return yaml.safe_load(matter), body
+
+
+def test_a_card_tells_cut_data_cost_and_scores(tmp_path: Path) -> None:
+    write_sweep_file(tmp_path)
+    point = add_point(tmp_path, "run", lsp=0.5, accuracy=0.8)
+    write_json(point / "environment.json", {"packages": {"torch": "2.13.0"}, "config_hash": "abc"})
+    (point / "student").mkdir()
+    path = write_model_card(point)
+    assert path == point / "student" / "README.md"
+    text = path.read_text(encoding="utf-8")
+    for said in (
+        "student taught by teacher on the first 50% of each trace of train.jsonl",
+        "| scored sections | CoT+A |",
+        "| loss.kd_ratio | 0.5 |",
+        "| training time |",
+        "| test | 0.",
+        "torch 2.13.0, config abc",
+    ):
+        assert said in text, said
+
+
+def test_hub_ids_are_linked_and_local_paths_are_not_published() -> None:
+    config = build_config(lsp=0.5)
+    config["student"]["path"] = "Qwen/Qwen3-0.6B-Base"
+    config["teacher"]["path"] = "/home/somebody/secret/teacher"
+    config["traces"]["path"] = "open-thoughts/OpenThoughts-114k"
+    entry = {"name": "aime24", "accuracy": 0.25, "accuracy_low": 0.1, "accuracy_high": 0.4}
+    matter, body = card_of(config, benchmarks=[entry])
+    assert matter["base_model"] == "Qwen/Qwen3-0.6B-Base"
+    assert matter["datasets"] == ["open-thoughts/OpenThoughts-114k"]
+    (index,) = matter["model-index"]
+    assert index["results"][0]["metrics"] == [{"type": "accuracy", "value": 0.25}]
+    assert "somebody" not in body
+    assert "0.250 | \\[0.10, 0.40\\]" in body
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"lsp": 1.0}, "whole traces"),
+        ({"lsp": 0.25, "keep": "tail"}, "the last 25% of each trace"),
+        ({"policy": "bridge"}, "each trace cut by the policy bridge"),
+    ],
+)
+def test_the_cut_in_words(change: dict[str, Any], said: str) -> None:
+    config = build_config()
+    config["truncation"] |= change
+    assert said in card_of(config)[1]
+
+
+def test_without_teacher_or_scores() -> None:
+    config = build_config() | {"teacher": None}
+    matter, body = card_of(config)
+    assert "fine-tuned" in body
+    assert "Not evaluated." in body
+    assert "model-index" not in matter
+    assert "base_model" not in matter
+
+
+def test_an_unfinished_run_gets_no_card(tmp_path: Path) -> None:
+    write_sweep_file(tmp_path)
+    point = add_point(tmp_path, "run")
+    (point / "manifest.json").unlink()
+    with pytest.raises(RunError, match="manifest"):
+        write_model_card(point)
