@@ -1,7 +1,11 @@
 """How well `find_derivation` agrees with a reader, beside the crude first equal mention.
 
     python benchmarks/derivation.py --split develop
-    python benchmarks/derivation.py --split test        # looked at once; see docs/derivation.md
+    python benchmarks/derivation.py --split test
+    python benchmarks/derivation.py --split fresh
+
+`test` was scored once, then its errors were read and the rules mended; `fresh` holds 40 labels made
+before that and scored once after it. docs/derivation.md has the figures of each moment.
 
 Labels stand in tests/data/derivation_labels.jsonl; the traces are read from ../shared/data/traces.
 An error is the distance between two ends as a share of the CoT's characters; saying "not derived"
@@ -26,6 +30,7 @@ from leadspan.traces.sources import load_traces
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = ROOT / "tests" / "data" / "derivation_labels.jsonl"
+FRESH = ROOT / "tests" / "data" / "derivation_labels_fresh.jsonl"
 SECOND = ROOT / "tests" / "data" / "derivation_labels_second.jsonl"
 TRACES = ROOT.parent / "shared" / "data" / "traces"
 
@@ -72,12 +77,13 @@ def report(title: str, rows: list[dict[str, Any]], traces: dict[str, Trace]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--split", choices=("develop", "test"), required=True)
+    parser.add_argument("--split", choices=("develop", "test", "fresh"), required=True)
     parser.add_argument("--show", action="store_true", help="list every disagreement")
     options = parser.parse_args()
     if not TRACES.is_dir():
         sys.exit(f"no real traces at {TRACES}")
-    rows = [row for row in read_rows(LABELS) if row["split"] == options.split]
+    labels = read_rows(FRESH if options.split == "fresh" else LABELS)
+    rows = [row for row in labels if row["split"] == options.split]
     files = sorted({row["file"] for row in rows})
     traces = {t.trace_id: t for file in files for t in load_traces(str(TRACES / file))}
     found = {row["id"]: find_derivation(traces[row["id"]]) for row in rows}

@@ -13,7 +13,7 @@ from leadspan.analysis.wording import SENTENCE_END, last_sentence_start
 
 LEFT_CHARACTERS = 160
 RIGHT_CHARACTERS = 60
-LOOKAHEAD_CHARACTERS = 500
+LOOKAHEAD_CHARACTERS = 800
 SHORT_SENTENCE = 30
 """A lead no longer than this ("That gives 30") is the result of the sentence before it."""
 
@@ -64,13 +64,19 @@ _RIGHT_OPERATOR = re.compile(
     r"\s*(?:[A-Za-z]+\s+){0,2}(?:[*/×÷·]|\\times|\\cdot|\\div)|"
     r"\s*\)?\s*(?:[A-Za-z]+\s)?[-+−]\s?[\d$(\\]|\s*\)?\s*[-+−]\s?[A-Za-z](?![A-Za-z])|"
     rf"\s+(?:{_OPERATOR_WORDS})\b|\s*\^|²|³|"
-    r"\s+[A-Za-z]+\s+(?:times|multiplied\s+by|divided\s+by|plus|minus)\s+\$?\d",
+    r"\s+[A-Za-z]+\s+(?:times|multiplied\s+by|divided\s+by|plus|minus)\s+"
+    r"(?:\\?\$?\d|[A-Za-z]\b|the\b|that\b)",
     re.IGNORECASE,
 )
 _RIGHT_EQUATION = re.compile(
     r"\s*\)?\s*(?:\w+\s)?(?:=|is|equals?|makes?|gives?)\s*\\?\$?[\d(]", re.IGNORECASE
 )
 _RIGHT_VARIABLE = re.compile(r"[A-Za-z](?![A-Za-z'’])")
+_MORE_AFTER_VARIABLE = re.compile(
+    r"\s?[A-Za-z](?:\s*[-+*/=(]|\s+(?:plus|minus|times|equals)\b|\s[a-z]\s*=)"
+)
+_BARE_SIDE = re.compile(r"(?:^|[\s,;(])[A-Za-z]\s*=\s*$")
+_END_OF_SIDE = re.compile(r"[A-Za-z]\s*(?:[.,;)?\n]|$)")
 _UNITS_OF_ONE_LETTER = frozenset("mgshkKCFLVWJN")
 _PERCENT = re.compile(r"\s?\\?%|\s?percent\b")
 _IN_BRACKETS = re.compile(r"[A-Za-z]\s?\($")
@@ -91,8 +97,13 @@ _ARITHMETIC = re.compile(
     r"half|twice|of)\b)",
     re.IGNORECASE,
 )
+_OPERATION = re.compile(
+    r"\d\)?[^.?!\n\d]{0,15}?(?:[-+*/×÷·−]|\\times|\\cdot|\b(?:times|plus|minus|divided by|"
+    r"multiplied by)\b)\s*\\?\$?\(?\d",
+    re.IGNORECASE,
+)
 _VERIFY = re.compile(
-    r"(?<=[.?!] )But\b|\b(?:wait|hold on|let me (?:just )?(?:double[- ]?check|check|verify|confirm|"
+    r"(?<=[.?!]\s)But\b|\nBut\b|\b(?:wait|hold on|let me (?:just )?(?:double[- ]?check|check|verify|confirm|"
     r"make sure|see if|think again|re\w+|go (?:through|over)|recap)|"
     r"let's (?:double[- ]?check|check|verify|confirm)|double[- ]?check|"
     r"to (?:verify|confirm|check|make sure|be sure)|make sure|alternatively|"
@@ -135,6 +146,8 @@ class Place:
     """Right after "is", "gives", "a total of" ..."""
     computes: bool
     """Its sentence shows arithmetic to the left of the result mark."""
+    operates: bool
+    """It even shows an operator between two numbers."""
     concludes: bool
     """Its sentence opens with "so", "therefore" ..."""
     answers: bool
@@ -170,6 +183,7 @@ def read_place(text: str, start: int, end: int) -> Place:
         after_mark=after_mark,
         after_verb=after_verb,
         computes=computes,
+        operates=_OPERATION.search(shown) is not None,
         concludes=_CONCLUSION.search(sentence) is not None,
         answers=_ANSWER.search(sentence) is not None or _ANSWER_COLON.search(near) is not None,
     )
@@ -184,9 +198,12 @@ def _is_label(left: str, right: str) -> bool:
 def _is_operand(left: str, right: str, after_mark: bool) -> bool:
     if _RIGHT_OPERATOR.match(right) or (not after_mark and _RIGHT_EQUATION.match(right)):
         return True
+    if _MORE_AFTER_VARIABLE.match(right):
+        return True
     variable = _RIGHT_VARIABLE.match(right)
     if variable and variable[0] not in _UNITS_OF_ONE_LETTER:
-        return True
+        # `S = 3T.` solves for S in terms of T; any other coefficient is on its way.
+        return not (_BARE_SIDE.search(left) and _END_OF_SIDE.match(right))
     return not after_mark and _LEFT_OPERATOR.search(left) is not None
 
 

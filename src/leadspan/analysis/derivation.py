@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from leadspan.analysis import context, wording
+from leadspan.analysis import context, units, wording
 from leadspan.analysis.context import Place
 from leadspan.analysis.mentions import Mention, find_mentions
 from leadspan.analysis.values import Gold, read_gold
@@ -81,6 +81,10 @@ ENOUGH = 0.6
 """Score from which the first mention is taken; below it, the best one."""
 ECHO = 0.5
 """Share of the question's content words from which a sentence is taken to answer it."""
+OTHER_QUANTITY = 0.35
+"""Doubt about "2 miles" where hours are asked for."""
+LEAST_SCORE = 0.15
+"""Score that the best mention needs where none is enough; a guess has less."""
 SIMPLIFYING_CHARACTERS = 60
 """How far apart two equal values of one chain, `8/18, which simplifies to 4/9`, may stand."""
 RECENT_CHARACTERS = 200
@@ -100,6 +104,8 @@ class _Problem:
     asked: frozenset[str]
     """Content words of the question."""
     wants_percent: bool
+    kind_asked: str | None
+    """Kind of quantity that the question asks for."""
 
     @property
     def is_named(self) -> bool:
@@ -121,6 +127,7 @@ def _problem(trace: Trace, mentions: list[Mention], gold: Gold, in_prompt: bool)
         in_prompt=in_prompt,
         given=frozenset(wording.numbers_in(trace.prompt)),
         asked=wording.words_of(question),
+        kind_asked=units.kind_asked(question),
         wants_percent="%" in question + gold.text or "percent" in question.lower(),
     )
 
@@ -135,7 +142,7 @@ def _first_derivation(problem: _Problem) -> tuple[Mention, Evidence] | None:
             score -= min(spent, 0.3) if _echo(problem, mention) >= ECHO else spent
         if score >= ENOUGH:
             return _simplified(problem, index), evidence
-        if score > 0 and (best is None or score > best[0]):
+        if score >= LEAST_SCORE and (best is None or score > best[0]):
             best = (score, mention, evidence)
     return None if best is None else (best[1], best[2])
 
@@ -153,6 +160,7 @@ def _weigh(problem: _Problem, mention: Mention) -> tuple[Evidence, float]:
     if place.answers and not place.is_hypothesis:
         return "answer", 1.0
     doubt = 0.3 * place.is_hypothesis + 0.35 * mention.in_words
+    doubt += OTHER_QUANTITY * _is_other_quantity(problem, mention)
     if problem.is_named or problem.in_prompt:
         return _weigh_known(problem, mention, place, doubt)
     if place.after_mark:
@@ -164,6 +172,14 @@ def _weigh(problem: _Problem, mention: Mention) -> tuple[Evidence, float]:
     if place.concludes or problem.is_recall:
         return "stated", ENOUGH - doubt
     return "mention", 0.2 - doubt / 2
+
+
+def _is_other_quantity(problem: _Problem, mention: Mention) -> bool:
+    if problem.kind_asked is None or problem.gold.kind != "number":
+        return False
+    left = problem.cot[max(0, mention.start - 3) : mention.start]
+    named = units.kind_named(left, problem.cot[mention.end : mention.end + 24])
+    return named is not None and named != problem.kind_asked
 
 
 def _weigh_known(
@@ -178,7 +194,7 @@ def _weigh_known(
         if stands or (problem.is_recall and told_about):
             return "stated", 0.65 + 0.1 * place.concludes - doubt
         return "mention", 0.2 - doubt / 2
-    if place.computes and (place.after_mark or place.after_verb):
+    if place.operates and (place.after_mark or place.after_verb):
         return "computed", 0.95 - doubt
     if place.after_mark or place.after_verb:
         return "stated", 0.4 + 0.1 * place.concludes - doubt
