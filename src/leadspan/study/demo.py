@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from leadspan.config import SweepConfig
+from leadspan.config import SweepConfig, TracesConfig
 from leadspan.config_file import validate
+from leadspan.study.advice import write_analysis
 from leadspan.study.launch import run_points
 from leadspan.study.report import describe_sweep, write_report
 from leadspan.study.sweep import capture_teacher, prepare_sweep
-from leadspan.world.build import World, build_world
+from leadspan.world.build import World, build_world, write_late_traces
 
 LSPS = (0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 QUICK_LSPS = (0.2, 0.5, 1.0)
@@ -32,15 +33,22 @@ def run_demo(output: Path, world_seed: int, quick: bool, num_jobs: int) -> str:
     """Run everything that is missing under `output`.
 
     Returns:
-        What came out and where the report lies, in two sentences.
+        What came out and where the report lies, and the advice for the world and its late variant.
     """
     world = build_world(output / "world", world_seed)
+    late_traces = write_late_traces(output / "world", world_seed)
     sweep = build_demo_sweep(world, world_seed, quick)
     points = prepare_sweep(sweep, output)
     capture_teacher(sweep, points, output)
     run_points(points, output, num_jobs)
-    report_path = write_report(output)
-    return f"{describe_sweep(output)}\nReport: {report_path}"
+    datasets = {
+        "world": TracesConfig(path=str(world.traces)),
+        "world, late": TracesConfig(path=str(late_traces)),
+    }
+    advice = write_analysis(output, datasets, str(world.student))
+    report = write_report(output)
+    lines = [f"{name}: {' '.join(reasons)}" for name, reasons in advice.items()]
+    return "\n".join([describe_sweep(output, report), *lines])
 
 
 def build_demo_sweep(world: World, world_seed: int, quick: bool) -> SweepConfig:

@@ -137,6 +137,13 @@ def build_world(
     return world
 
 
+def write_late_traces(folder: Path, seed: int, config: WorldConfig | None = None) -> Path:
+    """Write the late variant's traces alone, beside a world of the same seed, for analysis."""
+    path = folder / "traces_late.jsonl"
+    _write_rows(path, trace_rows(config or WorldConfig(), seed, late=True))
+    return path
+
+
 def trace_rows(config: WorldConfig, seed: int, late: bool) -> Iterator[dict[str, Any]]:
     """The training traces; only training problems are drawn from this stream."""
     rng = np.random.default_rng([seed, TRACES])
