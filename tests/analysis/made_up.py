@@ -51,6 +51,23 @@ DERIVATIONS: dict[str, tuple[str, str, str]] = {
         r"5\sqrt{3}",
         "The side is s with s^2 = 75, so s = √75 = 5√3|. Hmm, 5√3 is about 8.66.",
     ),
+    "negative": (
+        "What is the average of -48, 21 and -3?",
+        "-10",
+        "They add up to -30. 30 divided by 3 is 10, so with the sign it is -10|. Let me check.",
+    ),
+    "another quantity": (
+        "He walks to a shop 8 miles off at 4 miles an hour. How many hours does half the way and all "
+        "of the way back take, less one?",
+        "2",
+        "Half the way is 4 miles, and so half of that is 2 miles. So 4 + 8 is 12 miles. 12 / 4 = 3. "
+        "Less one, 3 - 1 = 2| hours. Hmm.",
+    ),
+    "solved for a multiple": (
+        "Ten treeks weigh as much as 4 squigs less 2 treeks. How many treeks weigh one squig?",
+        "3",
+        "10T = 4S - 2T, so 12T = 4S, or S = 3|T. Which means 3 treeks weigh one squig.",
+    ),
     "recalled": (
         "What is the capital of Australia?",
         "Canberra",

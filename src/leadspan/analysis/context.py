@@ -118,6 +118,9 @@ _OTHER_RESULT = re.compile(
     r"(?P<number>\d[\d,]*(?:\.\d+)?)(?![\d.]*\s*(?:[-+*/×÷·]|times|plus|minus|divided|multiplied))",
     re.IGNORECASE,
 )
+_NAMING = re.compile(
+    r"\b(?:like|called|named|namely|(?:think|believe|remember|recall|know)(?:\s+that)?)\s*$", re.I
+)
 _SUBJECT = re.compile(
     r"(?:'s|’s)\b|\s+(?:is|was|did|does|can|could|must|has|have|finished|would|will|should|cannot|"
     r"can't|isn't|didn't)\b"
@@ -212,6 +215,11 @@ def is_operand_at(text: str, start: int, end: int) -> bool:
     left = text[max(0, start - LEFT_CHARACTERS) : start]
     after_mark = _MARK.search(_FILLERS.sub("", left)) is not None
     return _is_operand(left, text[end : end + RIGHT_CHARACTERS], after_mark)
+
+
+def is_named_at(text: str, start: int) -> bool:
+    """True after "called", "something like", "I remember that" ..."""
+    return _NAMING.search(text[max(0, start - 40) : start]) is not None
 
 
 def is_subject(text: str, end: int) -> bool:

@@ -79,7 +79,7 @@ def find_derivation(trace: Trace) -> Derivation:
 
 ENOUGH = 0.6
 """Score from which the first mention is taken; below it, the best one."""
-ECHO = 0.5
+ECHO = 0.4
 """Share of the question's content words from which a sentence is taken to answer it."""
 OTHER_QUANTITY = 0.35
 """Doubt about "2 miles" where hours are asked for."""
@@ -191,7 +191,8 @@ def _weigh_known(
         if problem.in_prompt and told_about:
             return "mention", 0.0
         stands = place.after_verb or place.after_mark
-        if stands or (problem.is_recall and told_about):
+        stands = stands or context.is_named_at(problem.cot, mention.start)
+        if stands or (told_about and not problem.in_prompt):
             return "stated", 0.65 + 0.1 * place.concludes - doubt
         return "mention", 0.2 - doubt / 2
     if place.operates and (place.after_mark or place.after_verb):

@@ -7,6 +7,7 @@ nothing about what a mention is worth: that is `derivation`.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ _NUMBER = re.compile(
     r"(?P<number>\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
     r"(?P<below>/\d+)?(?P<scale>\s(?:thousand|million|billion)\b)?(?!\d)"
 )
+_OPERAND_BEFORE = re.compile(r"(?:[\d)}%²³]|(?:^|[^A-Za-z])[A-Za-z])$")
 _SIMPLE = r"(?:\d[\d,]*(?:\.\d+)?)"
 _ROOT = r"(?:(?:\\sqrt|sqrt|√)\s*(?:\{[^{}]{1,20}\}|\([^()]{1,20}\)|\d+))"
 _PI = r"(?:\\pi\b|π|\bpi\b)"
@@ -61,16 +63,23 @@ def _iter_mentions(text: str, gold: Gold) -> Iterator[Mention]:
     elif gold.kind == "word":
         # Names and symbols of one or two letters mean nothing in another case.
         flags = 0 if len(gold.text) <= 2 else re.IGNORECASE
-        pattern = r"\s+".join(re.escape(word) for word in gold.text.split())
-        found = re.finditer(rf"(?<!\w){pattern}(?!\w)", text, flags)
+        pattern = r"\s+".join(re.escape(word) for word in _plain(gold.text).split())
+        found = re.finditer(rf"(?<!\w){pattern}(?!\w)", _plain(text), flags)
         yield from (Mention(*match.span()) for match in found)
     else:
         yield from (Mention(*m.span()) for m in re.finditer(_loosely(gold.text), text))
 
 
+def _plain(text: str) -> str:
+    """The text without accents, character by character, so that offsets stay."""
+    if text.isascii():
+        return text
+    return "".join(unicodedata.normalize("NFD", character)[0] for character in text)
+
+
 def _numbers(text: str, wanted: float) -> Iterator[Mention]:
     found = [
-        Mention(match.start(), match.end())
+        Mention(_sign_start(text, match.start(), wanted), match.end())
         for match in _NUMBER.finditer(text)
         # 36/3 is a division on its way to 12, not a way of writing 12.
         if not (match["below"] and wanted.is_integer()) and _number_value(text, match) == wanted
@@ -94,13 +103,16 @@ def _number_value(text: str, match: re.Match[str]) -> float:
 
 
 def _is_negated(text: str, start: int) -> bool:
-    """True for a minus sign that is no subtraction."""
-    before = text[max(0, start - 4) : start].rstrip(" $\\")
+    """True for a minus sign that is no subtraction: glued to the number, and after no operand."""
+    before = text[max(0, start - 12) : start].rstrip("$\\")
     if not before.endswith(("-", "−")):
         return False
-    left = before[:-1].rstrip()
-    glued = text[start - 1] in "-−$"
-    return glued and (not left or left[-1] in "=(,[{:+*/×" or before[-2:-1] == " ")
+    return _OPERAND_BEFORE.search(before[:-1].rstrip()) is None
+
+
+def _sign_start(text: str, start: int, wanted: float) -> int:
+    """Where the number with its sign begins."""
+    return start if wanted >= 0 else max(text.rfind("-", 0, start), text.rfind("−", 0, start))
 
 
 def _expressions(text: str, wanted: complex) -> Iterator[Mention]:
