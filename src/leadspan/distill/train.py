@@ -7,19 +7,15 @@ shared out over forward passes and ranks.
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as SequenceABC
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from types import FrameType
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from leadspan.config import RunConfig, TrainingConfig
+from leadspan.config import RunConfig
 from leadspan.distill.batches import (
     Batch,
     collate,
@@ -37,37 +33,21 @@ from leadspan.distill.checkpoint import (
     step_folder,
 )
 from leadspan.distill.examples import ExampleSource
+from leadspan.distill.ledger import FlopsMeter, Totals
 from leadspan.distill.memory import PeakMemory
 from leadspan.distill.objective import Objective
+from leadspan.distill.optimizer import build_optimizer
 from leadspan.distill.parallel import Ranks
 from leadspan.distill.schedule import compute_lr_factor
+from leadspan.distill.stopping import stop_requests
 from leadspan.distill.teacher_source import TeacherSource
 from leadspan.errors import RunError
-from leadspan.flops import Attention, ModelShape, forward_flops, model_shape, training_flops
 from leadspan.progress import progress
 from leadspan.records import SECTIONS, Example
 from leadspan.runs import RunFolder
 
 TAIL_SHARE = 0.1
 """The reported training loss is the token mean over this last share of the steps."""
-
-
-@dataclass
-class Totals:
-    """What adds up over a run and outlives a kill."""
-
-    step: int = 0
-    train_seconds: float = 0.0
-    validation_seconds: float = 0.0
-    tokens_forwarded: int = 0
-    tokens_scored: int = 0
-    student_flops: int = 0
-    teacher_flops: int = 0
-    teacher_tokens_forwarded: int = 0
-    tail_loss: float = 0.0
-    tail_tokens: int = 0
-    best_val_loss: float | None = None
-    best_step: int | None = None
 
 
 class Trainer:
@@ -91,8 +71,9 @@ class Trainer:
         self._teacher = teacher
         self._examples = examples
         self._validation = validation
-        self._student_shape = shape_or_none(objective.student.config)
-        self._teacher_shape = shape_or_none(teacher.model_config if teacher else None)
+        self._flops = FlopsMeter(
+            config, objective.student.config, teacher.model_config if teacher else None
+        )
         num_examples = len(examples)
         self._steps_per_epoch = num_examples / self._training.batch_size
         self._num_steps = self._compute_num_steps()
@@ -119,14 +100,15 @@ class Trainer:
         self._resume()
         first = self._totals.step
         label = self._folder.path.name
-        with _stop_requests() as stop, progress(label, self._num_steps - first) as advance:
+        with stop_requests() as stop, progress(label, self._num_steps - first) as advance:
             for step in range(first, self._num_steps):
                 record = self._step(step)
-                if step == first:
-                    self._memory.reset_for_steps()
+                self._memory.note_step()
                 note = f"loss {record['loss']:.4f}"
                 if step + 1 in self._validation_steps:
                     note += f", val {self._validate():.4f}"
+                if step == first or step + 1 in self._validation_steps:
+                    self._memory.reset_for_steps()
                 if self._ranks.agree(stop()):
                     self._stop_early()
                 if (step + 1) % self._training.checkpoint_every_steps == 0:
@@ -244,30 +226,9 @@ class Trainer:
             chosen = self._examples.at(0.0, indices)
             if self._training.budget and self._training.budget.tokens:
                 return sum(map(num_forwarded_tokens, chosen))
-            student_flops, teacher_flops = self._compute_flops(chosen)
-            return student_flops + teacher_flops
+            return sum(self._flops.compute(chosen))
 
         return compute_budget_steps(self._training, len(self._examples), self._config.seed, cost_of)
-
-    def _compute_flops(self, chosen: SequenceABC[Example]) -> tuple[int, int]:
-        """FLOPs of the student's and the live teacher's work on some examples."""
-        lengths = [num_forwarded_tokens(example) for example in chosen]
-        num_scored = sum(example.num_scored_tokens for example in chosen)
-        attention = flops_attention(self._config)
-        student = teacher = 0
-        if self._student_shape is not None:
-            lora = self._config.student.lora
-            student = training_flops(
-                self._student_shape,
-                lengths,
-                num_scored,
-                gradient_checkpointing=self._training.gradient_checkpointing,
-                attention=attention,
-                lora_rank=lora.rank if lora else None,
-            )
-        if self._teacher_shape is not None:
-            teacher = forward_flops(self._teacher_shape, lengths, num_scored, attention=attention)
-        return student, teacher
 
     def _count(
         self, step: int, chosen: list[Example], loss: float, num_scored: int, seconds: float
@@ -280,7 +241,7 @@ class Trainer:
         totals.tokens_scored += num_scored
         if self._teacher is not None and self._teacher.model_config is not None:
             totals.teacher_tokens_forwarded += num_forwarded
-        student_flops, teacher_flops = self._compute_flops(chosen)
+        student_flops, teacher_flops = self._flops.compute(chosen)
         totals.student_flops += student_flops
         totals.teacher_flops += teacher_flops
         if step >= (1 - TAIL_SHARE) * self._num_steps - 1:
@@ -311,8 +272,7 @@ class Trainer:
             folder = self._folder.checkpoints_path / BEST
             load_checkpoint(folder, self._ranks, self._objective, None)
         total_gib, step_gib = self._memory.read()
-        counted = self._student_shape is not None
-        flops = totals.student_flops + totals.teacher_flops if counted else None
+        flops = totals.student_flops + totals.teacher_flops
         return {
             "steps": totals.step,
             "train_loss": totals.tail_loss / max(1, totals.tail_tokens),
@@ -322,43 +282,13 @@ class Trainer:
             "validation_seconds": totals.validation_seconds,
             "peak_memory_gib": total_gib,
             "peak_step_memory_gib": step_gib,
-            "train_flops": flops,
+            "train_flops": flops if self._flops.knows_student else None,
             "teacher_flops": totals.teacher_flops,
-            "flops_attention": flops_attention(self._config),
+            "flops_attention": self._flops.attention,
             "tokens_forwarded": totals.tokens_forwarded,
             "tokens_scored": totals.tokens_scored,
             "teacher_tokens_forwarded": totals.teacher_tokens_forwarded,
         }
-
-
-def shape_or_none(model_config: Any) -> ModelShape | None:
-    """The sizes that decide FLOPs, or None for an architecture whose FLOPs are not known."""
-    try:
-        return None if model_config is None else model_shape(model_config)
-    except ValueError:
-        return None
-
-
-def flops_attention(config: RunConfig) -> Attention:
-    """How FLOPs count attention: eager computes every pair, the others only those looking back."""
-    return "full" if config.student.attention == "eager" else "causal"
-
-
-def build_optimizer(
-    objective: torch.nn.Module, training: TrainingConfig, device: torch.device
-) -> torch.optim.Optimizer:
-    """Fused AdamW; weight decay on matrices only."""
-    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=training.learning_rate,
-        betas=training.adam_betas,
-        fused=True,
-    )
 
 
 def compute_validation_steps(num_steps: int, every_steps: float) -> frozenset[int]:
@@ -383,24 +313,3 @@ def _by_section(sums: torch.Tensor) -> Mapping[str, float]:
             means[f"ce_{section}"] = ce / count
             means[f"kd_{section}"] = kd / count
     return means
-
-
-@contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a flag that is read between steps; a second one kills."""
-    asked = False
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(number, signal.SIG_DFL)
-
-    earlier = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
