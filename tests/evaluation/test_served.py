@@ -81,9 +81,7 @@ def test_completions_send_the_rendered_prompt():
     )
 
 
-@pytest.mark.parametrize(
-    "trouble", [429, 500, 503, "garbage", "broken json", "hang up"]
-)
+@pytest.mark.parametrize("trouble", [429, 500, 503, "garbage", "broken json", "hang up"])
 def test_trouble_is_tried_again(trouble):
     good = chat_reply("fine")
     with serving(lambda n, body: good if n > 2 else trouble) as server:

@@ -76,9 +76,13 @@ class LocalStudent:
 
     def prompts(self, problems: Sequence[Problem]) -> list[Prompt]:
         """Each problem through the chat template."""
-        conversations = [problem.turns for problem in problems]
+        keep = self._renderer.config.system_prompt == "keep"
+        conversations = [
+            tuple(turn for turn in problem.turns if keep or turn.role != "system")
+            for problem in problems
+        ]
         ids = self._renderer.prompt_ids(conversations)
-        texts = [self._tokenizer.decode(row, skip_special_tokens=False) for row in ids]
+        texts = self._layout.prompt_texts(self._tokenizer, conversations)
         return [
             Prompt(turns, text, tuple(row))
             for turns, text, row in zip(conversations, texts, ids, strict=True)
@@ -100,7 +104,7 @@ class LocalStudent:
         cue = self._config.answer_forcing.cue
         ids = self._tokenizer(cue, add_special_tokens=False)["input_ids"]
         back = self._tokenizer.decode(ids, skip_special_tokens=False)
-        if back.strip() != cue.strip():
+        if "".join(back.split()) != "".join(cue.split()):
             raise ConfigError(
                 f"evaluation.answer_forcing.cue must be text that the tokenizer can write; got "
                 f"{cue!r}, which it reads as {back!r}. Give another cue, or an empty one."
