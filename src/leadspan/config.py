@@ -440,6 +440,15 @@ class EvaluationConfig(Part):
         return self
 
 
+class TrackingConfig(Part):
+    """An experiment tracker beside metrics.jsonl (extra `track`)."""
+
+    tracker: Literal["trackio", "wandb", "tensorboard"] | None = None
+    """Which one; keys and addresses come from its own environment variables."""
+    project: str = "leadspan"
+    """Project in trackio and wandb."""
+
+
 class RunConfig(Part):
     """One run: train a student on traces, then evaluate it."""
 
@@ -461,6 +470,8 @@ class RunConfig(Part):
     """The optimisation."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """The test."""
+    tracking: TrackingConfig = TrackingConfig()
+    """Where the metrics go besides."""
     seed: int = 0
     """Seeds data order and every random choice of training."""
 

@@ -31,7 +31,8 @@ from tests.conftest import build_traces
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _write_traces(path: Path) -> Path:
+def write_traces(path: Path) -> Path:
+    """Twenty made-up traces as JSONL."""
     rows = [
         {"id": t.trace_id, "prompt": t.prompt, "cot": t.cot, "answer": t.answer, "gold": t.gold}
         for t in build_traces(20)
@@ -45,7 +46,7 @@ def _sweep(folder: Path, student: Path, teacher: Path, **changes: Any) -> SweepC
         "base": {
             "teacher": {"path": str(teacher), "dtype": "float32"},
             "student": {"path": str(student)},
-            "traces": {"path": str(_write_traces(folder / "traces.jsonl"))},
+            "traces": {"path": str(write_traces(folder / "traces.jsonl"))},
             "training": {"steps": 3, "bf16": False, "batch_size": 4},
         },
         "grids": [{"lsp": [0.5, 1.0]}],

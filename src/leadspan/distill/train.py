@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from collections.abc import Sequence as SequenceABC
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
@@ -45,6 +46,7 @@ from leadspan.errors import RunError
 from leadspan.progress import progress
 from leadspan.records import SECTIONS, Example
 from leadspan.runs import RunFolder
+from leadspan.tracking import Log, open_tracker
 
 TAIL_SHARE = 0.1
 """The reported training loss is the token mean over this last share of the steps."""
@@ -100,7 +102,11 @@ class Trainer:
         self._resume()
         first = self._totals.step
         label = self._folder.path.name
-        with stop_requests() as stop, progress(label, self._num_steps - first) as advance:
+        with (
+            stop_requests() as stop,
+            progress(label, self._num_steps - first) as advance,
+            self._tracker() as self._log,
+        ):
             for step in range(first, self._num_steps):
                 record = self._step(step)
                 self._memory.note_step()
@@ -248,9 +254,20 @@ class Trainer:
             totals.tail_loss += loss * num_scored
             totals.tail_tokens += num_scored
 
+    def _tracker(self) -> AbstractContextManager[Log]:
+        tracking = self._config.tracking
+        return open_tracker(
+            tracking.tracker if self._ranks.is_first else None,
+            self._folder.path,
+            tracking.project,
+            self._config.model_dump(mode="json"),
+        )
+
     def _append(self, record: dict[str, Any]) -> None:
         if self._ranks.is_first:
             self._folder.append_metrics(record)
+            numbers = {f"{record['kind']}/{k}": v for k, v in record.items() if k != "kind"}
+            self._log(numbers, record["step"])
 
     def _save_step(self) -> None:
         folder = step_folder(self._folder.checkpoints_path, self._totals.step)
