@@ -12,6 +12,7 @@ from leadspan.distill.cache_format import CacheMode, LogprobFormat
 from leadspan.distill.capture import DEFAULT_SHARD_MIB, CaptureBackend, CaptureReport, capture
 from leadspan.distill.capture_local import LocalBackend, build_identity
 from leadspan.distill.capture_server import ServerBackend
+from leadspan.distill.heads import check_head
 from leadspan.distill.parallel import Ranks, join_ranks
 from leadspan.errors import ConfigError
 from leadspan.models import (
@@ -92,6 +93,7 @@ def _build_backend(
     identity = build_identity(teacher, theirs, mode, k, logprobs, bf16=config.training.bf16)
     model = load_causal_lm(teacher, str(ranks.device))
     check_head_width(model, tokenizer, teacher.path)
+    check_head(model, teacher.path)
     return LocalBackend(
         model,
         identity,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from leadspan.errors import DataError
@@ -59,3 +60,29 @@ def head_of(model: Any) -> Head:
         logit_scale=scale,
         soft_cap=float(soft_cap) if soft_cap else None,
     )
+
+
+@torch.no_grad()
+def check_head(model: Any, name: str) -> None:
+    """Check that the head as taken apart gives the model's own logits, on two tokens.
+
+    Raises:
+        DataError: It does not: the architecture does something to its logits that is not known here.
+    """
+    head = head_of(model)
+    input_ids = torch.tensor([[0, 1]], device=head.weight_VH.device)
+    expected = model(input_ids=input_ids, use_cache=False).logits[0].float()
+    backbone = getattr(model, model.base_model_prefix)
+    hidden = backbone(input_ids=input_ids, use_cache=False).last_hidden_state[0]
+    logits = (hidden.to(head.weight_VH.dtype) @ head.weight_VH.T).float()
+    if head.bias_V is not None:
+        logits += head.bias_V
+    logits *= head.logit_scale
+    if head.soft_cap is not None:
+        logits = head.soft_cap * torch.tanh(logits / head.soft_cap)
+    # Half precision rounds logits by 2**-9 of the largest, twice.
+    if (logits - expected).abs().max() > 1e-2 * expected.abs().max():
+        raise DataError(
+            f"{name}: the logits of {type(model).__name__} must be its head times its final hidden "
+            "states, scaled and capped; they differ. This architecture is not supported."
+        )
