@@ -20,11 +20,6 @@ from leadspan.traces.truncate import TOKENS_SUFFIX, build_policy
 from tests.traces.tokenizers_for_tests import CHATML, byte_level
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEADSPAN_CACHE", str(tmp_path / "cache"))
-
-
 def write_rows(path: Path, count: int) -> Path:
     rows = [
         {

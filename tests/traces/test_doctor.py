@@ -15,11 +15,6 @@ from leadspan.traces.doctor import Finding, examine
 from tests.traces.tokenizers_for_tests import CHATML, byte_level
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEADSPAN_CACHE", str(tmp_path / "cache"))
-
-
 def model_folder(folder: Path, change: Callable[[Any], None] | None = None, **config: Any) -> Path:
     """Tokenizer and config of a model, without weights: the doctor reads none."""
     byte_level().save_pretrained(folder)

@@ -20,11 +20,6 @@ from leadspan.traces.truncate import build_policy
 from tests.traces.tokenizers_for_tests import TEMPLATES, byte_level
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEADSPAN_CACHE", str(tmp_path / "cache"))
-
-
 def tokenizer_with(template: str) -> Any:
     tokenizer = copy.copy(byte_level())
     tokenizer.chat_template = TEMPLATES[template]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leadspan.config import RenderConfig
@@ -314,7 +314,6 @@ def test_a_row_of_a_million_tokens_takes_linear_time() -> None:
 any_text = st.text(st.characters(blacklist_categories=("Cs",)), max_size=30)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     any_text,
     any_text,
