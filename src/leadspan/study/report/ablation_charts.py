@@ -79,7 +79,7 @@ def halves_loss_chart(summary: Summary) -> Chart:
             values = tuple(float(getattr(group, name)) for group in groups)
             keeps = tuple(group.setting.keep for group in groups)
             hover = tuple(
-                f"{k}: {label} {say_number(v, 3)}" for k, v in zip(keeps, values, strict=True)
+                f"{k}: {label} {say_number(v, 4)}" for k, v in zip(keeps, values, strict=True)
             )
             series.append(Series(label, keeps, values, hover=hover, colour=colour, mark="bars"))
     return Chart(

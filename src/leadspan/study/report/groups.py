@@ -159,7 +159,9 @@ def _divide(costs: Costs, reference: Costs) -> Costs:
 
 
 def _order(group: Group) -> tuple[Any, ...]:
+    """Sections as the paper lists them, those without the CoT first."""
     setting = group.setting
     keeps = ("lead", "middle", "tail")
     place = keeps.index(setting.keep) if setting.keep in keeps else len(keeps)
-    return (setting.extra, setting.sections.count("+"), setting.sections, place, group.lsp)
+    sections = ("cot" in setting.sections, setting.sections.count("+"), setting.sections)
+    return (setting.extra, sections, place, group.lsp)

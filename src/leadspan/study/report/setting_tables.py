@@ -31,8 +31,8 @@ def tradeoff_table(summary: Summary) -> Table:
                     say_estimate(group.accuracy),
                     say_estimate(group.retention),
                     say_number(group.closed_fraction),
-                    say_number(group.train_loss, 3),
-                    say_number(group.val_loss, 3),
+                    say_number(group.train_loss, 4),
+                    say_number(group.val_loss, 4),
                     say_number(group.ratios.train_seconds),
                     say_number(group.ratios.peak_memory_gib),
                     say_number(group.ratios.peak_step_memory_gib),
@@ -71,8 +71,8 @@ def sections_table(summary: Summary) -> Table:
             str(group.num_seeds),
             say_estimate(group.accuracy),
             say_number(group.closed_fraction),
-            say_number(group.train_loss, 3),
-            say_number(group.val_loss, 3),
+            say_number(group.train_loss, 4),
+            say_number(group.val_loss, 4),
             say_large(group.costs.tokens_scored),
             say_number(group.costs.train_seconds, 1),
         )
@@ -106,8 +106,8 @@ def halves_table(summary: Summary) -> Table:
             say_estimate(group.accuracy),
             say_estimate(group.retention),
             say_number(group.closed_fraction),
-            say_number(group.train_loss, 3),
-            say_number(group.val_loss, 3),
+            say_number(group.train_loss, 4),
+            say_number(group.val_loss, 4),
             say_large(group.costs.tokens_forwarded),
         )
         for group in summary.halves
@@ -159,7 +159,7 @@ def prompt_table(summary: Summary) -> Table:
         ),
         tuple(rows) if len(rows) > 1 else (),
         "P+CoT+A is the setting of the paper's own lsp runs. Where prompts hold what nobody can predict "
-        "(random digits, names), scoring them spends a small student's capacity on noise, and the more "
+        "(random digits, names), scoring them can spend a small student's capacity on noise, and the more "
         "so the shorter the cut, which is why the sweep over lsp scores "
         f"{say_sections(summary.curve[0].setting.sections) if summary.curve else 'the completion'}.",
     )

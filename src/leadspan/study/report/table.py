@@ -30,7 +30,7 @@ def chart_table(chart: Chart) -> Table:
             low = series.low[place] if series.low else None
             high = series.high[place] if series.high else None
             shown = x if isinstance(x, str) else f"{x:.3g}"
-            rows.append((series.label, shown, say_number(y, 3), say_range(low, high)))
+            rows.append((series.label, shown, f"{y:.4g}", say_range(low, high)))
     rows += [
         (label, "all", say_number(level, 3), say_number(None)) for label, level in chart.levels
     ]
