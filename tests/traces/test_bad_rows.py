@@ -183,7 +183,8 @@ def test_results_are_of_two_kinds() -> None:
 
 
 def _all_results() -> list[Trace | Refusal]:
-    from leadspan.traces.formats import Reading, iter_traces_of
+    from leadspan.traces.adapters import Reading
+    from leadspan.traces.formats import iter_traces_of
 
     rows: list[dict[str, Any]] = [{}, dict(G), {"messages": {}}, {"prompt": [], "completion": []}]
     return [result for row in rows for result in iter_traces_of(row, None, Reading())]

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from leadspan.records import Trace
-from leadspan.traces.formats import FORMATS, Reading, iter_traces_of
+from leadspan.traces.adapters import Reading
+from leadspan.traces.formats import FORMATS, iter_traces_of
 from leadspan.traces.sections import Refusal
 from tests.traces.example_rows import ROWS, SYSTEM, A, C, Q, thought, turns
 

@@ -14,7 +14,8 @@ from leadspan.config_file import validate
 from leadspan.errors import ConfigError, DataError
 from leadspan.grading import Grader
 from leadspan.records import Trace
-from leadspan.traces.formats import FORMATS, Reading, content_digest, iter_traces_of, mapped
+from leadspan.traces.adapters import Reading
+from leadspan.traces.formats import FORMATS, content_digest, iter_traces_of, mapped
 from leadspan.traces.overlap import OverlapIndex
 from leadspan.traces.rows import iter_rows
 from leadspan.traces.sections import FAMILIES, THINK, WORDS, Markers, Refusal, family_names
