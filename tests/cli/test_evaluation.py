@@ -1,0 +1,58 @@
+"""The verbs evaluate, grade, compare and generate, through the real command line."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from leadspan.cli.main import app
+from leadspan.errors import ConfigError
+
+RUNNER = CliRunner()
+FEW = ["--set", "evaluation.sampling.max_new_tokens=8"]
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny_student, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    rows = [{"id": str(n), "problem": f"{n}+{n}?", "gold": str(2 * n)} for n in range(4)]
+    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    benchmark = ["--benchmark", str(folder / "sums.jsonl")]
+    result = run("evaluate", str(tiny_student), *benchmark, *FEW, "--output", str(folder / "out"))
+    return folder, result.stdout
+
+
+def run(*arguments):
+    result = RUNNER.invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_evaluate_says_accuracy_with_its_interval(evaluated):
+    assert "sums: accuracy 0." in evaluated[1]
+    assert "4 problems, 4 samples" in evaluated[1]
+    assert "samples.jsonl" in evaluated[1]
+
+
+def test_grade_again(evaluated):
+    found = run("grade", str(evaluated[0] / "out" / "samples.jsonl"), "--json").stdout
+    assert json.loads(found)["changes"] == {}
+
+
+def test_compare_with_itself(evaluated):
+    out = str(evaluated[0] / "out")
+    assert "B - A: +0.000" in run("compare", out, out).stdout
+    rows = json.loads(run("compare", out, out, "--json").stdout)["rows"]
+    assert rows[0]["paired"]["p_value"] == 1.0
+
+
+def test_generate_prints_what_the_student_writes(tiny_student):
+    assert run("generate", str(tiny_student), "1+1?", *FEW).stdout.strip()
+
+
+def test_what_a_user_can_mend_is_said(tiny_student, tmp_path):
+    with pytest.raises(ConfigError, match="--output: is required"):
+        RUNNER.invoke(app, ["evaluate", str(tiny_student)], catch_exceptions=False)
+    arguments = ["generate", str(tiny_student), "1?", "--set", "loss.kd_ratio=1"]
+    with pytest.raises(ConfigError, match=r"only evaluation\.\* and render\.\*"):
+        RUNNER.invoke(app, arguments, catch_exceptions=False)
