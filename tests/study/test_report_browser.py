@@ -57,6 +57,8 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def opened(chromium: Any, report: Path) -> Any:
     """The page, opened once: drawing a dozen figures is what costs."""
     show_as(chromium, width=1280)
+    chromium.get("about:blank")  # the browser's own first page asks for things too
+    chromium.get_log("performance")
     chromium.get(report.as_uri())
     return chromium
 
