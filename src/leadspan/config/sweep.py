@@ -49,5 +49,5 @@ class SweepConfig(Part):
     """For `--launcher slurm`."""
     reference_models: bool = True
     """Evaluate the untrained student and the teacher too, as rows of their own."""
-    tags: dict[str, str | int | float] = {}
+    tags: dict[str, str | int | float] = Field(default_factory=dict)
     """Labels of the whole sweep, copied into its table."""

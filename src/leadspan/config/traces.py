@@ -50,14 +50,14 @@ class TracesConfig(Part):
     """Hub dataset revision."""
     format: str = "auto"
     """Row format, one of docs/data.md; `auto` detects it from each row's columns."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     """Your columns for ours: any of prompt, cot, answer, completion, messages, system, gold, id;
     for example `{prompt: question, completion: response}`. Replaces `format`."""
     markers: str | MarkersConfig = "auto"
     """Family of think markers in the text, your own `{open, close}`, or `auto`."""
     generations: Literal["first_correct", "all_correct", "first", "all"] = "first_correct"
     """Which generations to use where a row holds several."""
-    where: dict[str, Any] = {}
+    where: dict[str, Any] = Field(default_factory=dict)
     """Conditions on columns: `{task_type: verifiable_math}`; a list allows each of its values."""
     only_closed: bool = False
     """Use only traces whose think block was closed."""
@@ -91,7 +91,7 @@ class RenderConfig(Part):
     chat_template: str | None = None
     """A Jinja file used instead of the tokenizer's own chat template, or `plain` for none: each turn
     and a newline."""
-    template_variables: dict[str, Any] = {}
+    template_variables: dict[str, Any] = Field(default_factory=dict)
     """Variables handed to the chat template, on top of those that switch thinking on."""
     system_prompt: Literal["keep", "drop"] = "keep"
     """Keep or drop the trace's system turn."""
