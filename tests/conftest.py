@@ -78,7 +78,8 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return build_tiny_tokenizer()
 
 
-def _save(folder: Path, seed: int, hidden: int) -> Path:
+def save_tiny_model(folder: Path, seed: int, hidden: int) -> Path:
+    """Write a random model and the tokenizer as one folder."""
     tokenizer = build_tiny_tokenizer()
     build_tiny_model(len(tokenizer), seed, hidden).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -88,13 +89,13 @@ def _save(folder: Path, seed: int, hidden: int) -> Path:
 @pytest.fixture(scope="session")
 def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with tokenizer, hidden size 32."""
-    return _save(tmp_path_factory.mktemp("student"), seed=1, hidden=32)
+    return save_tiny_model(tmp_path_factory.mktemp("student"), seed=1, hidden=32)
 
 
 @pytest.fixture(scope="session")
 def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with tokenizer, hidden size 48."""
-    return _save(tmp_path_factory.mktemp("teacher"), seed=2, hidden=48)
+    return save_tiny_model(tmp_path_factory.mktemp("teacher"), seed=2, hidden=48)
 
 
 def build_traces(count: int) -> list[Trace]:

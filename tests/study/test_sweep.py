@@ -41,7 +41,8 @@ def write_traces(path: Path) -> Path:
     return path
 
 
-def _sweep(folder: Path, student: Path, teacher: Path, **changes: Any) -> SweepConfig:
+def tiny_sweep(folder: Path, student: Path, teacher: Path, **changes: Any) -> SweepConfig:
+    """Two points of three steps between random models."""
     content = {
         "base": {
             "teacher": {"path": str(teacher), "dtype": "float32"},
@@ -63,7 +64,7 @@ def test_points_of_one_config_are_run_once(
         {"lsp": [0.5, 1.0], "seed": [0, 1]},
         {"lsp": [1.0], "sections": [["answer", "cot"], ["cot"]]},
     ]
-    points = expand(_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), tmp_path)
+    points = expand(tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), tmp_path)
     assert [point.name for point in points] == [
         "seed-0_lsp-0.5",
         "seed-1_lsp-0.5",
@@ -78,7 +79,7 @@ def test_points_of_one_config_are_run_once(
 def test_reference_models_come_first(
     tmp_path: Path, tiny_student: Path, tiny_teacher: Path
 ) -> None:
-    sweep = _sweep(tmp_path, tiny_student, tiny_teacher, reference_models=True)
+    sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher, reference_models=True)
     assert [point.kind for point in expand(sweep, tmp_path)] == [
         "base",
         "teacher",
@@ -90,7 +91,7 @@ def test_reference_models_come_first(
 def test_all_bad_points_are_told_together(
     tmp_path: Path, tiny_student: Path, tiny_teacher: Path
 ) -> None:
-    sweep = _sweep(tmp_path, tiny_student, tiny_teacher, grids=[{"lsp": [0.5, 50, 0]}])
+    sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=[{"lsp": [0.5, 50, 0]}])
     with pytest.raises(ConfigError) as error:
         expand(sweep, tmp_path)
     assert len(str(error.value).splitlines()) == 2
@@ -113,7 +114,7 @@ def test_names_say_what_is_special(overrides: dict[str, Any], name: str) -> None
 def test_a_folder_of_another_base_is_refused(
     tmp_path: Path, tiny_student: Path, tiny_teacher: Path
 ) -> None:
-    sweep = _sweep(tmp_path, tiny_student, tiny_teacher)
+    sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher)
     prepare_sweep(sweep, tmp_path / "out")
     other = sweep.model_copy(update={"base": {**sweep.base, "seed": 3}})
     with pytest.raises(ConfigError, match="another base"):
@@ -125,7 +126,7 @@ def test_a_failed_point_is_recorded_and_the_others_go_on(
 ) -> None:
     grids = [{"lsp": [0.5], "student.path": [str(tiny_student), str(tmp_path / "nowhere")]}]
     out = tmp_path / "out"
-    points = prepare_sweep(_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), out)
+    points = prepare_sweep(tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), out)
     failed = run_points(points, out, num_jobs=2)
     assert [point.config.student.path for point in failed] == [str(tmp_path / "nowhere")]
     reason = json.loads((failed[0].folder(out) / "failed.json").read_text())["error"]
@@ -140,7 +141,7 @@ def test_one_capture_serves_every_lead_and_nothing_is_run_twice(
     out = tmp_path / "out"
     grids = [{"lsp": [0.5, 1.0]}, {"lsp": [0.5], "keep": ["tail"]}]
     capture = {"mode": "hidden"}
-    sweep = _sweep(tmp_path, tiny_student, tiny_teacher, grids=grids, capture=capture)
+    sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids, capture=capture)
     points = prepare_sweep(sweep, out)
     capture_teacher(sweep, points, out)
     assert run_points(points, out, num_jobs=1) == []
@@ -163,7 +164,7 @@ def test_a_driver_killed_at_any_time_is_started_again(
 ) -> None:
     out = tmp_path / "out"
     grids = [{"lsp": [0.4, 0.6, 0.8, 1.0]}]
-    points = prepare_sweep(_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), out)
+    points = prepare_sweep(tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), out)
     driver = multiprocessing.get_context("forkserver").Process(target=_drive, args=(points, out))
     driver.start()
     deadline = time.monotonic() + 120
@@ -188,7 +189,7 @@ def test_a_point_whose_name_is_taken_by_another_config_is_refused(
     tmp_path: Path, tiny_student: Path, tiny_teacher: Path
 ) -> None:
     out = tmp_path / "out"
-    points = prepare_sweep(_sweep(tmp_path, tiny_student, tiny_teacher), out)
+    points = prepare_sweep(tiny_sweep(tmp_path, tiny_student, tiny_teacher), out)
     folder = RunFolder(points[0].folder(out))
     other = points[0].config.model_copy(update={"seed": 9})
     with pytest.raises(RunError, match="seed differ"):

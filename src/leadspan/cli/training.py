@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -43,9 +44,11 @@ def train(
     from leadspan.config_file import load_run_config
 
     run_config = load_run_config(config, tuple(overrides))
-    from leadspan.study.run import run
+    from leadspan.study.run import check, run
 
     folder = output or Path("runs") / config.stem
+    if os.environ.get("RANK", "0") == "0":
+        check(run_config, folder)
     trained, result = run(run_config, folder)
     manifest = trained.manifest
     val_loss = manifest["val_loss"]

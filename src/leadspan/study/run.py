@@ -12,15 +12,38 @@ from typing import Any
 from leadspan.analysis.derivation import find_derivation
 from leadspan.config import DERIVATION_COLUMN, RunConfig
 from leadspan.distill.run import TrainedRun, train
+from leadspan.errors import DataError
 from leadspan.evaluation.evaluate import evaluate
 from leadspan.evaluation.summary import EvaluationResult
+from leadspan.progress import say
 from leadspan.records import Trace
+from leadspan.traces.dataset import Annotate
+from leadspan.traces.doctor import examine
+
+
+def check(config: RunConfig, output: Path) -> None:
+    """Let the doctor look at a run before a model is loaded, and say what it warns of.
+
+    Raises:
+        DataError: It found what would go wrong; a line each.
+    """
+    findings = examine(config, output, annotator_of(config))
+    for finding in findings:
+        if finding.level == "warning":
+            say(str(finding))
+    errors = [str(finding) for finding in findings if finding.level == "error"]
+    if errors:
+        raise DataError("\n".join(errors))
+
+
+def annotator_of(config: RunConfig) -> Annotate | None:
+    """What finds each trace's own cut point, where the cut asks for one."""
+    return annotate_derivation if config.truncation.policy == "derivation" else None
 
 
 def run(config: RunConfig, output: Path) -> tuple[TrainedRun, EvaluationResult | None]:
     """Train as the config says, then evaluate where it names benchmarks; whole parts are kept."""
-    annotate = annotate_derivation if config.truncation.policy == "derivation" else None
-    trained = train(config, output, annotate)
+    trained = train(config, output, annotator_of(config))
     if not config.evaluation.benchmarks:
         return trained, None
     result = evaluate(trained.student_path, config.evaluation, output / "evaluation", config.render)
