@@ -1,0 +1,46 @@
+"""A wheel, installed in a clean environment outside the repository, runs the quick demo."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_a_wheel_in_a_clean_environment_runs_the_quick_demo(tmp_path: Path) -> None:
+    def run(*command: str | Path) -> None:
+        clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        done = subprocess.run(
+            [str(part) for part in command],
+            cwd=tmp_path,
+            env=clean,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
+
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT)
+    (wheel,) = tmp_path.glob("leadspan-*.whl")
+    run(sys.executable, "-m", "venv", tmp_path / "venv")
+    python = tmp_path / "venv" / "bin" / "python"
+    constraints = ROOT / "constraints.txt"
+    run(python, "-m", "pip", "install", "-q", "-c", constraints, "torch")
+    run(python, "-m", "pip", "install", "-q", "-c", constraints, f"{wheel}[report]")
+    started = time.monotonic()
+    run(tmp_path / "venv" / "bin" / "leadspan", "demo", "--quick", "--out", tmp_path / "demo")
+    print(f"demo --quick: {time.monotonic() - started:.0f} s")
+    with (tmp_path / "demo" / "report" / "results.csv").open(encoding="utf-8") as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert {row["lsp"] for row in rows.values() if row["kind"] == "train"} == {"0.2", "0.5", "1.0"}
+    full, half = (float(rows[f"seed-0_lsp-{lsp}"]["accuracy"]) for lsp in ("1.0", "0.5"))
+    assert full > float(rows["base"]["accuracy"]) + 0.3
+    assert half > 0.8 * full
