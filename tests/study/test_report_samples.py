@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from leadspan.config import TruncationConfig
 from leadspan.study.report.samples import LONGEST, mark_cut, read_shown_samples, shorten
@@ -75,3 +76,27 @@ def test_both_outcomes_are_shown(
     (run,) = read_results(tmp_path).runs
     shown = [sample["outcome"] for sample in read_shown_samples(run, 12)]
     assert (shown.count("correct"), shown.count("wrong")) == (shown_correct, shown_wrong)
+
+
+@pytest.mark.parametrize(
+    ("truncation", "is_marked"),
+    [
+        ({"lsp": 0.5}, True),
+        ({"lsp": 1.0}, False),
+        ({"lsp": 0.5, "policy": "column", "column": "end"}, False),
+        ({"lsp": 0.2, "lsp_end": 0.8}, False),
+        ({"lsp": "half"}, False),
+    ],
+    ids=["fixed", "none", "of each trace", "moving", "unreadable"],
+)
+def test_only_a_cut_that_all_traces_share_is_marked(
+    tmp_path: Path, truncation: dict[str, Any], is_marked: bool
+) -> None:
+    write_sweep_file(tmp_path)
+    point = add_point(tmp_path, "run")
+    config = yaml.safe_load((point / "run.yaml").read_text())
+    config["truncation"] = truncation
+    (point / "run.yaml").write_text(yaml.safe_dump(config))
+    (run,) = read_results(tmp_path).runs
+    kinds = {kind for sample in read_shown_samples(run, 12) for kind, _ in sample["text"]}
+    assert ("dropped" in kinds) == is_marked

@@ -26,6 +26,9 @@ LONGEST = 6000
 UNIT = re.compile(r"</?[\w|]+>|<\|\w+\|>|.", re.DOTALL)
 CLOSE = re.compile(r"</\w+>|<\|end_of_thought\|>")
 
+OF_THE_TRACE = ("column", "derivation")
+"""Policies that cut each trace at a place of its own, which an answer does not have."""
+
 Part = tuple[str, str]
 """Kind (kept, dropped or gap) and text."""
 
@@ -52,12 +55,14 @@ def _choose(is_correct: list[bool], count: int) -> set[int]:
 
 
 def _policy_of(run: Run) -> Policy | None:
-    """The run's truncation, or None where nothing was cut or it cannot be read."""
+    """The run's truncation; None where it is none, differs from trace to trace, or moves."""
     try:
         config = validate(TruncationConfig, run.config.get("truncation") or {}, "truncation")
     except LeadspanError:
         return None
-    return build_policy(config) if run.row.kind == "train" else None
+    if run.row.kind != "train" or config.policy in OF_THE_TRACE or config.lsp_end is not None:
+        return None
+    return build_policy(config)
 
 
 def _show(sample: Mapping[str, Any], policy: Policy | None) -> dict[str, Any]:
