@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -44,12 +43,14 @@ def train(
     from leadspan.config_file import load_run_config
 
     run_config = load_run_config(config, tuple(overrides))
-    from leadspan.study.run import check, run
+    from leadspan.study.run import check, is_first_rank, run
 
     folder = output or Path("runs") / config.stem
-    if os.environ.get("RANK", "0") == "0":
+    if is_first_rank():
         check(run_config, folder)
     trained, result = run(run_config, folder)
+    if not is_first_rank():
+        return
     manifest = trained.manifest
     val_loss = manifest["val_loss"]
     validated = (

@@ -5,6 +5,7 @@ Joins what rooms of the floor below must not know of one another. Knows nothing 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from leadspan.evaluation.evaluate import evaluate
 from leadspan.evaluation.summary import EvaluationResult
 from leadspan.progress import say
 from leadspan.records import Trace
+from leadspan.study.report.card import write_model_card
 from leadspan.traces.dataset import Annotate
 from leadspan.traces.doctor import examine
 
@@ -42,12 +44,25 @@ def annotator_of(config: RunConfig) -> Annotate | None:
 
 
 def run(config: RunConfig, output: Path) -> tuple[TrainedRun, EvaluationResult | None]:
-    """Train as the config says, then evaluate where it names benchmarks; whole parts are kept."""
+    """Train as the config says, then evaluate where it names benchmarks; whole parts are kept.
+
+    Under torchrun all ranks train; the first evaluates alone.
+    """
     trained = train(config, output, annotator_of(config))
-    if not config.evaluation.benchmarks:
+    if not is_first_rank():
         return trained, None
-    result = evaluate(trained.student_path, config.evaluation, output / "evaluation", config.render)
+    result = None
+    if config.evaluation.benchmarks:
+        result = evaluate(
+            trained.student_path, config.evaluation, output / "evaluation", config.render
+        )
+    write_model_card(output)
     return trained, result
+
+
+def is_first_rank() -> bool:
+    """True in the process that speaks and writes, torchrun or not."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def annotate_derivation(trace: Trace) -> Mapping[str, Any]:
