@@ -29,8 +29,8 @@ from leadspan.traces.render import render
 from leadspan.traces.sources import load_traces
 from leadspan.traces.truncate import truncate
 
-CALIBRATION_LSPS = (0.2, 0.6, 1.0)
-CHECKED_LSPS = (0.3, 0.4, 0.5, 0.75)
+CALIBRATION_LSPS = (0.25, 0.5, 1.0)
+CHECKED_LSPS = (0.3, 0.4, 0.6, 0.75)
 
 
 def measure_time(world: Path, rounds: int, steps: int) -> None:
@@ -54,13 +54,13 @@ def measure_time(world: Path, rounds: int, steps: int) -> None:
     }
     speed = fit_speed([middle[lsp] for lsp in CALIBRATION_LSPS])
     whole = middle[1.0]
-    predicted_whole = speed.predict(whole.steps, whole.tokens, whole.flops)
+    predicted_whole = speed.predict(whole.tokens, whole.flops)
     print(f"{rounds} rounds of {steps} steps; speed fitted at lsp {CALIBRATION_LSPS}")
     print("  lsp   measured s   measured ratio   predicted ratio   error")
     for lsp in CHECKED_LSPS:
         run = middle[lsp]
         measured = run.seconds / whole.seconds
-        predicted = speed.predict(run.steps, run.tokens, run.flops) / predicted_whole
+        predicted = speed.predict(run.tokens, run.flops) / predicted_whole
         print(
             f"  {lsp:<5g} {run.seconds:10.2f} {measured:16.3f} {predicted:17.3f} "
             f"{predicted / measured - 1:+7.1%}"

@@ -114,39 +114,42 @@ def test_ranks_share_weights_not_activations() -> None:
     assert four.activations == one.activations
 
 
-def _measured(per_flop: float, per_step: float, per_token: float) -> list[Measurement]:
-    runs = []
-    for steps, tokens, flops in ((10, 4000, 9e12), (10, 12000, 30e12), (20, 40000, 110e12)):
-        seconds = per_flop * flops + per_step * steps + per_token * tokens
-        runs.append(Measurement(steps, tokens, int(flops), seconds))
-    return runs
+def _measured(per_flop: float, per_token: float) -> list[Measurement]:
+    sizes = ((4000, 9e12), (12000, 30e12), (40000, 110e12))
+    return [Measurement(n, int(f), per_flop * f + per_token * n) for n, f in sizes]
 
 
-def test_speed_is_recovered() -> None:
-    speed = fit_speed(_measured(2e-13, 0.05, 1e-5))
+@pytest.mark.parametrize("per_token", [1e-5, 0.0, -1e-4])
+def test_speed_is_recovered(per_token: float) -> None:
+    runs = _measured(2e-13, per_token)
+    speed = fit_speed(runs)
     assert speed.per_flop == pytest.approx(2e-13, rel=1e-6)
-    assert speed.per_step == pytest.approx(0.05, rel=1e-6)
-    assert speed.per_token == pytest.approx(1e-5, rel=1e-6)
-    for run in _measured(2e-13, 0.05, 1e-5):
-        assert speed.predict(run.steps, run.tokens, run.flops) == pytest.approx(run.seconds)
+    assert speed.per_token == pytest.approx(per_token, rel=1e-6, abs=1e-12)
+    for run in runs:
+        assert speed.predict(run.tokens, run.flops) == pytest.approx(run.seconds)
 
 
 def test_one_measurement_gives_a_rate() -> None:
-    speed = fit_speed([Measurement(10, 1000, 10**12, 4.0)])
-    assert (speed.per_step, speed.per_token) == (0, 0)
-    assert speed.predict(20, 2000, 2 * 10**12) == pytest.approx(8)
+    speed = fit_speed([Measurement(1000, 10**12, 4.0)])
+    assert speed.per_token == 0
+    assert speed.predict(2000, 2 * 10**12) == pytest.approx(8)
     with pytest.raises(ValueError, match="at least one"):
         fit_speed([])
 
 
+def test_noise_does_not_make_work_free() -> None:
+    speed = fit_speed([Measurement(1000, 10**12, 4.0), Measurement(4000, 5 * 10**12, 3.0)])
+    assert speed.per_flop > 0
+
+
 def test_stated_peak() -> None:
-    assert stated_speed(100, 0.5).predict(1, 1, 1e15) == pytest.approx(20)
+    assert stated_speed(100, 0.5).predict(1, 1e15) == pytest.approx(20)
     assert "100 TFLOP/s" in stated_speed(100, 0.5).source
 
 
 def test_measurement_of_a_manifest() -> None:
-    manifest = {"steps": 3, "tokens_forwarded": 10, "train_flops": 99, "train_seconds": 1.5}
-    assert measurement_of(manifest) == Measurement(3, 10, 99, 1.5)
+    manifest = {"tokens_forwarded": 10, "train_flops": 99, "train_seconds": 1.5}
+    assert measurement_of(manifest) == Measurement(10, 99, 1.5)
     with pytest.raises(KeyError):
         measurement_of({})
 

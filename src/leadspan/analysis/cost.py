@@ -49,24 +49,26 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class SecondsModel:
-    """seconds = steps * per_step + tokens * per_token + FLOPs * per_flop."""
+    """seconds = FLOPs * per_flop + tokens * per_token.
 
-    per_step: float
-    per_token: float
+    On small models `per_token` is often below zero: attention takes more time than its FLOPs say, so
+    the curve bends more than FLOPs do. It holds between the lsps it was fitted at.
+    """
+
     per_flop: float
+    per_token: float
     source: str
     """Where the figures come from, in words."""
 
-    def predict(self, steps: float, tokens: float, flops: float) -> float:
+    def predict(self, tokens: float, flops: float) -> float:
         """Seconds of a training."""
-        return steps * self.per_step + tokens * self.per_token + flops * self.per_flop
+        return tokens * self.per_token + flops * self.per_flop
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """What a finished (short) run says about speed."""
 
-    steps: int
     tokens: int
     flops: int
     seconds: float
@@ -170,7 +172,7 @@ def predict_cost(
         teacher_flops=total[1],
         memory=_memory(config, workload, student, teacher, device, num_ranks),
         disk_gib=_disk_bytes(config, workload, student) / GIB,
-        seconds=None if speed is None else speed.predict(steps, tokens, sum(total)) / num_ranks,
+        seconds=None if speed is None else speed.predict(tokens, sum(total)) / num_ranks,
     )
 
 
@@ -254,7 +256,6 @@ def stated_speed(peak_tflops: float, utilisation: float) -> SecondsModel:
         utilisation: 0 to 1; 0.4 is usual for a well-filled GPU.
     """
     return SecondsModel(
-        per_step=0.0,
         per_token=0.0,
         per_flop=1 / (peak_tflops * 1e12 * utilisation),
         source=f"a stated peak of {peak_tflops:g} TFLOP/s at {utilisation:.0%}",
@@ -262,29 +263,27 @@ def stated_speed(peak_tflops: float, utilisation: float) -> SecondsModel:
 
 
 def fit_speed(measured: Sequence[Measurement]) -> SecondsModel:
-    """Fit seconds to measured runs of different lsp, in relative error, no term below zero.
+    """Fit seconds to measured runs of different lsp, least squares of the relative error.
 
-    One measurement gives seconds per FLOP; two add a term per step, three one per token.
+    One measurement gives seconds per FLOP, several a term per token too.
 
     Raises:
         ValueError: There is none.
     """
     if not measured:
         raise ValueError("fit_speed: needs at least one measurement; got none.")
-    from scipy.optimize import nnls
-
-    columns = np.array([[m.flops, m.steps, m.tokens] for m in measured], dtype=np.float64)
-    seconds = np.array([m.seconds for m in measured])
-    used = columns[:, : min(3, len(measured))] / seconds[:, None]
-    scale = np.maximum(used.max(axis=0), 1e-300)
-    weights, _ = nnls(used / scale, np.ones(len(measured)))
-    found = [*(weights / scale), 0.0, 0.0]
-    return SecondsModel(
-        per_flop=float(found[0]),
-        per_step=float(found[1]),
-        per_token=float(found[2]),
-        source=f"{len(measured)} measured run{'s' if len(measured) > 1 else ''}",
-    )
+    plural = "s" if len(measured) > 1 else ""
+    source = f"{len(measured)} measured run{plural}"
+    rate = float(np.mean([m.seconds / m.flops for m in measured]))
+    if len({m.tokens for m in measured}) < 2:
+        return SecondsModel(rate, 0.0, source)
+    columns = np.array([[m.flops / m.seconds, m.tokens / m.seconds] for m in measured])
+    scale = columns.max(axis=0)
+    weights, *_ = np.linalg.lstsq(columns / scale, np.ones(len(measured)), rcond=None)
+    per_flop, per_token = (float(weight) for weight in weights / scale)
+    if per_flop <= 0:  # noise: longer runs were not slower
+        return SecondsModel(rate, 0.0, source)
+    return SecondsModel(per_flop, per_token, source)
 
 
 def measurement_of(manifest: dict[str, Any]) -> Measurement:
@@ -294,7 +293,6 @@ def measurement_of(manifest: dict[str, Any]) -> Measurement:
         KeyError: The manifest does not hold what training measures.
     """
     return Measurement(
-        steps=int(manifest["steps"]),
         tokens=int(manifest["tokens_forwarded"]),
         flops=int(manifest["train_flops"] or 0),
         seconds=float(manifest["train_seconds"]),
