@@ -139,9 +139,11 @@ def test_down_refused_and_unknown_model(monkeypatch):
             ask(server, 1, api_key_env="MY_KEY")
         monkeypatch.setenv("MY_KEY", "secret")
         assert ask(server, 1, api_key_env="MY_KEY")["0"].text == "ok"
-    with serving(lambda n, body: chat_reply("ok"), models=("other",)) as server:
-        with pytest.raises(RunError, match="must be one it serves"):
-            ask(server, 1)
+    with (
+        serving(lambda n, body: chat_reply("ok"), models=("other",)) as server,
+        pytest.raises(RunError, match="must be one it serves"),
+    ):
+        ask(server, 1)
 
 
 def write_problems(path):
