@@ -1,0 +1,138 @@
+"""The student in other people's programs: lm-evaluation-harness and `transformers serve`."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from leadspan.config import BenchmarkConfig, EndpointConfig, EvaluationConfig, SamplingConfig
+from leadspan.evaluation.evaluate import evaluate
+from leadspan.world.build import WorldConfig, build_world
+
+pytestmark = pytest.mark.slow
+LIMIT = 160
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return build_world(tmp_path_factory.mktemp("world"), seed=5, config=WorldConfig.small())
+
+
+@pytest.fixture(scope="module")
+def problems(world, tmp_path_factory):
+    """One test file of all sizes."""
+    path = tmp_path_factory.mktemp("problems") / "world.jsonl"
+    path.write_text("".join(Path(file).read_text() for file in world.tests))
+    return path
+
+
+def config_of(problems, **backend):
+    benchmark = BenchmarkConfig(path=str(problems), grading="exact")
+    sampling = SamplingConfig(max_new_tokens=LIMIT)
+    return EvaluationConfig(benchmarks=(benchmark,), sampling=sampling, dtype="float32", **backend)
+
+
+@pytest.fixture(scope="module")
+def ours(world, problems, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ours")
+    result = evaluate(world.teacher, config_of(problems), folder)
+    assert result.accuracy > 0.05, "a model that solves nothing would agree with anything"
+    return folder, result
+
+
+def texts_of(folder):
+    rows = map(json.loads, (folder / "samples.jsonl").read_text().splitlines())
+    return {row["problem_id"]: row["text"] for row in rows}
+
+
+def test_lm_eval_finds_the_same_accuracy(world, problems, ours, tmp_path, monkeypatch):
+    lm_eval = pytest.importorskip("lm_eval")
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    task = {
+        "task": "leadspan_world",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(problems)}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "{{problem}}",
+        "doc_to_target": "{{gold}}",
+        "generation_kwargs": {"until": ["<|end|>"], "do_sample": False, "max_gen_toks": LIMIT},
+        "filter_list": [
+            {
+                "name": "answer",
+                "filter": [
+                    {"function": "regex", "regex_pattern": "</think>(.*)$", "group_select": -1},
+                    {"function": "take_first"},
+                ],
+            }
+        ],
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }
+    (tmp_path / "leadspan_world.yaml").write_text(json.dumps(task))  # JSON is YAML
+    found = lm_eval.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(world.teacher), "dtype": "float32", "device": "cpu"},
+        tasks=["leadspan_world"],
+        task_manager=TaskManager(include_path=str(tmp_path)),
+        apply_chat_template=True,
+        batch_size=16,
+        bootstrap_iters=0,
+    )
+    assert found["results"]["leadspan_world"]["exact_match,answer"] == pytest.approx(
+        ours[1].accuracy
+    )
+
+
+@pytest.fixture(scope="module")
+def server(world):
+    """`transformers serve` with the world's teacher, on a free port of loopback."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("openai")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = Path(sys.executable).with_name("transformers")
+    command = [program, "serve", str(world.teacher), "--port", str(port), "--device", "cpu"]
+    process = subprocess.Popen(
+        [*map(str, command), "--dtype", "float32"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(240):
+            if process.poll() is not None:
+                pytest.fail(f"transformers serve ended with {process.returncode}")
+            try:
+                urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
+                break
+            except (URLError, OSError):
+                time.sleep(0.5)
+        else:
+            pytest.fail("transformers serve did not start")
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_transformers_serve_gives_the_same_answers(world, problems, ours, server, api, tmp_path):
+    endpoint = EndpointConfig(
+        base_url=server, model=str(world.teacher), api=api, concurrency=4, timeout_seconds=120
+    )
+    config = config_of(problems, backend="endpoint", endpoint=endpoint)
+    result = evaluate(world.teacher, config, tmp_path / api)
+    mine, theirs = texts_of(ours[0]), texts_of(tmp_path / api)
+    assert mine.keys() == theirs.keys()
+    # Ties between logits may fall apart where the server batches otherwise.
+    same = sum(mine[key].strip() == theirs[key].strip() for key in mine)
+    assert same >= 0.9 * len(mine)
+    assert result.accuracy == pytest.approx(ours[1].accuracy, abs=0.1)
