@@ -30,7 +30,7 @@ class BenchmarkConfig(Part):
     """A set of problems with golds. What stays null comes from the registered benchmark, if any."""
 
     path: str
-    """A registered name (see `leadspan benchmarks`), a local file or a hub dataset id."""
+    """A registered name (docs/evaluation.md lists them), a local file or a hub dataset id."""
     name: str | None = None
     """Name in tables; the file's stem by default. A registered name lends a local copy its rules."""
     config: str | None = None
