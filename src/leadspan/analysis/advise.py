@@ -23,6 +23,8 @@ FEW_TRACES = 20
 """Below this many derived traces the shares are uncertain by more than 20 points."""
 KNOWN_SHARE = 0.5
 """Below this share of traces with a known derivation the advice says so."""
+LITTLE_TO_SAVE = 0.9
+"""Share of the tokens from which a cut is hardly one."""
 MARGIN = 0.1
 """Margin of the adaptive cut that is proposed."""
 
@@ -107,6 +109,7 @@ def _reasons(
                 reasons.append(
                     f"cut each trace after its own derivation (policy: derivation, margin {MARGIN:g}), "
                     f"which keeps {kept:.0%} of the tokens, or do not cut"
+                    + (": there is little to save" if kept > LITTLE_TO_SAVE else "")
                 )
     return reasons + _caveats(summary)
 
