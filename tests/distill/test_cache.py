@@ -189,7 +189,9 @@ def test_queries_are_joined_in_order(cache_path: Path) -> None:
 
 
 def test_an_unfinished_or_foreign_folder_is_refused(cache_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(CacheError, match=r"not a teacher cache\. Write one with `leadspan capture`"):
+    with pytest.raises(
+        CacheError, match=r"not a teacher cache\. Write one with `leadspan capture`"
+    ):
         TeacherCache(tmp_path)
     manifest = json.loads((cache_path / "manifest.json").read_text())
     (cache_path / "manifest.json").unlink()
@@ -239,7 +241,9 @@ def test_another_teacher_or_tokenizer_is_refused_by_name(
     cache.identity = identity(teacher="org/big", revision="abc", vocabulary=vocabulary)
     cache.check_fits(TeacherConfig(path="org/big"), tiny_tokenizer)
     cache.check_fits(TeacherConfig(path="org/big", revision="abc"), tiny_tokenizer)
-    with pytest.raises(CacheError, match=r"from teacher org/big at abc .*, not from org/big at def"):
+    with pytest.raises(
+        CacheError, match=r"from teacher org/big at abc .*, not from org/big at def"
+    ):
         cache.check_fits(TeacherConfig(path="org/big", revision="def"), tiny_tokenizer)
 
 
