@@ -69,7 +69,7 @@ def _measure(config: Any, step: StepShape, teacher_config: Any = None) -> int:
             for _ in range(step.passes_per_step):
                 rows = teacher.rows(batch) if teacher else None
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                    total, _, _ = objective(batch, rows)
+                    total, *_ = objective(batch, rows)
                 total.backward()
                 del total, rows
             optimizer.step()
