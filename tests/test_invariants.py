@@ -74,7 +74,7 @@ def _ours(
     loss = 0.0
     for members in plan_micro_batches(lengths, max_tokens)[0]:
         batch = collate([examples[index] for index in members])
-        total, _, _ = objective(batch, teacher.rows(batch))
+        total, *_ = objective(batch, teacher.rows(batch))
         (total / count).backward()
         loss += float(total.detach()) / count
     return loss, {name: p.grad for name, p in student.named_parameters()}

@@ -30,7 +30,7 @@ class Objective(torch.nn.Module):
 
     def forward(
         self, batch: Batch, teacher: DenseTeacher | SparseTeacher | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Score a batch.
 
         Args:
@@ -38,8 +38,9 @@ class Objective(torch.nn.Module):
             teacher: Rows for the scored tokens; None where `kd_ratio` is 0.
 
         Returns:
-            The sum over scored tokens (differentiable), and per token, detached, float32, in nats:
-            cross-entropy [N] and divergence [N].
+            The sum over scored tokens (differentiable); per token, detached, float32, in nats,
+            cross-entropy [N] and divergence [N]; and with a sparse teacher the mass that teacher and
+            student have on the kept ids, [N, 2].
         """
         hidden_BTH = backbone_of(self.student)(
             input_ids=batch.input_ids_BT, use_cache=False
@@ -52,4 +53,7 @@ class Objective(torch.nn.Module):
             self._loss,
             self._vocab_size,
         )
-        return result.total, result.ce_N, result.kd_N
+        kept_N2 = None
+        if result.teacher_kept_N is not None and result.student_kept_N is not None:
+            kept_N2 = torch.stack([result.teacher_kept_N, result.student_kept_N], dim=1)
+        return result.total, result.ce_N, result.kd_N, kept_N2

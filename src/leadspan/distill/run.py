@@ -17,6 +17,7 @@ from leadspan.config_file import validate
 from leadspan.distill.cached_teacher import load_cached_teacher
 from leadspan.distill.checkpoint import gather_weights
 from leadspan.distill.examples import ExampleSource
+from leadspan.distill.heads import check_head
 from leadspan.distill.objective import Objective
 from leadspan.distill.parallel import Ranks, join_ranks, shard_student, shard_teacher
 from leadspan.distill.teacher_source import LiveTeacher, TeacherSource
@@ -24,6 +25,7 @@ from leadspan.distill.train import Trainer
 from leadspan.errors import DataError
 from leadspan.models import (
     backbone_of,
+    causal_lm_of,
     check_head_width,
     check_same_vocabulary,
     export_student,
@@ -160,6 +162,7 @@ def _train_in(
     teacher = build_teacher(config, tokenizer, ranks)
     student = load_student(config.student, str(ranks.device))
     check_head_width(student, tokenizer, config.student.path)
+    check_head(causal_lm_of(student), config.student.path)
     if config.training.gradient_checkpointing:
         student.gradient_checkpointing_enable({"use_reentrant": False})
     objective = Objective(student, config.loss, vocab_size)
@@ -199,6 +202,7 @@ def build_teacher(config: RunConfig, tokenizer: Any, ranks: Ranks) -> TeacherSou
     check_same_vocabulary(tokenizer, teacher_tokenizer, config.student.path, config.teacher.path)
     model = load_causal_lm(config.teacher, str(ranks.device))
     check_head_width(model, tokenizer, config.teacher.path)
+    check_head(model, config.teacher.path)
     if config.teacher.shard and ranks.size > 1:
         shard_teacher(backbone_of(model).layers)
     return LiveTeacher(model, config.training.bf16)

@@ -48,6 +48,7 @@ from leadspan.records import SECTIONS, Example
 from leadspan.runs import RunFolder
 from leadspan.tracking import Log, open_tracker
 
+NUM_SUMS = 1 + 3 * len(SECTIONS) + 2
 TAIL_SHARE = 0.1
 """The reported training loss is the token mean over this last share of the steps."""
 
@@ -166,7 +167,7 @@ class Trainer:
             "step": step + 1,
             "epoch": (step + 1) / self._steps_per_epoch,
             "loss": loss,
-            **_by_section(sums),
+            **_means(sums),
             "learning_rate": self._training.learning_rate * factor,
             "grad_norm": grad_norm,
             "tokens_forwarded": sum(map(num_forwarded_tokens, chosen)),
@@ -182,25 +183,28 @@ class Trainer:
         """Forward (and backward) this rank's share of `examples`.
 
         Returns:
-            float64 sums over all ranks: loss, then for each section its count, cross-entropy and KD.
+            float64 sums over all ranks: loss, for each section its count, cross-entropy and KD, and the
+            mass of teacher and student on a sparse teacher's kept ids.
         """
         plan = plan_micro_batches(
             [num_forwarded_tokens(example) for example in examples],
             self._training.micro_batch_tokens,
             self._ranks.size,
         )[self._ranks.rank]
-        sums = torch.zeros(1 + 3 * len(SECTIONS), dtype=torch.float64, device=self._ranks.device)
+        sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=self._ranks.device)
         for members in plan:
             batch = collate([examples[index] for index in members]).to(self._ranks.device)
             teacher_rows = self._teacher.rows(batch) if self._teacher is not None else None
             with torch.autocast(
                 self._ranks.device.type, torch.bfloat16, enabled=self._training.bf16
             ):
-                total, ce_N, kd_N = self._objective(batch, teacher_rows)
+                total, ce_N, kd_N, kept_N2 = self._objective(batch, teacher_rows)
             if backward:
                 (total / num_scored).backward()
             sums[0] += total.detach().double()
-            sums[1:] += _section_sums(batch, ce_N, kd_N)
+            sums[1:-2] += _section_sums(batch, ce_N, kd_N)
+            if kept_N2 is not None:
+                sums[-2:] += kept_N2.double().sum(dim=0)
         return self._ranks.sum(sums)
 
     @torch.no_grad()
@@ -209,7 +213,7 @@ class Trainer:
         self._objective.eval()
         sums = self._run_passes(self._validation, 1, backward=False)
         self._objective.train()
-        loss = float(sums[0]) / max(1.0, float(sums[1::3].sum()))
+        loss = float(sums[0]) / max(1.0, float(sums[1:-2:3].sum()))
         if not math.isfinite(loss):
             raise RunError(f"{self._folder.path}: the validation loss is {loss}.")
         totals = self._totals
@@ -219,9 +223,7 @@ class Trainer:
             folder = self._folder.checkpoints_path / BEST
             save_checkpoint(folder, self._ranks, self._objective, None, memory)
         totals.validation_seconds += time.perf_counter() - started
-        self._append(
-            {"kind": "validation", "step": totals.step, "val_loss": loss, **_by_section(sums)}
-        )
+        self._append({"kind": "validation", "step": totals.step, "val_loss": loss, **_means(sums)})
         return loss
 
     def _compute_num_steps(self) -> int:
@@ -322,11 +324,17 @@ def _section_sums(batch: Batch, ce_N: torch.Tensor, kd_N: torch.Tensor) -> torch
     return sums.index_add_(1, batch.sections_N, values).T.flatten()
 
 
-def _by_section(sums: torch.Tensor) -> Mapping[str, float]:
-    """Token means by section, for the sections that were scored."""
+def _means(sums: torch.Tensor) -> Mapping[str, float]:
+    """Token means by section, for the sections that were scored, and of the kept masses."""
+    by_section = sums[1:-2].view(-1, 3).tolist()
     means = {}
-    for section, (count, ce, kd) in zip(SECTIONS, sums[1:].view(-1, 3).tolist(), strict=True):
+    for section, (count, ce, kd) in zip(SECTIONS, by_section, strict=True):
         if count:
             means[f"ce_{section}"] = ce / count
             means[f"kd_{section}"] = kd / count
+    teacher_kept, student_kept = sums[-2:].tolist()
+    if teacher_kept:
+        num_scored = sum(count for count, _, _ in by_section)
+        means["teacher_mass_kept"] = teacher_kept / num_scored
+        means["student_mass_kept"] = student_kept / num_scored
     return means

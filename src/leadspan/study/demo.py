@@ -93,6 +93,7 @@ def build_demo_base(world: World) -> dict[str, Any]:
         "evaluation": {
             "benchmarks": [{"path": str(path), "grading": "exact"} for path in world.tests],
             "sampling": {"max_new_tokens": 240},
+            "dtype": "float32",
             "batch_size": 200,
         },
     }

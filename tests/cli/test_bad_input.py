@@ -1,0 +1,166 @@
+"""What a user can get wrong on the way through `train`: one clear line each, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from leadspan.cli.main import main
+from tests.conftest import save_tiny_model
+from tests.study.test_sweep import write_traces
+
+ROW = {"id": "a", "prompt": "1+2?", "cot": "1+1=2. 2+1=3.", "answer": "3", "gold": "3"}
+
+
+def _run_yaml(folder: Path, student: Path, teacher: Path, **changes: Any) -> Path:
+    traces = changes.pop("traces", None) or write_traces(folder / "traces.jsonl")
+    content: dict[str, Any] = {
+        "teacher": {"path": str(teacher), "dtype": "float32"},
+        "student": {"path": str(student)},
+        "traces": {"path": str(traces)},
+        "training": {"steps": 2, "bf16": False},
+        **changes,
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def _fails(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+def _succeeds(*arguments: str | Path) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    assert not stopped.value.code
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("truncation.lsp=0", "truncation.lsp must be greater than 0; got 0."),
+        ("truncation.lsp=1.5", "truncation.lsp must be less than or equal to 1; got 1.5."),
+        ("truncation.lsp=50", "Write 0.5 for 50 %."),
+        ("truncation.lsp=half", "truncation.lsp must be a valid number"),
+        ("supervision.sections=[thoughts]", "must be 'prompt', 'cot' or 'answer'; got 'thoughts'"),
+        ("supervision.sections=[]", "supervision.sections"),
+        ("truncation.lps=0.5", "Did you mean 'lsp'?"),
+        ("training.steps=0", "training.steps must be greater than or equal to 1; got 0."),
+        ("teacher=null", "teacher is required when loss.kd_ratio > 0"),
+    ],
+)
+def test_settings(
+    setting: str,
+    says: str,
+    tmp_path: Path,
+    tiny_student: Path,
+    tiny_teacher: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = _run_yaml(tmp_path, tiny_student, tiny_teacher)
+    assert says in _fails(capsys, "train", path, "--set", setting)
+
+
+def test_all_problems_of_a_config_are_shown_together(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _run_yaml(tmp_path, tiny_student, tiny_teacher, truncation={"lsp": 7, "keepp": "lead"})
+    error = _fails(capsys, "train", path, "--set", "loss.kd_ratio=2")
+    assert len(error.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (None, "nowhere.jsonl"),
+        ("", "traces.jsonl"),
+        (json.dumps(ROW) + "\n{broken\n", "2"),
+        (json.dumps({**ROW, "cot": ""}) + "\n", "empty_cot"),
+        (json.dumps({**ROW, "prompt": ""}) + "\n", "prompt"),
+    ],
+    ids=["missing", "empty", "broken JSON", "no CoT", "empty prompt"],
+)
+def test_traces(
+    rows: str | None,
+    says: str,
+    tmp_path: Path,
+    tiny_student: Path,
+    tiny_teacher: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    traces = tmp_path / ("nowhere.jsonl" if rows is None else "traces.jsonl")
+    if rows is not None:
+        traces.write_text(rows)
+    path = _run_yaml(tmp_path, tiny_student, tiny_teacher, traces=traces)
+    arguments = ("inspect", traces, "--tokenizer", tiny_student, "--json")
+    if says == "2":  # one broken line is counted, not fatal: the good row is still used
+        _succeeds(*arguments)
+        refused = json.loads(capsys.readouterr().out)["refused"]
+        assert sum(refused.values()) == 1
+        return
+    assert says in _fails(capsys, "train", path)
+
+
+def test_a_model_folder_without_a_tokenizer(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_student, bare)
+    for file in bare.glob("*token*"):
+        file.unlink()
+    (bare / "chat_template.jinja").unlink(missing_ok=True)
+    path = _run_yaml(tmp_path, bare, tiny_teacher)
+    assert "holds no tokenizer" in _fails(capsys, "train", path)
+
+
+def test_different_vocabularies(
+    tmp_path: Path, tiny_student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = save_tiny_model(tmp_path / "other", seed=3, hidden=32)
+    content = (
+        (other / "tokenizer.json").read_text().replace('"a":4', '"a":5').replace('"b":5', '"b":4')
+    )
+    assert content != (other / "tokenizer.json").read_text() or '"a": 4' in content
+    (other / "tokenizer.json").write_text(
+        content.replace('"a": 4', '"a": 5', 1).replace('"b": 5', '"b": 4', 1)
+    )
+    path = _run_yaml(tmp_path, tiny_student, other)
+    error = _fails(capsys, "train", path)
+    assert "vocabular" in error
+    assert "'a'" in error
+
+
+def test_a_folder_of_another_config(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _run_yaml(tmp_path, tiny_student, tiny_teacher)
+    out = tmp_path / "out"
+    _succeeds("train", path, "--output", out)
+    error = _fails(capsys, "train", path, "--output", out, "--set", "truncation.lsp=0.5")
+    assert "truncation.lsp differ" in error
+
+
+def test_help_answers_without_torch() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from leadspan.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "truncated" in done.stdout
