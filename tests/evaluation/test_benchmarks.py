@@ -8,7 +8,7 @@ import pytest
 from leadspan.config import BenchmarkConfig
 from leadspan.errors import DataError
 from leadspan.evaluation.benchmarks import load_benchmark, normalise_golds
-from leadspan.evaluation.registry import register, registered, registered_names
+from leadspan.registry import register, registered, registered_names
 
 
 @pytest.mark.parametrize(

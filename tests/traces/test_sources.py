@@ -11,7 +11,8 @@ import pytest
 import zstandard
 from datasets import Dataset
 
-from leadspan.config import TracesConfig
+from leadspan import registry
+from leadspan.config import BenchmarkConfig, TracesConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.records import Trace
 from leadspan.traces.overlap import OverlapIndex
@@ -210,6 +211,23 @@ def test_decontamination_counts_by_benchmark(tmp_path: Path) -> None:
     ids, refused = filtered(tmp_path, rows, decontaminate=[{"path": str(bench)}])
     assert ids == ["r1", "r3"]
     assert refused == {"overlap:test.jsonl": 2}
+
+
+def test_decontamination_knows_benchmarks_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = "A train leaves at nine and runs for three hours at forty miles an hour. How far?"
+    bench = tmp_path / "test.jsonl"
+    bench.write_text(
+        json.dumps({"keep": True, "text": asked}) + "\n" + json.dumps({"keep": False}) + "\n"
+    )
+    defaults = BenchmarkConfig(path=str(bench), prompt_column="text")
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
+    registry.register("trains", defaults, lambda found: found if found["keep"] else None)
+    rows = [row(0, prompt=asked), row(1, prompt="What is 2+3?")]
+    ids, refused = filtered(tmp_path, rows, decontaminate=[{"path": "trains"}])
+    assert ids == ["r1"]
+    assert refused == {"overlap:trains": 1}
 
 
 def test_overlap_needs_the_whole_run_of_words() -> None:

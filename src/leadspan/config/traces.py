@@ -26,7 +26,7 @@ class OverlapConfig(Part):
     """A benchmark whose problems must not be trained on."""
 
     path: str
-    """A local file or a hub dataset id."""
+    """A registered name (`aime24`, `math500`, ...), a local file or a hub dataset id."""
     config: str | None = None
     """Hub dataset configuration."""
     split: str = "test"

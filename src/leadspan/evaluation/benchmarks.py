@@ -16,10 +16,10 @@ from typing import Any
 
 from leadspan.config import BenchmarkConfig
 from leadspan.errors import ConfigError, DataError
-from leadspan.evaluation.registry import Registered, registered, registered_names
 from leadspan.grading import KINDS, check_kind
 from leadspan.grading.extract import find_box
 from leadspan.records import Turn
+from leadspan.registry import Registered, registered, registered_names
 from leadspan.traces.rows import iter_rows
 from leadspan.traces.sections import Refusal
 

@@ -14,6 +14,7 @@ from leadspan.config_file import validate
 from leadspan.errors import ConfigError, DataError
 from leadspan.grading import Grader
 from leadspan.records import Trace
+from leadspan.registry import registered
 from leadspan.traces.adapters import Reading
 from leadspan.traces.formats import FORMATS, content_digest, iter_traces_of, mapped
 from leadspan.traces.overlap import OverlapIndex
@@ -169,8 +170,22 @@ def _filtered(stream: Iterable[Trace | Refusal], keep: Keep) -> Iterator[Trace |
 
 
 def _problems(benchmark: OverlapConfig) -> Iterator[str]:
-    names = (benchmark.column,) if benchmark.column else PROBLEM_COLUMNS
-    for where, row in iter_rows(benchmark):
+    known = registered(benchmark.path)
+    names: tuple[str, ...] = (benchmark.column,) if benchmark.column else PROBLEM_COLUMNS
+    if known is not None:
+        home = known.defaults
+        benchmark = OverlapConfig(
+            path=home.path,
+            config=benchmark.config or home.config,
+            split=home.split,
+            revision=benchmark.revision or home.revision,
+        )
+        names = (home.prompt_column, *names) if home.prompt_column else names
+    adapt = known.adapt if known is not None else None
+    for where, found in iter_rows(benchmark):
+        row = adapt(found) if adapt is not None and not isinstance(found, Refusal) else found
+        if row is None:
+            continue
         text = None if isinstance(row, Refusal) else next((row[n] for n in names if n in row), None)
         if not isinstance(text, str):
             raise DataError(
