@@ -177,7 +177,7 @@ def _problems(benchmark: OverlapConfig) -> Iterator[str]:
         benchmark = OverlapConfig(
             path=home.path,
             config=benchmark.config or home.config,
-            split=home.split,
+            split=home.split or benchmark.split,
             revision=benchmark.revision or home.revision,
         )
         names = (home.prompt_column, *names) if home.prompt_column else names
