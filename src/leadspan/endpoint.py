@@ -15,13 +15,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast, get_args
+from urllib.parse import urljoin
 
 from leadspan.config import EndpointConfig
 from leadspan.errors import ConfigError, RunError
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
+ServerKind = Literal["vllm", "sglang", "llamacpp", "transformers", "other"]
 TRANSIENT_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 
@@ -70,40 +72,55 @@ class Endpoint:
         self._openai = openai
         self.config = config
 
-    def check(self) -> None:
-        """Ask the server for its models.
+    def check(self) -> ServerKind:
+        """Ask the server for its models, and tell what program it is.
 
         Raises:
             RunError: It is down, refuses the key, or does not have the model.
         """
-        answer = asyncio.run(self._check())
-        if answer is None:
-            return
-        served = [str(model.get("id")) for model in answer if isinstance(model, dict)]
-        if served and self.config.model not in served:
+        models, kind = asyncio.run(self._check())
+        served = [str(model.get("id")) for model in models]
+        # `transformers serve` lists the hub's cache, not the folder that it serves.
+        if served and self.config.model not in served and kind != "transformers":
             raise RunError(
                 f"{self.config.base_url}: endpoint.model must be one it serves "
                 f"({', '.join(served[:5])}); got {self.config.model!r}."
             )
+        return kind
 
-    async def _check(self) -> list[Any] | None:
-        """The list of models, or None where the server keeps none."""
+    async def _check(self) -> tuple[list[dict[str, Any]], ServerKind]:
+        """The models, none where the server keeps no list, and who keeps the list."""
         async with self._client() as client:
             try:
-                body = await asyncio.wait_for(
-                    client.get("/models", cast_to=object), min(30.0, self.config.timeout_seconds)
-                )
+                body = await self._get(client, "/models", 30.0)
             except (self._openai.AuthenticationError, self._openai.PermissionDeniedError) as error:
                 raise RunError(self._key_refused(error)) from None
             except self._openai.APIStatusError:
-                return None
+                body = {}
             except (self._openai.APIConnectionError, TimeoutError) as error:
                 raise RunError(
                     f"{self.config.base_url}: the server cannot be reached ({_line(error)}). "
                     "Start it, or mend endpoint.base_url."
                 ) from None
-        models = body.get("data") if isinstance(body, dict) else None
-        return models if isinstance(models, list) else None
+            listed = body.get("data")
+            models = [model for model in listed or [] if isinstance(model, dict)]
+            return models, await self._kind(client, {model.get("owned_by") for model in models})
+
+    async def _kind(self, client: Any, owners: set[Any]) -> ServerKind:
+        """vLLM, SGLang and llama.cpp sign their models; `transformers serve` has a route of its own."""
+        for owner in owners & set(get_args(ServerKind)):
+            return cast(ServerKind, owner)
+        try:
+            api = await self._get(client, urljoin(self.config.base_url, "/openapi.json"), 5.0)
+        except (self._openai.APIError, TimeoutError, ValueError):
+            return "other"
+        return "transformers" if "/load_model" in (api.get("paths") or {}) else "other"
+
+    async def _get(self, client: Any, route: str, seconds: float) -> dict[str, Any]:
+        """A JSON object of the server; empty where it answers something else."""
+        seconds = min(seconds, self.config.timeout_seconds)
+        body = await asyncio.wait_for(client.get(route, cast_to=object), seconds)
+        return body if isinstance(body, dict) else {}
 
     def ask_many(self, calls: Iterable[Call]) -> Iterator[Answer]:
         """Yield one answer a call, as they come.

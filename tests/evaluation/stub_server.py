@@ -14,9 +14,10 @@ class Stub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, behaviour, models=("student",), key=None):
+    def __init__(self, behaviour, models=("student",), key=None, owner="someone", paths=()):
         super().__init__(("127.0.0.1", 0), Handler)
         self.behaviour, self.models, self.key = behaviour, models, key
+        self.owner, self.paths = owner, paths
         self.lock, self.calls, self.bodies = threading.Lock(), 0, []
         self.now = self.most = 0
         self.ended = threading.Event()
@@ -38,7 +39,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self._is_refused():
             return
-        self._send(200, {"data": [{"id": name} for name in self.server.models]})
+        if self.path == "/openapi.json":
+            self._send(200, {"paths": {path: {} for path in self.server.paths}})
+            return
+        models = [{"id": name, "owned_by": self.server.owner} for name in self.server.models]
+        self._send(200, {"data": models})
 
     def do_POST(self):
         server = self.server

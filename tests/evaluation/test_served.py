@@ -59,6 +59,11 @@ def test_chat_sends_the_sampling_and_reads_the_answer():
         (chat_reply("", reasoning="2+3"), "<think>2+3</think>", "stop"),
         (chat_reply("<think>2+3</think>5"), "<think>2+3</think>5", "stop"),
         (chat_reply(None), "", "stop"),
+        (chat_reply("5<|end|>", reasoning="2+3"), "<think>2+3</think>5", "stop"),
+        (chat_reply("5<|im_end|>\n<|endoftext|>"), "5", "stop"),
+        (chat_reply("5<｜end▁of▁sentence｜>"), "5", "stop"),
+        (chat_reply("a </s> b"), "a </s> b", "stop"),
+        (chat_reply("<think>2+3</think>"), "<think>2+3</think>", "stop"),
         (chat_reply("x", finish="content_filter"), "", "error"),
     ],
 )
@@ -79,6 +84,43 @@ def test_completions_send_the_rendered_prompt():
         "length",
         None,
     )
+
+
+NEUTRAL = {"top_k": -1, "min_p": 0.0}
+SERVE = {"paths": ["/load_model"]}
+SPECIAL = {"skip_special_tokens": False}
+OF_ENGINE = {**NEUTRAL, **SPECIAL, "repetition_penalty": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("server_is", "own", "prompt"),
+    [
+        ({"owner": "vllm"}, OF_ENGINE, [1, 5]),
+        ({"owner": "sglang"}, OF_ENGINE, [1, 5]),
+        ({"owner": "llamacpp"}, {**NEUTRAL, "repeat_penalty": 1.0}, [1, 5]),
+        ({"owner": "Qwen", **SERVE}, {"frequency_penalty": 0.0}, "2+3?"),
+        ({"owner": "openai"}, {}, "2+3?"),
+    ],
+)
+def test_each_server_is_asked_in_its_own_words(server_is, own, prompt):
+    """What is left open, servers take from the model's config: a penalty, a top_k, a min_p."""
+    reply = {"choices": [{"text": "5", "finish_reason": "stop"}]}
+    request = Request("a", prompt_ids=(1, 5), prompt_text="<s>2+3?", seed=3)
+    with serving(lambda n, body: reply, **server_is) as server:
+        config = EndpointConfig(base_url=server.url, model="student", api="completions")
+        backend = EndpointBackend(config, SamplingConfig(max_new_tokens=9), added_start="<s>")
+        assert [completion.text for completion in backend.generate([request])] == ["5"]
+    common = {"model": "student", "max_tokens": 9, "temperature": 0.0, "top_p": 1.0, "seed": 3}
+    assert server.bodies[0][1] == {**common, **own, "prompt": prompt}
+
+
+def test_transformers_serve_is_told_to_sample_and_need_not_list_its_model():
+    sampling = SamplingConfig(max_new_tokens=9, sampling_temperature=0.6, top_k=20)
+    with serving(lambda n, body: chat_reply("ok"), models=("in/cache",), **SERVE) as server:
+        ask(server, 1, sampling)
+    body = server.bodies[0][1]
+    assert "top_k" not in body, "it refuses the fields that it does not know"
+    assert json.loads(body["generation_config"]) == {"do_sample": True, "top_k": 20, "min_p": 0.0}
 
 
 @pytest.mark.parametrize("trouble", [429, 500, 503, "garbage", "broken json", "hang up"])

@@ -117,7 +117,8 @@ class LocalStudent:
             from leadspan.evaluation.served import EndpointBackend
 
             assert self._config.endpoint is not None
-            return EndpointBackend(self._config.endpoint, self._config.sampling)
+            added = self._tokenizer.decode(self._tokenizer("")["input_ids"])
+            return EndpointBackend(self._config.endpoint, self._config.sampling, added_start=added)
         if self._config.backend == "vllm":
             from leadspan.evaluation.offline import VllmBackend
 
