@@ -21,3 +21,7 @@ class CacheError(LeadspanError):
 
 class RunError(LeadspanError):
     """A run folder is locked, incomplete or belongs to another config."""
+
+
+class RunStopped(RunError):  # noqa: N818 - nothing went wrong
+    """A run was told to stop; its checkpoint is written and the same command goes on."""

@@ -42,7 +42,7 @@ from leadspan.distill.parallel import Ranks
 from leadspan.distill.schedule import compute_lr_factor
 from leadspan.distill.stopping import stop_requests
 from leadspan.distill.teacher_source import TeacherSource
-from leadspan.errors import RunError
+from leadspan.errors import RunError, RunStopped
 from leadspan.progress import progress
 from leadspan.records import SECTIONS, Example
 from leadspan.runs import RunFolder
@@ -98,7 +98,8 @@ class Trainer:
             The part of the manifest that training measured.
 
         Raises:
-            RunError: The loss is not finite, the disk is full, or the run was told to stop.
+            RunError: The loss is not finite, or the disk is full.
+            RunStopped: The run was told to stop.
         """
         self._resume()
         first = self._totals.step
@@ -280,7 +281,7 @@ class Trainer:
 
     def _stop_early(self) -> None:
         self._save_step()
-        raise RunError(
+        raise RunStopped(
             f"{self._folder.path}: stopped at step {self._totals.step} of {self._num_steps}, "
             "checkpoint written. The same command goes on from there."
         )

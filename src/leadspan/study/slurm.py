@@ -6,18 +6,21 @@ about what a point does.
 
 from __future__ import annotations
 
+import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from leadspan.config import SlurmConfig
-from leadspan.errors import ConfigError
-from leadspan.progress import progress
+from leadspan.errors import ConfigError, RunError, RunStopped
+from leadspan.progress import progress, say
 from leadspan.study.sweep import Point, is_finished, run_and_record
 
 SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_UNTIL_KILLED = 600.0
+JOB_ID = "job_id"
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,17 @@ class PointJob:
     folder: Path
 
     def __call__(self) -> None:
-        """Run the point, or go on with it."""
-        run_and_record(self.folder)
+        """Run the point, or go on with it.
+
+        Told to stop, it waits for the kill that follows: returning would count as the job's end, and a
+        requeued job would not be waited for.
+        """
+        try:
+            run_and_record(self.folder)
+        except RunStopped as stopped:
+            say(str(stopped))
+            time.sleep(SECONDS_UNTIL_KILLED)
+            raise
 
     def checkpoint(self) -> Any:
         """The same job again: its run folder knows where it stopped."""
@@ -60,37 +72,43 @@ def run_points_on_slurm(
     executor = submitit.AutoExecutor(folder=sweep_folder / "jobs", cluster=cluster)
     executor.update_parameters(**_parameters(config, cluster))
     missing = [point for point in points if not is_finished(point, sweep_folder)]
-    jobs = {}
+    jobs: dict[str, Any] = {}
+    waiting = _queued_ids() if cluster == "slurm" else set()
     for point in missing:
         folder = point.folder(sweep_folder)
-        jobs[point.name] = _running_job(folder, cluster) or _submit(executor, folder)
+        if _read_job_id(folder) not in waiting:
+            jobs[point.name] = executor.submit(PointJob(folder.resolve()))
+            (folder / JOB_ID).write_text(jobs[point.name].job_id, encoding="utf-8")
     with progress("sweep", len(missing), "runs") as advance:
         left = list(missing)
         while left:
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            ended = [p for p in left if is_finished(p, sweep_folder) or jobs[p.name].done()]
-            for point in ended:
-                left.remove(point)
+            waiting = _queued_ids() if cluster == "slurm" else _undone_ids(jobs.values())
+            for point in left.copy():
                 done = is_finished(point, sweep_folder)
-                advance(note=f"{point.name} {'done' if done else 'failed'}")
+                if done or _read_job_id(point.folder(sweep_folder)) not in waiting:
+                    left.remove(point)
+                    advance(note=f"{point.name} {'done' if done else 'failed'}")
     return [point for point in missing if not is_finished(point, sweep_folder)]
 
 
-def _submit(executor: Any, folder: Path) -> Any:
-    job = executor.submit(PointJob(folder.resolve()))
-    (folder / "job_id").write_text(job.job_id, encoding="utf-8")
-    return job
+def _read_job_id(folder: Path) -> str | None:
+    path = folder / JOB_ID
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def _running_job(folder: Path, cluster: str) -> Any | None:
-    """The job of an earlier driver, where it is still queued or running."""
-    import submitit
+def _queued_ids() -> set[str]:
+    """Ids of this user's jobs that Slurm still has to run or is running; needs no accounting."""
+    listed = subprocess.run(
+        ["squeue", "--me", "--noheader", "--format=%A"], capture_output=True, text=True, check=False
+    )
+    if listed.returncode != 0:
+        raise RunError(f"squeue: {' '.join(listed.stderr.split())}. Is this a Slurm login node?")
+    return set(listed.stdout.split())
 
-    path = folder / "job_id"
-    if cluster != "slurm" or not path.is_file():
-        return None
-    job: Any = submitit.SlurmJob(folder.parents[1] / "jobs", path.read_text(encoding="utf-8"))
-    return job if job.state in ("PENDING", "RUNNING", "REQUEUED", "COMPLETING") else None
+
+def _undone_ids(jobs: Iterable[Any]) -> set[str]:
+    return {job.job_id for job in jobs if not job.done()}
 
 
 def _parameters(config: SlurmConfig, cluster: str) -> dict[str, Any]:

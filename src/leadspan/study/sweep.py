@@ -30,7 +30,7 @@ from leadspan.config_file import (
     set_key,
     validate,
 )
-from leadspan.errors import ConfigError, LeadspanError
+from leadspan.errors import ConfigError, LeadspanError, RunStopped
 from leadspan.runs import RunFolder, read_json, write_json_atomic, write_text_atomic
 
 SHORT_KEYS = {
@@ -216,10 +216,12 @@ def run_point(point_folder: Path) -> None:
 
 
 def run_and_record(point_folder: Path) -> None:
-    """Run one point; where it fails, leave the reason beside it before the error goes on."""
+    """Run one point; where it fails, not where it is stopped, leave the reason beside it."""
     (point_folder / "failed.json").unlink(missing_ok=True)
     try:
         run_point(point_folder)
+    except RunStopped:
+        raise
     except Exception as error:
         record_failure(point_folder, error)
         raise
