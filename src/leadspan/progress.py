@@ -6,8 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SECONDS_BETWEEN_LINES = 10.0
+FILE_WIDTH = 140
 
 
 @contextmanager
@@ -71,3 +76,10 @@ def progress(label: str, total: int, unit: str = "steps") -> Iterator[Callable[.
 def say(text: str) -> None:
     """Print one plain line to stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def build_console() -> Console:
+    """A rich console for results on stdout; into a file or pipe it is wide, so that no number is cut."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else FILE_WIDTH)

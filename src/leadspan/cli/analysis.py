@@ -224,8 +224,9 @@ def _judge(traces: Any, url: str, model: str | None, sample: int, yes: bool) -> 
 
 
 def _print_summary(source: str, summary: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from leadspan.progress import build_console
 
     counts = ", ".join(
         f"{name.replace('_', ' ')} {summary[name]}"
@@ -241,14 +242,15 @@ def _print_summary(source: str, summary: dict[str, Any]) -> None:
         )
         table = Table("lsp", *SHOWN_LSPS, title="share of derivations that the lead keeps")
         table.add_row("", *(f"{summary['survival'][lsp]:.0%}" for lsp in SHOWN_LSPS))
-        Console().print(table)
+        build_console().print(table)
     if "judge" in summary:
         typer.echo(f"judge: {json.dumps(summary['judge'])}")
 
 
 def _print_plan(content: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from leadspan.progress import build_console
 
     headers = ("lsp", "kept", "tokens", "FLOPs", "ratio", "GiB", "card GiB", "disk GiB", "seconds")
     table = Table(*headers, caption="kept: share of the traces whose first derivation survives")
@@ -265,6 +267,6 @@ def _print_plan(content: dict[str, Any]) -> None:
             f"{row['disk_gib']:.1f}",
             "?" if row["seconds"] is None else f"{row['seconds']:.0f}",
         )
-    Console().print(table)
+    build_console().print(table)
     source = content["seconds_from"] or "nothing: give --calibrate or --peak-tflops"
     typer.echo(f"{content['traces']} traces; seconds from {source}")

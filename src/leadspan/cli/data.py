@@ -54,11 +54,10 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(inspection.as_dict()))
         return
-    from rich.console import Console
-
+    from leadspan.progress import build_console
     from leadspan.traces.show import show
 
-    show(inspection, Console())
+    show(inspection, build_console())
     if html is not None:
         typer.echo(f"page: {html}")
 
