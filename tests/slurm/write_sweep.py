@@ -22,7 +22,12 @@ def main(folder: Path) -> None:
             "teacher": {"path": str(teacher), "dtype": "float32"},
             "student": {"path": str(student)},
             "traces": {"path": str(write_traces(folder / "traces.jsonl"))},
-            "training": {"steps": 400, "bf16": False, "checkpoint_every_steps": 20},
+            "training": {
+                "steps": 300,
+                "bf16": False,
+                "checkpoint_every_steps": 20,
+                "validate_every_epochs": 20,
+            },
         },
         "grids": [{"lsp": [0.5, 0.75, 1.0]}],
         "reference_models": False,
