@@ -1,6 +1,6 @@
 """The training step at the paper's shapes on one GPU: seconds, memory and MFU over lsp, dense beside it.
 
-    python benchmarks/gpu_step.py           # Qwen3-8B -> Qwen3-4B-Base, needs about 140 GB
+    python benchmarks/gpu_step.py           # Qwen3-8B -> Qwen3-4B-Base
     python benchmarks/gpu_step.py --quick   # Qwen3-1.7B -> Qwen3-0.6B, 1,024 tokens, three lsps
     python benchmarks/gpu_step.py --json    # one JSON object as the last line
 

@@ -1,6 +1,6 @@
 """One training step: cached teacher, half the lead span, live teacher, against SFT and TRL's trainers.
 
-    python benchmarks/step.py               # about 20 minutes on 2 cores, 16 GiB of memory
+    python benchmarks/step.py               # many minutes; the GKD peer holds all logits
     python benchmarks/step.py --quick       # tiny models, the start of one row: does it run?
     python benchmarks/step.py --json        # one JSON object as the last line
 
