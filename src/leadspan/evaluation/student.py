@@ -167,8 +167,10 @@ class ServedStudent:
         return split_generation(text, "<think>", "</think>", opened=False, ended=ended)
 
     def force(self, prompt: Prompt, text: str, cue: str) -> Prompt:
-        """Chat servers cannot go on with a text; the config refuses the combination."""
-        raise NotImplementedError
+        """Chat servers cannot go on with a text; the config refuses the combination before."""
+        raise ConfigError(
+            "evaluation.answer_forcing must be null with api chat: it cannot go on with a text."
+        )
 
     @cached_property
     def backend(self) -> Backend:
