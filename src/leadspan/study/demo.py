@@ -47,7 +47,7 @@ def run_demo(output: Path, world_seed: int, quick: bool, num_jobs: int) -> str:
     }
     advice = write_analysis(output, datasets, str(world.student))
     report = write_report(output)
-    lines = [f"{name}: {' '.join(reasons)}" for name, reasons in advice.items()]
+    lines = [f"{name}: {'; '.join(reasons)}." for name, reasons in advice.items()]
     return "\n".join([describe_sweep(output, report), *lines])
 
 
