@@ -78,14 +78,14 @@ def measure_memory(name: str, rows: int, tokens: int, checkpointing: bool) -> No
     from leadspan.config import LossConfig, TrainingConfig
     from leadspan.distill.batches import Batch
     from leadspan.distill.objective import Objective
-    from leadspan.distill.train import build_optimizer
+    from leadspan.distill.optimizer import build_optimizer
 
     if not torch.cuda.is_available():
         sys.exit(
             "no CUDA device here; tests/analysis/test_memory.py measures small models on a CPU"
         )
     content = load_model_config(name)
-    config = AutoConfig.for_model(content["model_type"], **content)
+    config = AutoConfig.for_model(**content)
     with torch.device("cuda"):
         student = (
             AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").float().train()
