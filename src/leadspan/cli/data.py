@@ -40,9 +40,10 @@ def inspect(
     """Show traces as the student will see them: sections, lengths, cuts, what is refused."""
     parts, path = _parts(source, tokenizer, chat_template, overrides)
     from leadspan.models import load_tokenizer
+    from leadspan.study.cut_points import annotate_derivation, annotator_of
     from leadspan.traces.inspection import inspect_traces
 
-    annotate = _annotate(derivations or parts["truncation"].policy == "derivation")
+    annotate = annotate_derivation if derivations else annotator_of(parts["truncation"])
     inspection = inspect_traces(
         load_tokenizer(path), **parts, num_specimens=traces, annotate=annotate
     )
@@ -60,15 +61,6 @@ def inspect(
     show(inspection, build_console())
     if html is not None:
         typer.echo(f"page: {html}")
-
-
-def _annotate(wanted: bool) -> Any:
-    """What finds the derivations, where someone asks for them."""
-    if not wanted:
-        return None
-    from leadspan.study.run import annotate_derivation
-
-    return annotate_derivation
 
 
 def _parts(
@@ -117,9 +109,10 @@ def doctor(
     from leadspan.config_file import load_run_config
 
     run_config = load_run_config(config, tuple(overrides))
+    from leadspan.study.cut_points import annotator_of
     from leadspan.traces.doctor import examine
 
-    annotate = _annotate(run_config.truncation.policy == "derivation")
+    annotate = annotator_of(run_config.truncation)
     findings = examine(run_config, output, annotate)
     if as_json:
         keys = ("level", "check", "message", "mend")
@@ -148,10 +141,11 @@ def prepare(
         raise ConfigError(f"--export must be messages or prompt_completion; got {export!r}.")
     run_config = load_run_config(config, tuple(overrides))
     from leadspan.models import load_tokenizer
+    from leadspan.study.cut_points import annotator_of
     from leadspan.traces.prepare import prepare as prepare_set
 
     tokenizer = load_tokenizer(run_config.student.path, run_config.student.revision)
-    annotate = _annotate(run_config.truncation.policy == "derivation")
+    annotate = annotator_of(run_config.truncation)
     prepared = prepare_set(run_config, tokenizer, output, export, annotate)  # type: ignore[arg-type]
     if as_json:
         typer.echo(json.dumps(prepared.as_dict()))

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leadspan.distill.capture_local import teacher_hidden
 from leadspan.distill.heads import head_of
 from leadspan.distill.projection import Projection
 from leadspan.distill.teacher_cache import TeacherCache
+from leadspan.distill.teacher_source import compute_teacher_hidden
 from leadspan.distill.teachers import SparseTeacher
 from leadspan.errors import CacheError
 
@@ -66,7 +66,9 @@ def compare(
     parts = []
     for index in chosen.tolist():
         tokens = np.array(cache.input_ids(index))
-        hidden_BTH = teacher_hidden(model, torch.from_numpy(tokens).long()[None].to(device), bf16)
+        hidden_BTH = compute_teacher_hidden(
+            model, torch.from_numpy(tokens).long()[None].to(device), bf16
+        )
         dtype = torch.bfloat16 if bf16 else hidden_BTH.dtype
         live = Projection(head_of(model), cache.identity.vocab_size, dtype)
         log_p_RV = live(hidden_BTH[0, :-1]).double().log_softmax(1)

@@ -36,8 +36,9 @@ from leadspan.distill.fingerprints import (
 )
 from leadspan.distill.heads import Head, head_of
 from leadspan.distill.projection import Projection, rows_in_budget
+from leadspan.distill.teacher_source import compute_teacher_hidden
 from leadspan.errors import ConfigError
-from leadspan.models import backbone_of, real_vocab_size
+from leadspan.models import real_vocab_size
 
 MAX_DRAWS = 255
 """Counts of the sampled mode are one byte."""
@@ -134,7 +135,7 @@ class LocalBackend:
         )
         for row, (_, tokens) in enumerate(batch):
             input_ids_BT[row, : len(tokens)] = torch.from_numpy(tokens)
-        hidden_BTH = teacher_hidden(self._model, input_ids_BT.to(self._device), self._bf16)
+        hidden_BTH = compute_teacher_hidden(self._model, input_ids_BT.to(self._device), self._bf16)
         for row, (trace_id, tokens) in enumerate(batch):
             hidden_RH = hidden_BTH[row, : len(tokens) - 1]
             yield CapturedSequence(trace_id, tokens, self._pack(hidden_RH, tokens))
@@ -162,14 +163,6 @@ class LocalBackend:
         content = f"{self._seed} {start} ".encode() + content_key(tokens)
         mixed = int.from_bytes(hashlib.sha256(content).digest()[:8], "little") >> 1
         return torch.Generator(self._device).manual_seed(mixed)
-
-
-def teacher_hidden(model: Any, input_ids_BT: Tensor, bf16: bool) -> Tensor:
-    """Final hidden states [B, T, H], as a live teacher computes them."""
-    with torch.no_grad(), torch.autocast(input_ids_BT.device.type, torch.bfloat16, enabled=bf16):
-        outputs = backbone_of(model)(input_ids=input_ids_BT, use_cache=False)
-    hidden_BTH: Tensor = outputs.last_hidden_state
-    return hidden_BTH
 
 
 def reduce_to_topk(logits_nV: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,13 +12,10 @@ from leadspan.distill.cache_format import CacheMode, LogprobFormat
 from leadspan.distill.capture import DEFAULT_SHARD_MIB, CaptureBackend, CaptureReport, capture
 from leadspan.distill.capture_local import LocalBackend, build_identity
 from leadspan.distill.capture_server import ServerBackend
-from leadspan.distill.heads import check_head
 from leadspan.distill.parallel import Ranks, join_ranks
+from leadspan.distill.teacher_source import load_teacher
 from leadspan.errors import ConfigError
 from leadspan.models import (
-    check_head_width,
-    check_same_vocabulary,
-    load_causal_lm,
     load_tokenizer,
 )
 from leadspan.records import Sequence
@@ -88,12 +85,8 @@ def _build_backend(
             )
         identity = build_identity(teacher, tokenizer, mode, k, logprobs)
         return ServerBackend(settings.endpoint, identity, settings.backend)
-    theirs = load_tokenizer(teacher.path, teacher.revision)
-    check_same_vocabulary(tokenizer, theirs, config.student.path, teacher.path)
+    model, theirs = load_teacher(teacher, tokenizer, config.student.path, str(ranks.device))
     identity = build_identity(teacher, theirs, mode, k, logprobs, bf16=config.training.bf16)
-    model = load_causal_lm(teacher, str(ranks.device))
-    check_head_width(model, tokenizer, teacher.path)
-    check_head(model, teacher.path)
     return LocalBackend(
         model,
         identity,

@@ -20,16 +20,14 @@ from leadspan.distill.examples import ExampleSource
 from leadspan.distill.heads import check_head
 from leadspan.distill.objective import Objective
 from leadspan.distill.parallel import Ranks, join_ranks, shard_student, shard_teacher
-from leadspan.distill.teacher_source import LiveTeacher, TeacherSource
+from leadspan.distill.teacher_source import LiveTeacher, TeacherSource, load_teacher
 from leadspan.distill.train import Trainer
 from leadspan.errors import DataError
 from leadspan.models import (
     backbone_of,
     causal_lm_of,
     check_head_width,
-    check_same_vocabulary,
     export_student,
-    load_causal_lm,
     load_student,
     load_tokenizer,
     real_vocab_size,
@@ -198,11 +196,7 @@ def build_teacher(config: RunConfig, tokenizer: Any, ranks: Ranks) -> TeacherSou
         return None
     if config.teacher.cache is not None:
         return load_cached_teacher(config.teacher, config.loss, tokenizer)
-    teacher_tokenizer = load_tokenizer(config.teacher.path, config.teacher.revision)
-    check_same_vocabulary(tokenizer, teacher_tokenizer, config.student.path, config.teacher.path)
-    model = load_causal_lm(config.teacher, str(ranks.device))
-    check_head_width(model, tokenizer, config.teacher.path)
-    check_head(model, config.teacher.path)
+    model, _ = load_teacher(config.teacher, tokenizer, config.student.path, str(ranks.device))
     if config.teacher.shard and ranks.size > 1:
         shard_teacher(backbone_of(model).layers)
     return LiveTeacher(model, config.training.bf16)

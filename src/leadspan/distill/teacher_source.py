@@ -11,10 +11,17 @@ from typing import Any, Protocol
 
 import torch
 
+from leadspan.config import TeacherConfig
 from leadspan.distill.batches import Batch
-from leadspan.distill.heads import head_of
+from leadspan.distill.heads import check_head, head_of
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
-from leadspan.models import backbone_of
+from leadspan.models import (
+    backbone_of,
+    check_head_width,
+    check_same_vocabulary,
+    load_causal_lm,
+    load_tokenizer,
+)
 
 
 class TeacherSource(Protocol):
@@ -36,12 +43,31 @@ class LiveTeacher:
         self._model = model
         self._bf16 = bf16
 
-    @torch.no_grad()
     def rows(self, batch: Batch) -> DenseTeacher:
         """Hidden states [N, H] with the teacher's head."""
-        device_type = batch.input_ids_BT.device.type
-        with torch.autocast(device_type, torch.bfloat16, enabled=self._bf16):
-            hidden_BTH = backbone_of(self._model)(
-                input_ids=batch.input_ids_BT, use_cache=False
-            ).last_hidden_state
+        hidden_BTH = compute_teacher_hidden(self._model, batch.input_ids_BT, self._bf16)
         return DenseTeacher(hidden_BTH.flatten(0, 1)[batch.rows_N], head_of(self._model))
+
+
+def compute_teacher_hidden(model: Any, input_ids_BT: torch.Tensor, bf16: bool) -> torch.Tensor:
+    """Final hidden states [B, T, H], without gradient, live and captured alike."""
+    with torch.no_grad(), torch.autocast(input_ids_BT.device.type, torch.bfloat16, enabled=bf16):
+        outputs = backbone_of(model)(input_ids=input_ids_BT, use_cache=False)
+    hidden_BTH: torch.Tensor = outputs.last_hidden_state
+    return hidden_BTH
+
+
+def load_teacher(
+    teacher: TeacherConfig, tokenizer: Any, student_path: str, device: str
+) -> tuple[Any, Any]:
+    """Load the teacher and its tokenizer, checked against the student's tokenizer.
+
+    Raises:
+        DataError: The vocabularies differ, or the head cannot be taken apart.
+    """
+    theirs = load_tokenizer(teacher.path, teacher.revision)
+    check_same_vocabulary(tokenizer, theirs, student_path, teacher.path)
+    model = load_causal_lm(teacher, device)
+    check_head_width(model, tokenizer, teacher.path)
+    check_head(model, teacher.path)
+    return model, theirs

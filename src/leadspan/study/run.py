@@ -6,20 +6,16 @@ Joins what rooms of the floor below must not know of one another. Knows nothing 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from leadspan.analysis.derivation import find_derivation
-from leadspan.config import DERIVATION_COLUMN, RunConfig
+from leadspan.config import RunConfig
 from leadspan.distill.run import TrainedRun, train
 from leadspan.errors import DataError
 from leadspan.evaluation.evaluate import evaluate
 from leadspan.evaluation.summary import EvaluationResult
 from leadspan.progress import say
-from leadspan.records import Trace
+from leadspan.study.cut_points import annotator_of
 from leadspan.study.report.card import write_model_card
-from leadspan.traces.dataset import Annotate
 from leadspan.traces.doctor import examine
 
 
@@ -29,7 +25,7 @@ def check(config: RunConfig, output: Path) -> None:
     Raises:
         DataError: It found what would go wrong; a line each.
     """
-    findings = examine(config, output, annotator_of(config))
+    findings = examine(config, output, annotator_of(config.truncation))
     for finding in findings:
         if finding.level == "warning":
             say(str(finding))
@@ -38,17 +34,12 @@ def check(config: RunConfig, output: Path) -> None:
         raise DataError("\n".join(errors))
 
 
-def annotator_of(config: RunConfig) -> Annotate | None:
-    """What finds each trace's own cut point, where the cut asks for one."""
-    return annotate_derivation if config.truncation.policy == "derivation" else None
-
-
 def run(config: RunConfig, output: Path) -> tuple[TrainedRun, EvaluationResult | None]:
     """Train as the config says, then evaluate where it names benchmarks; whole parts are kept.
 
     Under torchrun all ranks train; the first evaluates alone.
     """
-    trained = train(config, output, annotator_of(config))
+    trained = train(config, output, annotator_of(config.truncation))
     if not is_first_rank():
         return trained, None
     result = None
@@ -63,13 +54,3 @@ def run(config: RunConfig, output: Path) -> tuple[TrainedRun, EvaluationResult |
 def is_first_rank() -> bool:
     """True in the process that speaks and writes, torchrun or not."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def annotate_derivation(trace: Trace) -> Mapping[str, Any]:
-    """Where the trace may be cut, for `truncation.policy: derivation`.
-
-    Nothing where no derivation was found, or where the gold stands in the prompt, so that a mention
-    proves nothing: those traces are cut by `truncation.lsp`.
-    """
-    derivation = find_derivation(trace)
-    return {DERIVATION_COLUMN: derivation.end} if derivation.status == "derived" else {}
