@@ -102,16 +102,20 @@ class Endpoint:
                     f"{self.config.base_url}: the server cannot be reached ({_line(error)}). "
                     "Start it, or mend endpoint.base_url."
                 ) from None
-            listed = body.get("data")
-            models = [model for model in listed or [] if isinstance(model, dict)]
-            return models, await self._kind(client, {model.get("owned_by") for model in models})
+        listed = body.get("data")
+        models = [model for model in listed or [] if isinstance(model, dict)]
+        return models, await self._kind({model.get("owned_by") for model in models})
 
-    async def _kind(self, client: Any, owners: set[Any]) -> ServerKind:
-        """vLLM, SGLang and llama.cpp sign their models; `transformers serve` has a route of its own."""
+    async def _kind(self, owners: set[Any]) -> ServerKind:
+        """vLLM, SGLang and llama.cpp sign their models; `transformers serve` has a route of its own.
+
+        A connection of its own: a server whose list of models failed hangs up on the first one.
+        """
         for owner in owners & set(get_args(ServerKind)):
             return cast(ServerKind, owner)
         try:
-            api = await self._get(client, urljoin(self.config.base_url, "/openapi.json"), 5.0)
+            async with self._client() as client:
+                api = await self._get(client, urljoin(self.config.base_url, "/openapi.json"), 30.0)
         except (self._openai.APIError, TimeoutError, ValueError):
             return "other"
         return "transformers" if "/load_model" in (api.get("paths") or {}) else "other"

@@ -42,6 +42,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/openapi.json":
             self._send(200, {"paths": {path: {} for path in self.server.paths}})
             return
+        if self.server.models is None:  # as `transformers serve` does where the hub's cache is missing
+            self._send(500, {"error": {"message": "no list"}})
+            self.close_connection = True
+            return
         models = [{"id": name, "owned_by": self.server.owner} for name in self.server.models]
         self._send(200, {"data": models})
 

@@ -114,9 +114,10 @@ def test_each_server_is_asked_in_its_own_words(server_is, own, prompt):
     assert server.bodies[0][1] == {**common, **own, "prompt": prompt}
 
 
-def test_transformers_serve_is_told_to_sample_and_need_not_list_its_model():
+@pytest.mark.parametrize("models", [("in/cache",), None])
+def test_transformers_serve_is_told_to_sample_and_need_not_list_its_model(models):
     sampling = SamplingConfig(max_new_tokens=9, sampling_temperature=0.6, top_k=20)
-    with serving(lambda n, body: chat_reply("ok"), models=("in/cache",), **SERVE) as server:
+    with serving(lambda n, body: chat_reply("ok"), models=models, **SERVE) as server:
         ask(server, 1, sampling)
     body = server.bodies[0][1]
     assert "top_k" not in body, "it refuses the fields that it does not know"
