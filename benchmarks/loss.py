@@ -163,6 +163,7 @@ def measure_memory(name: str, x: Inputs) -> float:
     memory = PeakMemory(torch.device("cpu"))
     memory.reset_for_steps()
     run_once(x, compute)
+    memory.note_step()
     peak = memory.read()[1]
     if peak is None:
         sys.exit("this machine refuses to reset the peak of memory (/proc/self/clear_refs)")
