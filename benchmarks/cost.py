@@ -97,7 +97,7 @@ def measure_memory(name: str, rows: int, tokens: int, checkpointing: bool) -> No
     ids_BT = torch.randint(1, config.vocab_size, (rows, tokens), device="cuda")
     rows_N = torch.arange(rows * tokens, device="cuda")
     labels_N = torch.randint(0, config.vocab_size, (len(rows_N),), device="cuda")
-    batch = Batch((), ids_BT, rows_N, labels_N, torch.zeros_like(rows_N), rows * tokens)
+    batch = Batch((), ids_BT, None, rows_N, labels_N, torch.zeros_like(rows_N), rows * tokens)
     for _ in range(2):
         torch.cuda.reset_peak_memory_stats()
         with torch.autocast("cuda", torch.bfloat16):

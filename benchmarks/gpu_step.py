@@ -33,6 +33,7 @@ from torch.nn.functional import kl_div, nll_loss
 from leadspan.analysis.model_sizes import load_model_config
 from leadspan.config import LossConfig, TrainingConfig
 from leadspan.distill.batches import Batch, collate, num_forwarded_tokens
+from leadspan.distill.device_peak import peak_tflops_of
 from leadspan.distill.memory import GIB
 from leadspan.distill.objective import Objective
 from leadspan.distill.optimizer import build_optimizer
@@ -46,8 +47,6 @@ from leadspan.traces.truncate import truncate
 KD_RATIO = 0.5
 SEQUENCES = 8
 CUDA = torch.device("cuda")
-PEAK_TFLOPS = {"H200": 989.4, "H100 80GB": 989.4, "GH200": 989.4, "A100": 312.0, "L40S": 362.0}
-"""Dense bfloat16 peaks by a part of the card's name, from the vendor's data sheets."""
 Pass = Callable[[Batch], Tensor]
 
 
@@ -240,9 +239,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit("no CUDA device here; benchmarks/step.py measures small models on a CPU")
     card = torch.cuda.get_device_name()
-    peak = arguments.peak_tflops
-    if peak is None:
-        peak = next((value for part, value in PEAK_TFLOPS.items() if part in card), None)
+    peak = arguments.peak_tflops or peak_tflops_of(card)
     bench = Bench(
         arguments.teacher or ("Qwen/Qwen3-1.7B" if arguments.quick else "Qwen/Qwen3-8B"),
         arguments.student or ("Qwen/Qwen3-0.6B" if arguments.quick else "Qwen/Qwen3-4B-Base"),

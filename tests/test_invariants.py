@@ -64,7 +64,7 @@ def _reference(models: tuple[Any, Any], examples: list[Example]) -> tuple[float,
 
 
 def _ours(
-    models: tuple[Any, Any], examples: list[Example], max_tokens: int
+    models: tuple[Any, Any], examples: list[Example], max_tokens: int, packed: bool
 ) -> tuple[float, Gradients]:
     student = copy.deepcopy(models[0]).train()
     objective = Objective(student, LossConfig(), len(build_tiny_tokenizer()))
@@ -72,8 +72,8 @@ def _ours(
     count = sum(example.num_scored_tokens for example in examples)
     lengths = [len(example.sequence) for example in examples]
     loss = 0.0
-    for members in plan_micro_batches(lengths, max_tokens)[0]:
-        batch = collate([examples[index] for index in members])
+    for members in plan_micro_batches(lengths, max_tokens, packed=packed)[0]:
+        batch = collate([examples[index] for index in members], packed)
         total, *_ = objective(batch, teacher.rows(batch))
         (total / count).backward()
         loss += float(total.detach()) / count
@@ -90,13 +90,14 @@ def _ours(
         (1.0, ["answer"]),
     ],
 )
-@pytest.mark.parametrize("max_tokens", [1, 120, 100_000], ids=["8x1", "packed", "1x8"])
+@pytest.mark.parametrize("max_tokens", [1, 120, 100_000], ids=["8x1", "some", "1x8"])
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 def test_a_step_is_the_reference_however_it_is_shared_out(
-    models: tuple[Any, Any], sections: list[str], lsp: float, max_tokens: int
+    models: tuple[Any, Any], sections: list[str], lsp: float, max_tokens: int, packed: bool
 ) -> None:
     examples = _examples(lsp, sections)
     expected_loss, expected = _reference(models, examples)
-    loss, gradients = _ours(models, examples, max_tokens)
+    loss, gradients = _ours(models, examples, max_tokens, packed)
     assert expected_loss > 0.5
     assert loss == pytest.approx(expected_loss, rel=1e-6)
     for name, gradient in expected.items():

@@ -6,10 +6,17 @@ The only file that talks to transformers about models. Knows nothing about trace
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leadspan.config import LoraConfig, ModelConfig, StudentConfig, TeacherConfig
 from leadspan.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PACKING = ("flex_attention", "flash_attention_2")
+"""Attentions of transformers that skip what lies across two sequences; the others would mask it."""
 
 PROBE = "leadspanprobe"
 
@@ -126,6 +133,35 @@ def causal_lm_of(model: Any) -> Any:
 def backbone_of(model: Any) -> Any:
     """The part of a causal language model that yields final hidden states, without its head."""
     return getattr(causal_lm_of(model), causal_lm_of(model).base_model_prefix)
+
+
+def compute_hidden(model: Any, input_ids_BT: Tensor, positions_BT: Tensor | None = None) -> Tensor:
+    """Final hidden states, [B, T, H], of sequences side by side, or packed with their positions."""
+    places = {} if positions_BT is None else {"position_ids": positions_BT}
+    outputs = backbone_of(model)(input_ids=input_ids_BT, use_cache=False, **places)
+    hidden_BTH: Tensor = outputs.last_hidden_state
+    return hidden_BTH
+
+
+def odd_layers(config: Any) -> list[str]:
+    """Kinds of layers whose memory of the past is more than keys and values, by name."""
+    kinds = set(getattr(config, "layer_types", None) or ())
+    return sorted(kinds - {"full_attention", "sliding_attention"})
+
+
+def check_packing(config: Any, device: torch.device) -> None:
+    """Check that a model attends to packed sequences apart, and can be trained so on this device.
+
+    Raises:
+        ConfigError: Some layer would carry its state from one sequence into the next, or there is no GPU.
+    """
+    odd = ", ".join(odd_layers(config))
+    if odd or device.type != "cuda":
+        why = f"layers of {config.model_type} are {odd}" if odd else f"the device is {device.type}"
+        raise ConfigError(
+            f"student.attention: {config._attn_implementation} packs sequences, for which this run "
+            f"needs full or sliding attention on a GPU; {why}. Use sdpa."
+        )
 
 
 def real_vocab_size(tokenizer: Any) -> int:

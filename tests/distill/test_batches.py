@@ -56,6 +56,18 @@ def test_collate_of_nothing_scores_nothing() -> None:
     assert batch.num_tokens == 0
 
 
+def test_packed_examples_lie_end_to_end_and_count_positions_anew() -> None:
+    long = _example(list(range(10, 18)), prompt=1, cot=8, scored=[7])
+    short = _example([20, 21, 22], prompt=1, cot=3, scored=[1, 2])
+    batch = collate([short, long], packed=True)
+    assert batch.input_ids_BT.tolist() == [[20, 21, 10, 11, 12, 13, 14, 15, 16]]
+    assert batch.positions_BT is not None
+    assert batch.positions_BT.tolist() == [[0, 1, 0, 1, 2, 3, 4, 5, 6]]
+    assert batch.rows_N.tolist() == [0, 1, 8]
+    assert batch.labels_N.tolist() == [21, 22, 17]
+    assert collate([], packed=True).input_ids_BT.shape == (1, 1)
+
+
 def test_an_example_without_labels_forwards_nothing() -> None:
     assert num_forwarded_tokens(_example([1, 2, 3], prompt=1, cot=2, scored=[])) == 0
 
@@ -64,18 +76,20 @@ def test_an_example_without_labels_forwards_nothing() -> None:
     st.lists(st.integers(1, 60), min_size=1, max_size=30),
     st.integers(1, 100),
     st.integers(1, 4),
+    st.booleans(),
 )
 def test_every_example_goes_through_once_within_the_budget(
-    lengths: list[int], max_tokens: int, num_ranks: int
+    lengths: list[int], max_tokens: int, num_ranks: int, packed: bool
 ) -> None:
-    plan = plan_micro_batches(lengths, max_tokens, num_ranks)
+    plan = plan_micro_batches(lengths, max_tokens, num_ranks, packed)
     members = [index for rank in plan for one_pass in rank for index in one_pass]
     assert sorted(members) == list(range(len(lengths)))
     assert len({len(rank) for rank in plan}) == 1
     for rank in plan:
         for one_pass in rank:
-            padded = len(one_pass) * max((lengths[index] for index in one_pass), default=0)
-            assert padded <= max_tokens or len(one_pass) == 1
+            members = [lengths[index] for index in one_pass]
+            cost = sum(members) if packed else len(members) * max(members, default=0)
+            assert cost <= max_tokens or len(members) == 1
     if len(lengths) >= num_ranks:
         assert all(any(rank) for rank in plan), "a rank was left without work"
 

@@ -24,6 +24,7 @@ from leadspan.distill.objective import Objective
 from leadspan.distill.optimizer import build_optimizer
 from leadspan.distill.teacher_source import LiveTeacher
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
+from leadspan.models import PACKING
 from leadspan.records import Sequence, Span
 from leadspan.traces.supervise import supervise
 from tests.conftest import build_tiny_model
@@ -99,10 +100,16 @@ def merged_kl(
     return kl_N + tail_N.exp() * (tail_N - rest_N.log())
 
 
-def test_one_step_on_the_card_is_the_step_on_the_cpu():
-    student = build_tiny_model(50, seed=1)
-    teacher = build_tiny_model(50, seed=2, hidden=48).eval().requires_grad_(False)
-    on_card, on_cpu = (take_step(student, teacher, device) for device in ("cuda", "cpu"))
+@pytest.mark.parametrize("attention", ["sdpa", *PACKING])
+def test_one_step_on_the_card_is_the_step_on_the_cpu(attention):
+    """Packed sequences on the card, where the attention takes them, against padded ones."""
+    if attention == "flash_attention_2":
+        pytest.importorskip("flash_attn")
+    # Kernels of these attentions want heads of 16 numbers or more.
+    student = build_tiny_model(50, seed=1, hidden=64)
+    teacher = build_tiny_model(50, seed=2, hidden=96).eval().requires_grad_(False)
+    on_cpu = take_step(student, teacher, "cpu", "sdpa")
+    on_card = take_step(student, teacher, "cuda", attention)
     assert on_card["loss"] == pytest.approx(on_cpu["loss"], rel=TOLERANCE)
     assert relative_error(on_card["gradient"], on_cpu["gradient"].double()) < 2 * TOLERANCE
     assert torch.isfinite(on_card["weights"]).all()
@@ -112,19 +119,20 @@ def test_one_step_on_the_card_is_the_step_on_the_cpu():
     assert (moved < 1e-4).float().mean() > 0.95
 
 
-def take_step(student, teacher, device):
+def take_step(student, teacher, device, attention):
     """One step of the engine: bfloat16 on the card, float32 on the CPU."""
     bf16 = device == "cuda"
     model = copy.deepcopy(student).to(device).train()
+    model.set_attn_implementation(attention)
     objective = Objective(model, LOSS, 50)
     training = TrainingConfig(steps=1, learning_rate=1e-3, weight_decay=0.0)
     optimizer = build_optimizer(objective, training, torch.device(device))
     tokens = np.random.default_rng(0).integers(4, 50, (3, 40)).astype(np.int32)
     examples = [
-        supervise(Sequence(str(place), row, Span(0, 6), Span(6, 30), Span(30, 40)))
-        for place, row in enumerate(tokens)
+        supervise(Sequence(str(end), row[:end], Span(0, 6), Span(6, 20), Span(20, end)))
+        for row, end in zip(tokens, (25, 32, 40), strict=True)
     ]
-    batch = collate(examples).to(torch.device(device))
+    batch = collate(examples, packed=attention in PACKING).to(torch.device(device))
     rows = LiveTeacher(copy.deepcopy(teacher).to(device), bf16=bf16).rows(batch)
     with torch.autocast(device, torch.bfloat16, enabled=bf16):
         total = objective(batch, rows)[0]

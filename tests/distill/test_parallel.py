@@ -52,7 +52,7 @@ def one_rank(
 def _assert_same(folder: Path, reference: Path) -> None:
     for found, expected in zip(_curve(folder), _curve(reference), strict=True):
         assert found.keys() == expected.keys()
-        for key in expected.keys() - {"kind", "seconds", "grad_norm"}:
+        for key in expected.keys() - {"kind", "seconds", "tokens_per_second", "grad_norm"}:
             # float32 sums in another order, amplified by AdamW over six steps
             assert found[key] == pytest.approx(expected[key], rel=1e-5), key
     weights = load_file(folder / "student" / "model.safetensors")

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from leadspan import distill, render, truncate
 from leadspan.config import TrainingConfig
 from leadspan.distill.checkpoint import find_last
+from leadspan.distill.device_peak import peak_tflops_of
 from leadspan.distill.run import TrainedRun
 from leadspan.distill.schedule import compute_lr_factor
 from leadspan.distill.train import compute_validation_steps
@@ -29,7 +30,7 @@ from leadspan.records import Sequence
 from leadspan.runs import RunFolder
 from tests.conftest import build_tiny_tokenizer, build_traces
 
-NOT_COMPARED = {"seconds"}
+NOT_COMPARED = {"seconds", "tokens_per_second"}
 """What a clock decides; every other field of metrics.jsonl must be equal to the bit."""
 
 
@@ -84,6 +85,43 @@ def test_the_manifest_tells_what_the_run_cost(whole_run: TrainedRun) -> None:
         record["val_loss"] for record in _metrics(whole_run.path) if record["kind"] == "validation"
     )
     assert 0 < manifest["peak_step_memory_gib"] < manifest["peak_memory_gib"]
+    assert manifest["tokens_per_second"] == pytest.approx(
+        manifest["tokens_forwarded"] / manifest["train_seconds"]
+    )
+    assert manifest["mfu"] is None, "a CPU's peak is not known"
+
+
+def test_mfu_counts_the_work_once_where_layers_are_computed_again(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leadspan.distill.train.device_peak", lambda device, bf16: 1e12)
+    plain, again = (
+        _run(
+            tmp_path / str(recomputes),
+            tiny_student,
+            tiny_teacher,
+            gradient_checkpointing=recomputes,
+        ).manifest
+        for recomputes in (False, True)
+    )
+    assert again["train_flops"] > plain["train_flops"]
+    for manifest in (plain, again):
+        found = manifest["mfu"] * 1e12 * manifest["train_seconds"]
+        assert found == pytest.approx(plain["train_flops"])
+
+
+@pytest.mark.parametrize(
+    ("card", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989.4),
+        ("NVIDIA H100 PCIe", 756.5),
+        ("NVIDIA L40S", 362.1),
+        ("NVIDIA A100-SXM4-80GB", 311.9),
+        ("Some Card", None),
+    ],
+)
+def test_the_peak_of_a_card_is_known_by_its_name(card: str, peak: float | None) -> None:
+    assert peak_tflops_of(card) == peak
 
 
 @pytest.mark.parametrize("micro_batch_tokens", [1, 100])

@@ -42,7 +42,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/openapi.json":
             self._send(200, {"paths": {path: {} for path in self.server.paths}})
             return
-        if self.server.models is None:  # as `transformers serve` does where the hub's cache is missing
+        if (
+            self.server.models is None
+        ):  # as `transformers serve` does where the hub's cache is missing
             self._send(500, {"error": {"message": "no list"}})
             self.close_connection = True
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from leadspan.analysis.analyze import Analysis, read_trace
@@ -20,7 +21,7 @@ from leadspan.analysis.cost import (
 )
 from leadspan.analysis.model_sizes import count_parameters, shape_of
 from leadspan.config import RunConfig
-from leadspan.errors import DataError
+from leadspan.errors import ConfigError, DataError
 from leadspan.flops import ModelShape
 from leadspan.traces.dataset import iter_sequences, nothing_usable, split_validation
 from leadspan.traces.render import Renderer
@@ -41,14 +42,20 @@ class Plan:
     num_traces: int
     num_parameters: int
     speed_source: str | None
+    device: str
+    """`cuda` or `cpu`."""
+    data: str
+    """Whether the traces were read, in words."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: `rows` by lsp, ratios against lsp 1.0."""
         whole = self.points[-1]
         return {
             "traces": self.num_traces,
+            "data": self.data,
             "student_parameters": self.num_parameters,
             "seconds_from": self.speed_source,
+            "device": self.device,
             "rows": [self._row(point, whole) for point in self.points],
         }
 
@@ -109,7 +116,7 @@ def plan_run(
         config,
         lambda lsp: workload_of(trained, config, lsp),
         {lsp: analysis.survival(lsp) for lsp in lsps},
-        (speed, device, num_ranks, tuple(lsps), len(sequences)),
+        (speed, device, num_ranks, tuple(lsps), len(sequences), "as read"),
     )
 
 
@@ -128,17 +135,45 @@ def plan_stated(
         config,
         lambda lsp: stated_workload(num_traces, tokens, prompt_tokens, config, lsp),
         {},
-        (speed, device, num_ranks, tuple(lsps), num_traces),
+        (speed, device, num_ranks, tuple(lsps), num_traces, f"stated as {tokens} tokens each"),
     )
+
+
+def stated_size(
+    config: RunConfig, num_traces: int | None = None, tokens: int | None = None
+) -> tuple[int, int] | None:
+    """How many traces of how many tokens to plan for where the data are not to be read.
+
+    What is not stated is taken from `traces.sample`, less the validation share, and from
+    `traces.max_tokens`, the most that a trace can have.
+
+    Returns:
+        None where nothing is stated and the traces lie on this machine.
+
+    Raises:
+        ConfigError: They do not, and their size is not stated.
+    """
+    traces = config.traces
+    if num_traces is None and tokens is None and Path(traces.path).exists():
+        return None
+    if num_traces is None and traces.sample is not None:
+        num_traces = traces.sample - round(traces.sample * traces.validation_fraction)
+    tokens = tokens or traces.max_tokens
+    if num_traces is None or tokens is None:
+        raise ConfigError(
+            f"traces.path {traces.path} is not on this machine, and nothing is downloaded to plan. State "
+            "its size: --num-traces N --tokens T."
+        )
+    return num_traces, tokens
 
 
 def _plan(
     config: RunConfig,
     workload: Callable[[float], Workload],
     survival: dict[float, float | None],
-    setting: tuple[SecondsModel | None, str, int, tuple[float, ...], int],
+    setting: tuple[SecondsModel | None, str, int, tuple[float, ...], int, str],
 ) -> Plan:
-    speed, device, num_ranks, lsps, num_traces = setting
+    speed, device, num_ranks, lsps, num_traces, data = setting
     student = shape_of(config.student.path)
     teacher = live_teacher_shape(config)
     points = tuple(
@@ -151,6 +186,8 @@ def _plan(
         num_traces=num_traces,
         num_parameters=count_parameters(student).total,
         speed_source=speed.source if speed else None,
+        device=device,
+        data=data,
     )
 
 

@@ -11,7 +11,11 @@ import typer
 from leadspan.cli.training import SetOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from leadspan.analysis.analyze import Analysis
+    from leadspan.analysis.plan import Plan
+    from leadspan.config import RunConfig
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 TokenizerOption = Annotated[
@@ -92,7 +96,7 @@ def advise(
 
 
 def plan(
-    config: Annotated[Path, typer.Argument(help="run.yaml")],
+    config: Annotated[Path, typer.Argument(help="run.yaml or sweep.yaml")],
     tokenizer: TokenizerOption = None,
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
@@ -107,26 +111,46 @@ def plan(
     num_traces: Annotated[
         int | None, typer.Option(help="State the data instead of reading it: how many traces ...")
     ] = None,
-    tokens: Annotated[int, typer.Option(help="... of how many tokens ...")] = 2048,
+    tokens: Annotated[int | None, typer.Option(help="... of how many tokens ...")] = None,
     prompt_tokens: Annotated[int, typer.Option(help="... of which the prompt.")] = 150,
 ) -> None:
-    """Show cost, memory and what survives at every lsp, before anything is trained."""
-    from leadspan.analysis.plan import plan_run, plan_stated
-    from leadspan.config_file import load_run_config
-    from leadspan.models import load_tokenizer
+    """Show cost, memory and what survives at every lsp, before anything is trained.
 
-    run = load_run_config(config, tuple(overrides))
+    Data that is not on this machine is never downloaded: its size is taken from the options, or from
+    traces.sample and traces.max_tokens. A sweep is planned setting by setting, and summed up.
+    """
+    from leadspan.analysis.plan import PLANNED_LSPS, plan_run, plan_stated, stated_size
+    from leadspan.config_file import load_run_config, read_yaml
+    from leadspan.errors import ConfigError
+    from leadspan.models import load_tokenizer
+    from leadspan.study.planning import plan_sweep, sum_up
+    from leadspan.study.sweep import expand, load_sweep
+
     speed = _speed(calibrate, peak_tflops, utilisation)
-    if num_traces is not None:
-        found = plan_stated(run, num_traces, tokens, prompt_tokens, speed, device, ranks)
+
+    def plan_one(run: RunConfig, lsps: Sequence[float]) -> Plan:
+        stated = stated_size(run, num_traces, tokens)
+        if stated is None:
+            loaded = load_tokenizer(tokenizer or run.student.path)
+            return plan_run(run, loaded, speed, device, ranks, lsps)
+        return plan_stated(run, *stated, prompt_tokens, speed, device, ranks, lsps)
+
+    if "grids" in read_yaml(config):
+        if overrides:
+            raise ConfigError(f"{config}: --set changes a run.yaml, not a sweep. Edit the sweep.")
+        found = sum_up(plan_sweep(expand(load_sweep(config), config.parent), plan_one))
+        shown = [(f"{one['name']}, {one['runs']} runs", one) for one in found["settings"]]
     else:
-        loaded = load_tokenizer(tokenizer or run.student.path)
-        found = plan_run(run, loaded, speed, device, ranks)
-    content = found.to_json()
+        found = plan_one(load_run_config(config, tuple(overrides)), PLANNED_LSPS).to_json()
+        shown = [("", found)]
     if as_json:
-        typer.echo(json.dumps(content))
-    else:
-        _print_plan(content)
+        typer.echo(json.dumps(found))
+        return
+    for title, content in shown:
+        _print_plan(content, title)
+    if "runs" in found:
+        hours = "" if found["seconds"] is None else f", {found['seconds'] / 3600:.0f} device hours"
+        typer.echo(f"all {found['runs']} runs: {found['flops']:.3g} FLOPs{hours}")
 
 
 def _read(source: str, tokenizer: str | None, overrides: list[str]) -> tuple[Analysis, Any]:
@@ -247,13 +271,14 @@ def _print_summary(source: str, summary: dict[str, Any]) -> None:
         typer.echo(f"judge: {json.dumps(summary['judge'])}")
 
 
-def _print_plan(content: dict[str, Any]) -> None:
+def _print_plan(content: dict[str, Any], title: str) -> None:
     from rich.table import Table
 
     from leadspan.progress import build_console
 
     headers = ("lsp", "kept", "tokens", "FLOPs", "ratio", "GiB", "card GiB", "disk GiB", "seconds")
-    table = Table(*headers, caption="kept: share of the traces whose first derivation survives")
+    caption = "kept: share of the traces whose first derivation survives"
+    table = Table(*headers, title=title or None, title_justify="left", caption=caption)
     for row in content["rows"]:
         kept, card = row["survival"], row["smallest_card_gib"]
         table.add_row(
@@ -269,4 +294,4 @@ def _print_plan(content: dict[str, Any]) -> None:
         )
     build_console().print(table)
     source = content["seconds_from"] or "nothing: give --calibrate or --peak-tflops"
-    typer.echo(f"{content['traces']} traces; seconds from {source}")
+    typer.echo(f"{content['traces']} traces {content['data']}; seconds from {source}")

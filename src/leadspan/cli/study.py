@@ -37,10 +37,11 @@ def sweep(
     launcher: Annotated[str, typer.Option(help="local, slurm, or submitit-local.")] = "local",
 ) -> None:
     """Run every point of a sweep that is not finished yet, then report."""
+    from leadspan.study.advice import datasets_of, write_analysis
     from leadspan.study.launch import run_points
     from leadspan.study.report import write_report
     from leadspan.study.slurm import run_points_on_slurm
-    from leadspan.study.sweep import capture_teacher, load_sweep, prepare_sweep
+    from leadspan.study.sweep import capture_teacher, load_sweep, prepare_sweep, read_failure
 
     if launcher not in LAUNCHERS:
         raise ConfigError(f"--launcher must be one of {', '.join(LAUNCHERS)}; got {launcher!r}.")
@@ -53,9 +54,13 @@ def sweep(
     else:
         cluster = launcher.removeprefix("submitit-")
         failed = run_points_on_slurm(points, folder, settings.slurm, cluster)
+    advice = write_analysis(folder, points, datasets_of(points))
     report_path = write_report(folder)
+    for name, reasons in advice.items():
+        typer.echo(f"{name}: {'; '.join(reasons)}.")
     typer.echo(f"{len(points) - len(failed)} of {len(points)} runs done. Report: {report_path}")
     for point in failed:
-        typer.echo(f"failed: {point.name}, see {point.folder(folder) / 'failed.json'}", err=True)
+        reason = read_failure(point.folder(folder))
+        typer.echo(f"failed: {point.folder(folder)}: {reason}", err=True)
     if failed:
         raise typer.Exit(1)

@@ -18,8 +18,9 @@ class ModelConfig(Part):
     """Hub revision (commit, tag or branch)."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Dtype of the weights in memory."""
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Attention implementation of transformers."""
+    attention: Literal["sdpa", "eager", "flex_attention", "flash_attention_2"] = "sdpa"
+    """Attention implementation of transformers. A student on one of the last two (a GPU; the last needs
+    the `flash-attn` package) trains on packed sequences without padding."""
 
 
 class TeacherConfig(ModelConfig):

@@ -1,10 +1,11 @@
 """Which examples make a step, and how they lie side by side in a forward pass.
 
-The order depends on the seed and the number of examples alone, never on workers or ranks. Rows are
-padded on the right, so under causal attention no real token ever sees padding and no mask is needed.
-Knows nothing about models or losses.
+The order depends on the seed and the number of examples alone, never on workers or ranks. Examples
+lie side by side, padded on the right: under causal attention no real token ever sees padding, so no
+mask is needed. Packed, they lie end to end in one row, told apart by positions that start anew, and an
+attention for sequences of any length computes nothing but them. Knows nothing about models or losses.
 
-Shape suffixes: B rows, T tokens (padded), N scored tokens of the batch.
+Shape suffixes: B rows (1 when packed), T tokens (padded or packed), N scored tokens of the batch.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class Batch:
 
     examples: tuple[Example, ...]
     input_ids_BT: torch.Tensor
-    """int64, padded with `PAD_ID` on the right."""
+    """int64, padded with `PAD_ID` on the right, or packed."""
+    positions_BT: torch.Tensor | None
+    """int64, packed: each token's place in its own sequence. None where rows are sequences."""
     rows_N: torch.Tensor
     """int64, flat positions in [0, B * T): the token before each label, so its prediction."""
     labels_N: torch.Tensor
@@ -49,6 +52,7 @@ class Batch:
         return Batch(
             self.examples,
             self.input_ids_BT.to(device),
+            None if self.positions_BT is None else self.positions_BT.to(device),
             self.rows_N.to(device),
             self.labels_N.to(device),
             self.sections_N.to(device),
@@ -73,15 +77,16 @@ def compute_order(num_examples: int, num_needed: int, seed: int) -> NDArray[np.i
 
 
 def plan_micro_batches(
-    lengths: SequenceABC[int], max_tokens: int, num_ranks: int = 1
+    lengths: SequenceABC[int], max_tokens: int, num_ranks: int = 1, packed: bool = False
 ) -> list[list[list[int]]]:
     """Share out one step's examples over ranks and forward passes.
 
     Args:
         lengths: Forwarded tokens of each example of the step.
-        max_tokens: Padded tokens (rows times longest row) that one forward pass may hold; a longer
-            example goes alone.
+        max_tokens: Tokens that one forward pass may hold, padding (to the longest row) included; a
+            longer example goes alone.
         num_ranks: Over how many ranks.
+        packed: Without padding.
 
     Returns:
         For each rank its forward passes, each a list of indices into `lengths`. Every rank has the same
@@ -89,11 +94,15 @@ def plan_micro_batches(
     """
     by_length = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     passes: list[list[int]] = []
+    room = 0
     for index in by_length:
-        if passes and (len(passes[-1]) + 1) * lengths[passes[-1][0]] <= max_tokens:
+        cost = lengths[index] if packed or not passes else lengths[passes[-1][0]]
+        if passes and cost <= room:
             passes[-1].append(index)
+            room -= cost
         else:
             passes.append([index])
+            room = max_tokens - lengths[index]
     if num_ranks > 1:
         passes = _even_out(passes, num_ranks)
     ranks: list[list[list[int]]] = [passes[rank::num_ranks] for rank in range(num_ranks)]
@@ -111,25 +120,30 @@ def _even_out(passes: list[list[int]], num_ranks: int) -> list[list[int]]:
     return passes
 
 
-def collate(examples: SequenceABC[Example]) -> Batch:
-    """Lay examples side by side. No examples make a batch of one padding token with nothing scored."""
+def collate(examples: SequenceABC[Example], packed: bool = False) -> Batch:
+    """Lay examples side by side, or end to end where `packed`.
+
+    No examples make a batch of one padding token with nothing scored.
+    """
     lengths = [num_forwarded_tokens(example) for example in examples] or [1]
-    width = max(1, *lengths)
-    input_ids_BT = np.full((len(lengths), width), PAD_ID, dtype=np.int64)
+    width = max(1, sum(lengths) if packed else max(lengths))
+    starts = np.cumsum([0, *lengths[:-1]]) if packed else np.arange(len(lengths)) * width
+    flat_ids = np.full(width if packed else len(lengths) * width, PAD_ID, dtype=np.int64)
     rows: list[NDArray[Any]] = []
     labels: list[NDArray[Any]] = []
     sections: list[NDArray[Any]] = []
-    for place, (example, length) in enumerate(zip(examples, lengths, strict=False)):
+    for example, start, length in zip(examples, starts, lengths, strict=False):
         sequence = example.sequence
-        input_ids_BT[place, :length] = sequence.input_ids_T[:length]
+        flat_ids[start : start + length] = sequence.input_ids_T[:length]
         positions = np.flatnonzero(example.supervised_T)
-        rows.append(positions - 1 + place * width)
+        rows.append(positions - 1 + start)
         labels.append(sequence.input_ids_T[positions])
         ends = [sequence.span(section).end for section in SECTIONS]
         sections.append(np.searchsorted(ends, positions, side="right"))
     return Batch(
         examples=tuple(examples),
-        input_ids_BT=torch.from_numpy(input_ids_BT),
+        input_ids_BT=torch.from_numpy(flat_ids.reshape(-1, width)),
+        positions_BT=_join([np.arange(length) for length in lengths])[None] if packed else None,
         rows_N=_join(rows),
         labels_N=_join(labels),
         sections_N=_join(sections),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as SequenceABC
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from leadspan.config import RunConfig
 from leadspan.distill.batches import num_forwarded_tokens
@@ -23,11 +23,22 @@ class Totals:
     tokens_scored: int = 0
     student_flops: int = 0
     teacher_flops: int = 0
+    useful_flops: int = 0
+    """Without recomputation: what MFU counts."""
     teacher_tokens_forwarded: int = 0
     tail_loss: float = 0.0
     tail_tokens: int = 0
     best_val_loss: float | None = None
     best_step: int | None = None
+
+
+class StepFlops(NamedTuple):
+    """FLOPs of one optimiser step over all ranks."""
+
+    student: int
+    teacher: int
+    useful: int
+    """Both, without recomputation."""
 
 
 class FlopsMeter:
@@ -39,29 +50,32 @@ class FlopsMeter:
     def __init__(self, config: RunConfig, student_config: Any, teacher_config: Any | None) -> None:
         self._student = _shape_or_none(student_config)
         self._teacher = _shape_or_none(teacher_config)
-        self._checkpointing = config.training.gradient_checkpointing
+        self._recomputes = config.training.gradient_checkpointing
         self._lora_rank = config.student.lora.rank if config.student.lora else None
         self.attention: Attention = "full" if config.student.attention == "eager" else "causal"
         """Eager attention computes every pair of tokens, the others only those looking back."""
         self.knows_student = self._student is not None
 
-    def compute(self, chosen: SequenceABC[Example]) -> tuple[int, int]:
-        """Student's and teacher's FLOPs for one pass over `chosen`, padding apart."""
+    def compute(self, chosen: SequenceABC[Example]) -> StepFlops:
+        """One pass over `chosen`, padding apart."""
         lengths = [num_forwarded_tokens(example) for example in chosen]
         num_scored = sum(example.num_scored_tokens for example in chosen)
-        student = teacher = 0
+        student = once = teacher = 0
         if self._student is not None:
-            student = training_flops(
-                self._student,
-                lengths,
-                num_scored,
-                gradient_checkpointing=self._checkpointing,
-                attention=self.attention,
-                lora_rank=self._lora_rank,
+            student, once = (
+                training_flops(
+                    self._student,
+                    lengths,
+                    num_scored,
+                    gradient_checkpointing=recomputes,
+                    attention=self.attention,
+                    lora_rank=self._lora_rank,
+                )
+                for recomputes in (self._recomputes, False)
             )
         if self._teacher is not None:
             teacher = forward_flops(self._teacher, lengths, num_scored, attention=self.attention)
-        return student, teacher
+        return StepFlops(student, teacher, once + teacher)
 
 
 def _shape_or_none(model_config: Any) -> ModelShape | None:

@@ -16,7 +16,7 @@ from leadspan.distill.batches import Batch
 from leadspan.distill.fused import fused_loss
 from leadspan.distill.heads import head_of
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
-from leadspan.models import backbone_of, causal_lm_of
+from leadspan.models import causal_lm_of, compute_hidden
 
 
 class Objective(torch.nn.Module):
@@ -42,9 +42,7 @@ class Objective(torch.nn.Module):
             cross-entropy [N] and divergence [N]; and with a sparse teacher the mass that teacher and
             student have on the kept ids, [N, 2].
         """
-        hidden_BTH = backbone_of(self.student)(
-            input_ids=batch.input_ids_BT, use_cache=False
-        ).last_hidden_state
+        hidden_BTH = compute_hidden(self.student, batch.input_ids_BT, batch.positions_BT)
         result = fused_loss(
             hidden_BTH.flatten(0, 1)[batch.rows_N],
             head_of(causal_lm_of(self.student)),

@@ -24,9 +24,11 @@ from leadspan.distill.teacher_source import LiveTeacher, TeacherSource, load_tea
 from leadspan.distill.train import Trainer
 from leadspan.errors import DataError
 from leadspan.models import (
+    PACKING,
     backbone_of,
     causal_lm_of,
     check_head_width,
+    check_packing,
     export_student,
     load_student,
     load_tokenizer,
@@ -161,6 +163,8 @@ def _train_in(
     student = load_student(config.student, str(ranks.device))
     check_head_width(student, tokenizer, config.student.path)
     check_head(causal_lm_of(student), config.student.path)
+    if config.student.attention in PACKING:
+        check_packing(causal_lm_of(student).config, ranks.device)
     if config.training.gradient_checkpointing:
         student.gradient_checkpointing_enable({"use_reentrant": False})
     objective = Objective(student, config.loss, vocab_size)

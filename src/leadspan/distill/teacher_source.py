@@ -16,9 +16,9 @@ from leadspan.distill.batches import Batch
 from leadspan.distill.heads import check_head, head_of
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
 from leadspan.models import (
-    backbone_of,
     check_head_width,
     check_same_vocabulary,
+    compute_hidden,
     load_causal_lm,
     load_tokenizer,
 )
@@ -45,16 +45,18 @@ class LiveTeacher:
 
     def rows(self, batch: Batch) -> DenseTeacher:
         """Hidden states [N, H] with the teacher's head."""
-        hidden_BTH = compute_teacher_hidden(self._model, batch.input_ids_BT, self._bf16)
+        hidden_BTH = compute_teacher_hidden(
+            self._model, batch.input_ids_BT, self._bf16, batch.positions_BT
+        )
         return DenseTeacher(hidden_BTH.flatten(0, 1)[batch.rows_N], head_of(self._model))
 
 
-def compute_teacher_hidden(model: Any, input_ids_BT: torch.Tensor, bf16: bool) -> torch.Tensor:
+def compute_teacher_hidden(
+    model: Any, input_ids_BT: torch.Tensor, bf16: bool, positions_BT: torch.Tensor | None = None
+) -> torch.Tensor:
     """Final hidden states [B, T, H], without gradient, live and captured alike."""
     with torch.no_grad(), torch.autocast(input_ids_BT.device.type, torch.bfloat16, enabled=bf16):
-        outputs = backbone_of(model)(input_ids=input_ids_BT, use_cache=False)
-    hidden_BTH: torch.Tensor = outputs.last_hidden_state
-    return hidden_BTH
+        return compute_hidden(model, input_ids_BT, positions_BT)
 
 
 def load_teacher(

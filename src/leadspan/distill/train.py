@@ -33,6 +33,7 @@ from leadspan.distill.checkpoint import (
     save_checkpoint,
     step_folder,
 )
+from leadspan.distill.device_peak import device_peak
 from leadspan.distill.examples import ExampleSource
 from leadspan.distill.ledger import FlopsMeter, Totals
 from leadspan.distill.memory import PeakMemory
@@ -43,6 +44,7 @@ from leadspan.distill.schedule import compute_lr_factor
 from leadspan.distill.stopping import stop_requests
 from leadspan.distill.teacher_source import TeacherSource
 from leadspan.errors import RunError, RunStopped
+from leadspan.models import PACKING
 from leadspan.progress import progress
 from leadspan.records import SECTIONS, Example
 from leadspan.runs import RunFolder
@@ -74,6 +76,7 @@ class Trainer:
         self._teacher = teacher
         self._examples = examples
         self._validation = validation
+        self._packed = config.student.attention in PACKING
         self._flops = FlopsMeter(
             config, objective.student.config, teacher.model_config if teacher else None
         )
@@ -86,6 +89,7 @@ class Trainer:
         self._optimizer = build_optimizer(objective, self._training, ranks.device)
         self._totals = Totals()
         self._memory = PeakMemory(ranks.device)
+        self._peak_flops = device_peak(ranks.device, config.training.bf16)
         every_steps = self._training.validate_every_epochs * self._steps_per_epoch
         self._validation_steps = (
             compute_validation_steps(self._num_steps, every_steps) if validation else frozenset()
@@ -162,7 +166,7 @@ class Trainer:
         if self._ranks.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - started
-        self._count(step, chosen, loss, num_scored, seconds)
+        speed = self._count(step, chosen, loss, num_scored, seconds)
         record = {
             "kind": "train",
             "step": step + 1,
@@ -174,6 +178,7 @@ class Trainer:
             "tokens_forwarded": sum(map(num_forwarded_tokens, chosen)),
             "tokens_scored": num_scored,
             "seconds": seconds,
+            **speed,
         }
         self._append(record)
         return record
@@ -191,10 +196,12 @@ class Trainer:
             [num_forwarded_tokens(example) for example in examples],
             self._training.micro_batch_tokens,
             self._ranks.size,
+            self._packed,
         )[self._ranks.rank]
         sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=self._ranks.device)
         for members in plan:
-            batch = collate([examples[index] for index in members]).to(self._ranks.device)
+            chosen = [examples[index] for index in members]
+            batch = collate(chosen, self._packed).to(self._ranks.device)
             teacher_rows = self._teacher.rows(batch) if self._teacher is not None else None
             with torch.autocast(
                 self._ranks.device.type, torch.bfloat16, enabled=self._training.bf16
@@ -235,13 +242,15 @@ class Trainer:
             chosen = self._examples.at(0.0, indices)
             if self._training.budget and self._training.budget.tokens:
                 return sum(map(num_forwarded_tokens, chosen))
-            return sum(self._flops.compute(chosen))
+            flops = self._flops.compute(chosen)
+            return flops.student + flops.teacher
 
         return compute_budget_steps(self._training, len(self._examples), self._config.seed, cost_of)
 
     def _count(
         self, step: int, chosen: list[Example], loss: float, num_scored: int, seconds: float
-    ) -> None:
+    ) -> dict[str, float]:
+        """Add a step to the totals; gives its speed."""
         totals = self._totals
         totals.step = step + 1
         totals.train_seconds += seconds
@@ -250,12 +259,22 @@ class Trainer:
         totals.tokens_scored += num_scored
         if self._teacher is not None and self._teacher.model_config is not None:
             totals.teacher_tokens_forwarded += num_forwarded
-        student_flops, teacher_flops = self._flops.compute(chosen)
-        totals.student_flops += student_flops
-        totals.teacher_flops += teacher_flops
+        flops = self._flops.compute(chosen)
+        totals.student_flops += flops.student
+        totals.teacher_flops += flops.teacher
+        totals.useful_flops += flops.useful
         if step >= (1 - TAIL_SHARE) * self._num_steps - 1:
             totals.tail_loss += loss * num_scored
             totals.tail_tokens += num_scored
+        return self._speed(num_forwarded, flops.useful, seconds)
+
+    def _speed(self, num_tokens: int, useful_flops: int, seconds: float) -> dict[str, float]:
+        """Tokens a second over all ranks, and the share of their peak (MFU) where that is known."""
+        seconds = max(seconds, 1e-9)
+        speed = {"tokens_per_second": num_tokens / seconds}
+        if self._peak_flops is not None and self._flops.knows_student:
+            speed["mfu"] = useful_flops / seconds / self._peak_flops / self._ranks.size
+        return speed
 
     def _tracker(self) -> AbstractContextManager[Log]:
         tracking = self._config.tracking
@@ -300,6 +319,8 @@ class Trainer:
             "best_step": totals.best_step,
             "train_seconds": totals.train_seconds,
             "validation_seconds": totals.validation_seconds,
+            "mfu": None,
+            **self._speed(totals.tokens_forwarded, totals.useful_flops, totals.train_seconds),
             "peak_memory_gib": total_gib,
             "peak_step_memory_gib": step_gib,
             "train_flops": flops if self._flops.knows_student else None,

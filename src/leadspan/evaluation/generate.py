@@ -10,7 +10,7 @@ from leadspan.config import SamplingConfig
 from leadspan.errors import DataError
 from leadspan.evaluation.requests import Completion, FinishReason, Request
 from leadspan.evaluation.rows import Finished, Rows
-from leadspan.models import end_of_turn_id, real_vocab_size
+from leadspan.models import end_of_turn_id, odd_layers, real_vocab_size
 
 
 class TransformersBackend:
@@ -90,10 +90,9 @@ def check_attention(config: Any) -> None:
     Raises:
         DataError: Some layer keeps another state, or attends by a kernel that takes no mask.
     """
-    known = {"full_attention", "sliding_attention"}
-    kinds = set(getattr(config, "layer_types", None) or ()) - known
-    if kinds or config._attn_implementation not in ("sdpa", "eager"):
-        found = ", ".join(sorted(kinds)) or config._attn_implementation
+    odd = odd_layers(config)
+    if odd or config._attn_implementation not in ("sdpa", "eager"):
+        found = ", ".join(odd) or config._attn_implementation
         raise DataError(
             f"{config.model_type}: the transformers back end needs full or sliding attention under "
             f"sdpa or eager; got {found}. Use evaluation.backend vllm or endpoint."

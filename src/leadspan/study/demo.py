@@ -45,7 +45,7 @@ def run_demo(output: Path, world_seed: int, quick: bool, num_jobs: int) -> str:
         "world": TracesConfig(path=str(world.traces)),
         "world, late": TracesConfig(path=str(late_traces)),
     }
-    advice = write_analysis(output, datasets, str(world.student))
+    advice = write_analysis(output, points, datasets)
     report = write_report(output)
     lines = [f"{name}: {'; '.join(reasons)}." for name, reasons in advice.items()]
     return "\n".join([describe_sweep(output, report), *lines])

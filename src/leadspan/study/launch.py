@@ -17,8 +17,9 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 from leadspan.errors import LeadspanError
-from leadspan.progress import progress, say
-from leadspan.study.sweep import Point, is_finished, run_and_record
+from leadspan.progress import say
+from leadspan.study.board import Board
+from leadspan.study.sweep import Point, run_and_record
 
 PRELOAD = ["leadspan.study.run", "transformers.models.qwen3"]
 FAILED = 1
@@ -30,30 +31,28 @@ def run_points(points: Sequence[Point], sweep_folder: Path, num_jobs: int) -> li
     Returns:
         The points that failed; their reason is in `failed.json` and their output in `log.txt`.
     """
-    missing = [point for point in points if not is_finished(point, sweep_folder)]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     num_threads = max(1, (os.cpu_count() or 1) // num_jobs)
-    waiting, failed = list(reversed(missing)), []
     running: dict[int, tuple[Point, ForkServerProcess]] = {}
-    with progress("sweep", len(missing), "runs") as advance:
+    with Board(points, sweep_folder) as board:
+        waiting = list(reversed(board.missing))
         try:
             while waiting or running:
                 while waiting and len(running) < num_jobs:
                     point = waiting.pop()
                     child = _start(context, point.folder(sweep_folder), num_threads)
                     running[child.sentinel] = (point, child)
+                    board.begin(point)
                 for sentinel in wait(list(running)):
                     assert isinstance(sentinel, int)
                     point, child = running.pop(sentinel)
                     child.join()
-                    if not is_finished(point, sweep_folder):
-                        failed.append(point)
-                    advance(note=f"{point.name} {'failed' if point in failed else 'done'}")
+                    board.end(point)
         except KeyboardInterrupt:
             _stop([child for _, child in running.values()])
             raise
-    return failed
+    return board.failed
 
 
 def _start(context: ForkServerContext, folder: Path, num_threads: int) -> ForkServerProcess:

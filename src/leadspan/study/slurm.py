@@ -15,7 +15,8 @@ from typing import Any
 
 from leadspan.config import SlurmConfig
 from leadspan.errors import ConfigError, RunError, RunStopped
-from leadspan.progress import progress, say
+from leadspan.progress import say
+from leadspan.study.board import Board
 from leadspan.study.sweep import Point, is_finished, run_and_record
 
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -71,44 +72,51 @@ def run_points_on_slurm(
         raise ConfigError("launcher slurm needs submitit. pip install leadspan[slurm]") from None
     executor = submitit.AutoExecutor(folder=sweep_folder / "jobs", cluster=cluster)
     executor.update_parameters(**_parameters(config, cluster))
-    missing = [point for point in points if not is_finished(point, sweep_folder)]
     jobs: dict[str, Any] = {}
-    waiting = _queued_ids() if cluster == "slurm" else set()
-    for point in missing:
-        folder = point.folder(sweep_folder)
-        if _read_job_id(folder) not in waiting:
-            jobs[point.name] = executor.submit(PointJob(folder.resolve()))
-            (folder / JOB_ID).write_text(jobs[point.name].job_id, encoding="utf-8")
-    with progress("sweep", len(missing), "runs") as advance:
-        left = list(missing)
+    queue = _slurm_queue() if cluster == "slurm" else {}
+    with Board(points, sweep_folder) as board:
+        for point in board.missing:
+            folder = point.folder(sweep_folder)
+            if _read_job_id(folder) not in queue:
+                jobs[point.name] = executor.submit(PointJob(folder.resolve()))
+                (folder / JOB_ID).write_text(jobs[point.name].job_id, encoding="utf-8")
+        left = list(board.missing)
         while left:
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            waiting = _queued_ids() if cluster == "slurm" else _undone_ids(jobs.values())
+            queue = _slurm_queue() if cluster == "slurm" else _local_queue(jobs.values())
             for point in left.copy():
-                done = is_finished(point, sweep_folder)
-                if done or _read_job_id(point.folder(sweep_folder)) not in waiting:
+                is_running = queue.get(_read_job_id(point.folder(sweep_folder)))
+                if is_running is None or is_finished(point, sweep_folder):
                     left.remove(point)
-                    advance(note=f"{point.name} {'done' if done else 'failed'}")
-    return [point for point in missing if not is_finished(point, sweep_folder)]
+                    board.end(point)
+                elif is_running:
+                    board.begin(point)
+                else:
+                    board.wait(point)
+    return board.failed
 
 
-def _read_job_id(folder: Path) -> str | None:
+def _read_job_id(folder: Path) -> str:
     path = folder / JOB_ID
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _queued_ids() -> set[str]:
-    """Ids of this user's jobs that Slurm still has to run or is running; needs no accounting."""
+def _slurm_queue() -> dict[str, bool]:
+    """This user's jobs that have not ended, by id: are they running? Needs no accounting."""
     listed = subprocess.run(
-        ["squeue", "--me", "--noheader", "--format=%A"], capture_output=True, text=True, check=False
+        ["squeue", "--me", "--noheader", "--format=%A %T"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if listed.returncode != 0:
         raise RunError(f"squeue: {' '.join(listed.stderr.split())}. Is this a Slurm login node?")
-    return set(listed.stdout.split())
+    jobs = (line.split() for line in listed.stdout.splitlines())
+    return {job_id: state == "RUNNING" for job_id, state in jobs}
 
 
-def _undone_ids(jobs: Iterable[Any]) -> set[str]:
-    return {job.job_id for job in jobs if not job.done()}
+def _local_queue(jobs: Iterable[Any]) -> dict[str, bool]:
+    return {job.job_id: True for job in jobs if not job.done()}
 
 
 def _parameters(config: SlurmConfig, cluster: str) -> dict[str, Any]:

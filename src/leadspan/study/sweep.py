@@ -231,3 +231,9 @@ def record_failure(point_folder: Path, error: BaseException) -> None:
     """Leave the reason of a failed point beside it."""
     reason = str(error) if isinstance(error, LeadspanError) else f"{type(error).__name__}: {error}"
     write_json_atomic(point_folder / "failed.json", {"error": " ".join(reason.split())[:500]})
+
+
+def read_failure(point_folder: Path) -> str:
+    """Why a point failed, as it was recorded; a killed one records nothing."""
+    path = point_folder / "failed.json"
+    return str(read_json(path)["error"]) if path.is_file() else "ended without a word"

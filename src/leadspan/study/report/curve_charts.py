@@ -175,7 +175,8 @@ def predicted_chart(summary: Summary) -> Chart:
         "Training time is foretold by the FLOPs alone, which follow from the model's sizes and the "
         "lengths of the traces."
         if summary.plan_source is None
-        else f"As planned before the training; seconds from {summary.plan_source or 'no measurement'}."
+        else "Foretold from the models' sizes and the traces' lengths; seconds from "
+        f"{summary.plan_source or 'no measurement'}."
     )
     return Chart(
         "predicted",

@@ -160,10 +160,13 @@ def compute_frontier(groups: Sequence[Group], cost_name: str | None) -> tuple[Gr
 
 def _predictions(curve: Sequence[Group], plan: Mapping[str, Any]) -> tuple[Prediction, ...]:
     rows = {float(row["lsp"]): row for row in plan.get("rows", ())}
+    foretold = dict(PLANNED)
+    if plan.get("device") == "cpu":
+        del foretold["peak_memory_gib"]  # measured, it is the whole process's
     found = []
     for group in curve:
         row = rows.get(group.lsp, {}) if plan else {"seconds_ratio": group.ratios.train_flops}
-        for cost_name, key in PLANNED.items():
+        for cost_name, key in foretold.items():
             predicted, measured = row.get(key), getattr(group.ratios, cost_name)
             if predicted is not None and measured is not None and group.lsp < FULL:
                 found.append(Prediction(group.lsp, cost_name, predicted, measured))
