@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 
+from leadspan import distill
 from leadspan.analysis.cost import Measurement, fit_speed, measurement_of
 from leadspan.analysis.memory import GIB, StepShape, predict_memory
 from leadspan.analysis.model_sizes import load_model_config
-from leadspan.distill import distill
 from leadspan.flops import model_shape
 from leadspan.models import load_tokenizer
 from leadspan.traces.render import render

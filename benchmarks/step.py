@@ -9,8 +9,10 @@ unscored; every case takes the same rows, padded to the longest. Time is forward
 cache, with its look-up), the median of --rounds rounds in which the cases take turns; clipping and the
 optimiser step are the same work for all, timed apart and added for everything but `half_time`. Memory
 is the peak of forward and backward above what stays between steps (weights, optimiser, live teacher),
-each case in a process of its own. Activations are that peak with the gradients allocated beforehand,
-less the head's gradient on its way to them and the loss chunk. Peers come with the extra `bench`.
+each case in a process of its own. Activations are the peak of tensors alone, as the profiler sees them
+allocated, with the gradients there beforehand, less the head's gradient on its way to them and the loss
+chunk: the process's peak also holds fragments and the matrix library's own buffers, which do not follow
+the tokens. Peers come with the extra `bench`.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from leadspan.config import LossConfig, StudentConfig, TeacherConfig, TrainingConfig
 from leadspan.distill.batches import Batch, collate, num_forwarded_tokens
@@ -316,8 +320,18 @@ def measure_memory(name: str, bench: Bench) -> dict[str, float]:
     if isinstance(case, Ours):
         head_gradient = bench.student.get_output_embeddings().weight.nbytes / GIB
         chunk = loss_chunk(bench, len(bench.batch(case.lsp).labels_N), case.teacher == "live")
-        found["activations"] = peak_of(step)[0] - head_gradient - chunk
+        found["activations"] = tensor_peak_of(step) - head_gradient - chunk
     return found
+
+
+def tensor_peak_of(step: Callable[[], float]) -> float:
+    """Peak of the tensors that a step allocates, in GiB."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    assert profiler.profiler is not None
+    events = profiler.profiler.kineto_results.events()
+    changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
+    return max(accumulate(num_bytes for _, num_bytes in sorted(changes))) / GIB
 
 
 def peak_of(step: Callable[[], float]) -> tuple[float, float]:

@@ -35,6 +35,8 @@ def config_of(world: World, num_traces: int, lsp: float, cache: Path | None) -> 
     content["traces"] = {**content["traces"], "sample": num_traces, "validation_fraction": 0.0}
     content["teacher"] = {**content["teacher"], "cache": None if cache is None else str(cache)}
     del content["evaluation"]
+    # The prompt is scored too, or a lead of a tenth would hold nothing to score.
+    content["supervision"] = {"sections": ["prompt", "cot", "answer"]}
     return RunConfig.model_validate({**content, "truncation": {"lsp": lsp}})
 
 

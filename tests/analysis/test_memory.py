@@ -60,7 +60,7 @@ def _measure(config: Any, step: StepShape, teacher_config: Any = None) -> int:
     rows_N = torch.cat([places + row * step.tokens for row in range(step.rows)])
     ids_BT = torch.randint(1, config.vocab_size, (step.rows, step.tokens))
     labels_N = torch.randint(0, config.vocab_size, (len(rows_N),))
-    batch = Batch((), ids_BT, rows_N, labels_N, torch.zeros_like(rows_N), step.padded_tokens)
+    batch = Batch((), ids_BT, None, rows_N, labels_N, torch.zeros_like(rows_N), step.padded_tokens)
     models = [student] + ([teacher._model] if teacher else [])
     there = [t for m in models for t in (*m.parameters(), *m.buffers())]
     with LiveMemory([*there, ids_BT, rows_N, labels_N]) as meter:

@@ -7,16 +7,21 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from leadspan.analysis.plan import Plan, plan_stated
+from leadspan.cli.main import app
 from leadspan.config import RunConfig, SweepConfig
 from leadspan.config_file import validate
 from leadspan.errors import ConfigError, RunError
 from leadspan.runs import RunFolder
 from leadspan.study.launch import run_points
+from leadspan.study.planning import plan_sweep, sum_up
 from leadspan.study.sweep import (
     Point,
     capture_teacher,
@@ -139,7 +144,11 @@ def test_one_capture_serves_every_lead_and_nothing_is_run_twice(
     tmp_path: Path, tiny_student: Path, tiny_teacher: Path
 ) -> None:
     out = tmp_path / "out"
-    grids = [{"lsp": [0.5, 1.0]}, {"lsp": [0.5], "keep": ["tail"]}]
+    grids = [
+        {"lsp": [0.5, 1.0]},
+        {"lsp": [0.5], "keep": ["tail"]},
+        {"lsp": [0.5], "truncation.policy": ["derivation"]},
+    ]
     capture = {"mode": "hidden"}
     sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids, capture=capture)
     points = prepare_sweep(sweep, out)
@@ -206,3 +215,56 @@ def test_the_published_experiments_are_valid_sweeps(path: Path, tmp_path: Path) 
         share / 10 for share in range(1, 11)
     }
     assert all(isinstance(point.config, RunConfig) for point in points)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs" / "paper").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_the_published_experiments_are_planned_without_their_data(path: Path) -> None:
+    """The five data sets of 8,000 and 40,000 training traces, from the sizes in the file alone."""
+    result = CliRunner().invoke(app, ["plan", str(path), "--json", "--peak-tflops", "989"])
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout)
+    settings = content["settings"]
+    assert [one["traces"] for one in settings] == [40_000, 8_000, 8_000, 8_000, 8_000]
+    assert content["runs"] == sum(one["runs"] for one in settings) == 50
+    per_run = [
+        row["student_flops"] + row["teacher_flops"] for one in settings for row in one["rows"]
+    ]
+    assert content["flops"] == sum(per_run)
+    assert content["seconds"] == pytest.approx(content["flops"] / 989e12 / 0.4)
+    half = settings[0]["rows"][4]
+    assert (half["lsp"], half["tokens_forwarded"]) == (
+        0.5,
+        pytest.approx(2 * 40_000 * 2047, rel=0.01),
+    )
+
+
+def test_seeds_and_lsps_of_one_setting_are_planned_once(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    points = expand(tiny_sweep(tmp_path, tiny_student, tiny_teacher), tmp_path)
+    asked: list[tuple[float, ...]] = []
+
+    def plan_one(run: RunConfig, lsps: Sequence[float]) -> Plan:
+        asked.append(tuple(lsps))
+        return plan_stated(run, 10, 60, 5, lsps=lsps)
+
+    summed = sum_up(plan_sweep(points, plan_one))
+    trained = [point for point in points if point.kind == "train"]
+    assert len(asked) == len(summed["settings"]) < len(trained) == summed["runs"]
+    assert {point.config.truncation.lsp for point in trained} <= set(asked[0])
+    assert summed["seconds"] is None, "no speed was given"
+
+
+def test_data_that_are_not_here_are_planned_for_only_where_their_size_is_known(
+    tmp_path: Path,
+) -> None:
+    text = (ROOT / "configs" / "paper" / "qwen3-8b-to-4b-corrected.yaml").read_text()
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text.replace("max_tokens: 4096, ", ""))
+    result = CliRunner().invoke(app, ["plan", str(path)])
+    assert "OpenThoughts-114k is not on this machine" in str(result.exception)
+    result = CliRunner().invoke(app, ["plan", str(path), "--tokens", "4096"])
+    assert result.exit_code == 0, result.output
+    assert "40000 traces stated as 4096 tokens each" in result.output

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from leadspan.config import EndpointConfig, RunConfig, TeacherConfig
+from leadspan.config import EndpointConfig, RunConfig, TeacherConfig, TruncationConfig
 from leadspan.distill.cache_format import CacheMode, LogprobFormat
 from leadspan.distill.capture import DEFAULT_SHARD_MIB, CaptureBackend, CaptureReport, capture
 from leadspan.distill.capture_local import LocalBackend, build_identity
@@ -49,6 +49,7 @@ def capture_run(config: RunConfig, output: Path, settings: CaptureSettings) -> C
     """
     if config.teacher is None:
         raise ConfigError("capture: run.yaml must name a teacher. Set teacher.path.")
+    config = without_lead_cut(config)
     with join_ranks() as ranks:
         tokenizer = load_tokenizer(
             config.student.path, config.student.revision, config.render.chat_template
@@ -57,6 +58,17 @@ def capture_run(config: RunConfig, output: Path, settings: CaptureSettings) -> C
         backend = _build_backend(config, config.teacher, tokenizer, settings, ranks)
         sequences = sequences_to_capture(config, [*data.train, *data.validation])
         return capture(sequences, backend, output, ranks, settings.shard_mib)
+
+
+def without_lead_cut(config: RunConfig) -> RunConfig:
+    """The config whose capture serves this run: whole sequences serve every cut that keeps their start.
+
+    Each trace's own cut is one of these, so its place need not be known here.
+    """
+    truncation = config.truncation
+    if truncation.keep != "lead" or truncation.policy == "bridge":
+        return config
+    return config.model_copy(update={"truncation": TruncationConfig()})
 
 
 def sequences_to_capture(config: RunConfig, uncut: list[Sequence]) -> Iterator[Sequence]:

@@ -21,7 +21,6 @@ from leadspan.config import (
     SupervisionConfig,
     SweepConfig,
     TrainingConfig,
-    TruncationConfig,
 )
 from leadspan.config_file import (
     config_hash,
@@ -159,30 +158,28 @@ def prepare_sweep(sweep: SweepConfig, folder: Path) -> list[Point]:
 
 def capture_teacher(sweep: SweepConfig, points: list[Point], folder: Path) -> None:
     """Run the teacher over whatever the unfinished points need and the shared cache lacks."""
-    from leadspan.distill.capture_run import CaptureSettings, capture_run
+    from leadspan.distill.capture_run import CaptureSettings, capture_run, without_lead_cut
 
     if sweep.capture is None:
         return
     settings = CaptureSettings(mode=sweep.capture.mode, k=sweep.capture.k)
-    needed = {
-        config_hash(_what_is_captured(point.config)): point.config
-        for point in points
-        if point.kind == "train" and not is_finished(point, folder)
-    }
+    needed: dict[str, RunConfig] = {}
+    for point in points:
+        if point.kind == "train" and not is_finished(point, folder):
+            config = without_lead_cut(point.config)
+            needed.setdefault(config_hash(_what_the_teacher_reads(config)), config)
     for config in needed.values():
         capture_run(config, folder / CACHE, settings)
 
 
-def _what_is_captured(config: RunConfig) -> RunConfig:
-    """The config with everything reset that does not change what the teacher reads."""
+def _what_the_teacher_reads(config: RunConfig) -> RunConfig:
+    """The config with everything reset that does not change which sequences are captured."""
     neutral: dict[str, Any] = {
         "supervision": SupervisionConfig(),
         "loss": LossConfig(),
         "training": TrainingConfig(steps=1),
         "evaluation": EvaluationConfig(),
     }
-    if config.truncation.keep == "lead" and config.truncation.policy != "bridge":
-        neutral["truncation"] = TruncationConfig()
     if config.traces.sample is None:
         neutral["seed"] = 0
     return config.model_copy(update=neutral)
