@@ -27,7 +27,7 @@ LEXICON: dict[str, str] = {
 """Kind of cue -> what counts as one, whole words, any case."""
 
 _CUES = re.compile(
-    "|".join(rf"(?P<{kind}>\b(?:{pattern})\b)" for kind, pattern in LEXICON.items()),
+    rf"\b(?:{'|'.join(f'(?P<{kind}>{pattern})' for kind, pattern in LEXICON.items())})\b",
     re.IGNORECASE,
 )
 
