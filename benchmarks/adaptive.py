@@ -30,6 +30,8 @@ HALF_TOKENS = 82_000
 """What lsp 0.5 forwards in the demo's 80 steps of 12."""
 FULL_TOKENS = {"ordinary": 170_000, "late": 205_000}
 """What lsp 1.0 forwards in the demo's 80 steps of 12."""
+LATE_ANSWER = 300
+"""New tokens that an answer of the late world may take; the ordinary world's are shorter than 240."""
 ADAPTIVE = {"truncation.policy": ["derivation"], "truncation.margin": [0.1], "lsp": [0.5]}
 
 
@@ -49,6 +51,8 @@ def run_variant(variant: str, output: Path, world_seed: int, num_jobs: int) -> l
     base = build_demo_base(world)
     base["training"] = {key: v for key, v in base["training"].items() if key != "steps"}
     base["training"]["budget"] = {"tokens": HALF_TOKENS}
+    if variant == "late":
+        base["evaluation"]["sampling"] = {"max_new_tokens": LATE_ANSWER}
     grids = [
         {"training.budget.tokens": [tokens], "seed": SEEDS, **grid}
         for tokens, grid in settings_of(variant)

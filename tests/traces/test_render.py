@@ -273,7 +273,7 @@ def test_position_of_a_character() -> None:
     (sequence,) = renderer.render_batch([one])
     assert isinstance(sequence, Sequence)
     for offset in (0, 1, 5, 8, len(one.cot)):
-        position = renderer.position_of(one, sequence, offset)
+        (position,) = renderer.positions_of([(one, sequence, offset)])
         before = sequence.input_ids_T[sequence.cot.start + 1 : position].tolist()
         text = renderer.encoder.decode([before])[0]
         assert renderer.encoder.normalise(one.cot).startswith(text)

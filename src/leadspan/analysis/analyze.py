@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from leadspan.analysis.derivation import Derivation, find_derivation
@@ -27,6 +28,7 @@ from leadspan.traces.truncate import share_of
 LSP_GRID = tuple(step / 20 for step in range(1, 21))
 """0.05, 0.1 ... 1.0: where survival is reported."""
 HISTOGRAM_BINS = 20
+BATCH_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +87,40 @@ class Analysis:
         return sum(r.derivation.status == status for r in self.readings)
 
 
-def read_trace(trace: Trace, sequence: Sequence, renderer: Renderer) -> TraceReading:
-    """Read one trace.
+def read_traces(
+    pairs: Iterable[tuple[Trace, Sequence]], renderer: Renderer
+) -> Iterator[TraceReading]:
+    """Read traces, in order.
 
     Args:
-        trace: Its text.
-        sequence: The same trace rendered, uncut.
-        renderer: The one that rendered it; turns characters into tokens.
+        pairs: The texts, and the same rendered, uncut.
+        renderer: The one that rendered them; turns characters into tokens.
     """
-    derivation = find_derivation(trace)
+    rows = iter(pairs)
+    while batch := list(islice(rows, BATCH_ROWS)):
+        derivations = [find_derivation(trace) for trace, _ in batch]
+        ends = [derivation.end for derivation in derivations]
+        places = [
+            (trace, sequence, end)
+            for (trace, sequence), end in zip(batch, ends, strict=True)
+            if end is not None
+        ]
+        located = iter(renderer.positions_of(places))
+        for (trace, sequence), derivation, end in zip(batch, derivations, ends, strict=True):
+            yield _read(trace, sequence, derivation, None if end is None else next(located))
+
+
+def _read(
+    trace: Trace, sequence: Sequence, derivation: Derivation, derivation_tokens: int | None
+) -> TraceReading:
     end = derivation.end
     before, after = count_around(trace.cot, len(trace.cot) if end is None else end)
-    located = None if end is None else renderer.position_of(trace, sequence, end)
     return TraceReading(
         trace_id=trace.trace_id,
         derivation=derivation,
         num_tokens=len(sequence),
         cot_tokens=len(sequence.cot),
-        derivation_tokens=located,
+        derivation_tokens=derivation_tokens,
         cot_fraction=derivation.fraction(trace.cot),
         cues_before=before,
         cues_after=after,
@@ -120,10 +138,7 @@ def analyze(config: TracesConfig, tokenizer: Any, render: RenderConfig | None = 
     """
     renderer = Renderer(tokenizer, render or RenderConfig())
     counts = LoadedTraces()
-    readings = tuple(
-        read_trace(trace, sequence, renderer)
-        for trace, sequence in iter_sequences(config, renderer, counts)
-    )
+    readings = tuple(read_traces(iter_sequences(config, renderer, counts), renderer))
     if not readings:
         raise DataError(nothing_usable(config, counts))
     return Analysis(readings, dict(counts.refused))

@@ -5,12 +5,13 @@ Joins `cost` with the readings of `analyze` for one run.yaml. Trains nothing and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as SequenceABC
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leadspan.analysis.analyze import Analysis, read_trace
+from leadspan.analysis.analyze import Analysis, read_traces
 from leadspan.analysis.cost import (
     CostPoint,
     SecondsModel,
@@ -23,6 +24,7 @@ from leadspan.analysis.model_sizes import count_parameters, shape_of
 from leadspan.config import RunConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.flops import ModelShape
+from leadspan.records import Sequence, Trace
 from leadspan.traces.dataset import iter_sequences, nothing_usable, split_validation
 from leadspan.traces.render import Renderer
 from leadspan.traces.sources import LoadedTraces
@@ -86,7 +88,7 @@ def plan_run(
     speed: SecondsModel | None = None,
     device: str = "cuda",
     num_ranks: int = 1,
-    lsps: Sequence[float] = PLANNED_LSPS,
+    lsps: SequenceABC[float] = PLANNED_LSPS,
 ) -> Plan:
     """Plan a run on the traces that it names.
 
@@ -104,14 +106,17 @@ def plan_run(
     """
     renderer = Renderer(tokenizer, config.render)
     counts = LoadedTraces()
-    readings, sequences = [], []
-    for trace, sequence in iter_sequences(config.traces, renderer, counts, config.truncation):
-        readings.append(read_trace(trace, sequence, renderer))
-        sequences.append(sequence)
+    sequences = []
+
+    def remember() -> Iterator[tuple[Trace, Sequence]]:
+        for trace, sequence in iter_sequences(config.traces, renderer, counts, config.truncation):
+            sequences.append(sequence)
+            yield trace, sequence
+
+    analysis = Analysis(tuple(read_traces(remember(), renderer)), dict(counts.refused))
     if not sequences:
         raise DataError(nothing_usable(config.traces, counts))
     trained, _ = split_validation(sequences, config.traces.validation_fraction, config.traces.seed)
-    analysis = Analysis(tuple(readings), dict(counts.refused))
     return _plan(
         config,
         lambda lsp: workload_of(trained, config, lsp),
@@ -128,7 +133,7 @@ def plan_stated(
     speed: SecondsModel | None = None,
     device: str = "cuda",
     num_ranks: int = 1,
-    lsps: Sequence[float] = PLANNED_LSPS,
+    lsps: SequenceABC[float] = PLANNED_LSPS,
 ) -> Plan:
     """Plan a run on data that is not at hand, from its stated size; see `plan_run`."""
     return _plan(

@@ -47,9 +47,9 @@ def capture_run(config: RunConfig, output: Path, settings: CaptureSettings) -> C
     Raises:
         LeadspanError: Config, data, teacher or folder are not fit for it.
     """
+    config = without_lead_cut(config)
     if config.teacher is None:
         raise ConfigError("capture: run.yaml must name a teacher. Set teacher.path.")
-    config = without_lead_cut(config)
     with join_ranks() as ranks:
         tokenizer = load_tokenizer(
             config.student.path, config.student.revision, config.render.chat_template

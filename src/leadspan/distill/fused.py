@@ -24,9 +24,9 @@ from leadspan.distill.products import add_product, product_into
 from leadspan.distill.projection import Projection, rows_in_budget
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher, Teacher
 
-# Rows whose loss is formed together: on a CPU so few that they stay in its cache, on a GPU enough to
-# fill it, while temporaries stay small.
-BLOCK_ROWS = {"cpu": 4, "cuda": 256}
+BLOCK_BYTES = {"cpu": 2560 * 2**10, "cuda": 160 * 2**20}
+"""Logits whose loss is formed together: on a CPU so few that they stay in its cache, on a GPU enough to
+fill it, while temporaries stay small."""
 
 __all__ = ["DenseTeacher", "FusedLoss", "SparseTeacher", "Teacher", "fused_loss"]
 
@@ -204,7 +204,8 @@ def _chunk_terms(
     if teacher is not None:
         assert isinstance(job.teacher, DenseTeacher)
         teacher_nV = teacher(job.teacher.hidden_NH[chunk])
-    step = BLOCK_ROWS.get(logits_nV.device.type, BLOCK_ROWS["cpu"])
+    block_bytes = BLOCK_BYTES.get(logits_nV.device.type, BLOCK_BYTES["cpu"])
+    step = max(1, block_bytes // logits_nV[0].nbytes)
     for low in range(0, num_rows, step):
         block_nV = logits_nV[low : low + step]
         rows = slice(chunk.start + low, chunk.start + low + block_nV.shape[0])

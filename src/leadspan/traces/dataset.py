@@ -142,7 +142,7 @@ def _located(rows: Pairs, renderer: Renderer, column: str) -> Pairs:
     for trace, sequence in rows:
         point = sequence.meta.get(column)
         if isinstance(point, int | float) and not isinstance(point, bool):
-            tokens = renderer.position_of(trace, sequence, int(point))
+            (tokens,) = renderer.positions_of([(trace, sequence, int(point))])
             sequence = replace(sequence, meta={**sequence.meta, column + TOKENS_SUFFIX: tokens})
         yield trace, sequence
 

@@ -40,11 +40,14 @@ class ContinuationEncoder:
         encoded = self._core.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
 
-    def count_before(self, text: str, offset: int) -> int:
-        """How many tokens of `text` begin before this character."""
+    def counts_before(self, texts: list[str], offsets: list[int]) -> list[int]:
+        """How many tokens of each text begin before a character of it."""
         self._core.encode_special_tokens = True
-        offsets = self._core.encode(text, add_special_tokens=False).offsets
-        return sum(1 for start, _ in offsets if start < offset)
+        encoded = self._core.encode_batch(texts, add_special_tokens=False)
+        return [
+            sum(1 for start, _ in encoding.offsets if start < offset)
+            for encoding, offset in zip(encoded, offsets, strict=True)
+        ]
 
     def decode(self, ids_of_texts: list[list[int]]) -> list[str]:
         """The texts of ids, to the last space."""

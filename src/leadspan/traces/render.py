@@ -79,10 +79,14 @@ class Renderer:
             return "exact"
         return "normalised" if decoded == list(map(self.encoder.normalise, source)) else "failed"
 
-    def position_of(self, trace: Trace, sequence: Sequence, cot_characters: int) -> int:
-        """How many tokens of the uncut sequence cover the CoT up to this character."""
-        before = self.encoder.count_before(trace.cot, cot_characters)
-        return sequence.cot.start + int(sequence.meta[OPEN_TOKENS]) + before
+    def positions_of(self, places: list[tuple[Trace, Sequence, int]]) -> list[int]:
+        """How many tokens of each uncut sequence cover its CoT up to a character."""
+        texts = [trace.cot for trace, _, _ in places]
+        counts = self.encoder.counts_before(texts, [offset for _, _, offset in places])
+        return [
+            sequence.cot.start + int(sequence.meta[OPEN_TOKENS]) + count
+            for (_, sequence, _), count in zip(places, counts, strict=True)
+        ]
 
     def _asked(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
         if self.config.system_prompt == "keep":
