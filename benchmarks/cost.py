@@ -79,6 +79,7 @@ def measure_memory(name: str, rows: int, tokens: int, checkpointing: bool) -> No
     from leadspan.distill.batches import Batch
     from leadspan.distill.objective import Objective
     from leadspan.distill.optimizer import build_optimizer
+    from leadspan.distill.precision import bf16_products
 
     if not torch.cuda.is_available():
         sys.exit(
@@ -100,7 +101,7 @@ def measure_memory(name: str, rows: int, tokens: int, checkpointing: bool) -> No
     batch = Batch((), ids_BT, None, rows_N, labels_N, torch.zeros_like(rows_N), rows * tokens)
     for _ in range(2):
         torch.cuda.reset_peak_memory_stats()
-        with torch.autocast("cuda", torch.bfloat16):
+        with bf16_products(batch.input_ids_BT.device, enabled=True):
             total, *_ = objective(batch, None)
         total.backward()
         optimizer.step()

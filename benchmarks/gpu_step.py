@@ -37,6 +37,7 @@ from leadspan.distill.device_peak import peak_tflops_of
 from leadspan.distill.memory import GIB
 from leadspan.distill.objective import Objective
 from leadspan.distill.optimizer import build_optimizer
+from leadspan.distill.precision import bf16_products
 from leadspan.distill.projection import rows_in_budget
 from leadspan.distill.teacher_source import LiveTeacher
 from leadspan.flops import forward_flops, training_flops
@@ -100,7 +101,7 @@ class Bench:
         num_scored = sum(len(batch.labels_N) for batch in batches)
         loss = 0.0
         for batch in batches:
-            with torch.autocast("cuda", torch.bfloat16):
+            with bf16_products(CUDA, enabled=True):
                 total = forward(batch)
             (total / num_scored).backward()
             loss += total.item() / num_scored

@@ -18,6 +18,7 @@ from leadspan.analysis.model_sizes import (
 from leadspan.config import LossConfig, TrainingConfig
 from leadspan.distill.batches import Batch
 from leadspan.distill.objective import Objective
+from leadspan.distill.precision import bf16_products
 from leadspan.distill.teacher_source import LiveTeacher
 from leadspan.distill.train import build_optimizer
 from leadspan.errors import ConfigError
@@ -68,7 +69,7 @@ def _measure(config: Any, step: StepShape, teacher_config: Any = None) -> int:
             meter.peak = meter.live
             for _ in range(step.passes_per_step):
                 rows = teacher.rows(batch) if teacher else None
-                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                with bf16_products(torch.device("cpu"), bf16):
                     total, *_ = objective(batch, rows)
                 total.backward()
                 del total, rows

@@ -22,6 +22,7 @@ from leadspan.distill.fused import fused_loss
 from leadspan.distill.heads import Head
 from leadspan.distill.objective import Objective
 from leadspan.distill.optimizer import build_optimizer
+from leadspan.distill.precision import bf16_products
 from leadspan.distill.teacher_source import LiveTeacher
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
 from leadspan.models import PACKING
@@ -77,7 +78,7 @@ def test_the_fused_loss_in_bfloat16_is_that_of_float64(kind):
     elif kind == "sparse":
         teacher = SparseTeacher(kept[0].cuda(), *(part.float().cuda() for part in kept[1:]))
     loss = LossConfig(kd_ratio=0.0) if kind == "none" else LOSS
-    with torch.autocast("cuda", torch.bfloat16):
+    with bf16_products(torch.device("cuda"), enabled=True):
         found = fused_loss(on_card, Head(weight), labels_N.cuda(), teacher, loss, V, chunk_rows=128)
     found.total.backward()
 
@@ -134,7 +135,7 @@ def take_step(student, teacher, device, attention):
     ]
     batch = collate(examples, packed=attention in PACKING).to(torch.device(device))
     rows = LiveTeacher(copy.deepcopy(teacher).to(device), bf16=bf16).rows(batch)
-    with torch.autocast(device, torch.bfloat16, enabled=bf16):
+    with bf16_products(torch.device(device), bf16):
         total = objective(batch, rows)[0]
     (total / len(batch.labels_N)).backward()
     gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])

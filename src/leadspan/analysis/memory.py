@@ -125,10 +125,11 @@ def predict_memory(
     rows = 3 * _FLOAT * step.scored * shape.hidden
     backward = (6 * shape.intermediate + 2 * wide * shape.hidden) * step.padded_tokens
     one_layer = layer + copies / shape.layers
+    copies_kept = 0 if step.gradient_checkpointing else copies
     # Of a checkpointed model one layer at a time is whole again; of another one, all are.
     turning = one_layer if step.gradient_checkpointing else copies + backward
     moments = (
-        (held, kept + copies + outer, head_gradient + rows + chunk),
+        (held, kept + copies_kept + outer, head_gradient + rows + chunk),
         (held, kept + outer + turning, head_gradient + rows),
         (gradient_bytes, one_layer + outer / 4, head_gradient),
     )

@@ -14,6 +14,7 @@ import torch
 from leadspan.config import TeacherConfig
 from leadspan.distill.batches import Batch
 from leadspan.distill.heads import check_head, head_of
+from leadspan.distill.precision import bf16_products
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
 from leadspan.models import (
     check_head_width,
@@ -55,7 +56,7 @@ def compute_teacher_hidden(
     model: Any, input_ids_BT: torch.Tensor, bf16: bool, positions_BT: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Final hidden states [B, T, H], without gradient, live and captured alike."""
-    with torch.no_grad(), torch.autocast(input_ids_BT.device.type, torch.bfloat16, enabled=bf16):
+    with torch.no_grad(), bf16_products(input_ids_BT.device, bf16):
         return compute_hidden(model, input_ids_BT, positions_BT)
 
 

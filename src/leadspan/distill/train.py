@@ -40,6 +40,7 @@ from leadspan.distill.memory import PeakMemory
 from leadspan.distill.objective import Objective
 from leadspan.distill.optimizer import build_optimizer
 from leadspan.distill.parallel import Ranks
+from leadspan.distill.precision import bf16_products
 from leadspan.distill.schedule import compute_lr_factor
 from leadspan.distill.stopping import stop_requests
 from leadspan.distill.teacher_source import TeacherSource
@@ -203,9 +204,7 @@ class Trainer:
             chosen = [examples[index] for index in members]
             batch = collate(chosen, self._packed).to(self._ranks.device)
             teacher_rows = self._teacher.rows(batch) if self._teacher is not None else None
-            with torch.autocast(
-                self._ranks.device.type, torch.bfloat16, enabled=self._training.bf16
-            ):
+            with bf16_products(self._ranks.device, self._training.bf16):
                 total, ce_N, kd_N, kept_N2 = self._objective(batch, teacher_rows)
             if backward:
                 (total / num_scored).backward()
