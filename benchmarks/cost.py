@@ -122,7 +122,10 @@ def main() -> None:
     timed = kinds.add_parser("time")
     timed.add_argument("world", type=Path)
     timed.add_argument("--rounds", type=int, default=5)
-    timed.add_argument("--steps", type=int, default=8)
+    timed.add_argument("--steps", type=int, default=24)
+    timed.add_argument(
+        "--threads", type=int, default=1, help="1, as for a sweep's runs on two cores"
+    )
     memory = kinds.add_parser("memory")
     memory.add_argument("--model", default="Qwen/Qwen3-0.6B")
     memory.add_argument("--rows", type=int, default=4)
@@ -130,6 +133,7 @@ def main() -> None:
     memory.add_argument("--checkpointing", action="store_true")
     options = parser.parse_args()
     if options.kind == "time":
+        torch.set_num_threads(options.threads)
         measure_time(options.world, options.rounds, options.steps)
     else:
         measure_memory(options.model, options.rows, options.tokens, options.checkpointing)

@@ -8,15 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leadspan.config import LoraConfig, ModelConfig, StudentConfig, TeacherConfig
+from leadspan.config import PLAIN, LoraConfig, ModelConfig, StudentConfig, TeacherConfig
 from leadspan.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-PACKING = ("flex_attention", "flash_attention_2")
-"""Attentions of transformers that skip what lies across two sequences; the others would mask it."""
 
 PROBE = "leadspanprobe"
 
@@ -28,7 +25,7 @@ def _first_line(error: BaseException) -> str:
 def load_tokenizer(
     path: str | Path, revision: str | None = None, chat_template: str | Path | None = None
 ) -> Any:
-    """Load a fast tokenizer; `chat_template` names a Jinja file that replaces its own.
+    """Load a fast tokenizer; `chat_template` names a Jinja file that replaces its own, or is `plain`.
 
     Raises:
         DataError: There is no tokenizer, or the template file cannot be read.
@@ -47,7 +44,9 @@ def load_tokenizer(
         tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision)
     except Exception as error:  # transformers raises many kinds for one cause
         raise DataError(f"{path}: no tokenizer could be loaded ({_first_line(error)}).") from None
-    if chat_template is not None:
+    if chat_template == PLAIN:
+        tokenizer.chat_template = None
+    elif chat_template is not None:
         try:
             tokenizer.chat_template = Path(chat_template).read_text(encoding="utf-8")
         except OSError as error:
@@ -149,8 +148,13 @@ def odd_layers(config: Any) -> list[str]:
     return sorted(kinds - {"full_attention", "sliding_attention"})
 
 
-def check_packing(config: Any, device: torch.device) -> None:
-    """Check that a model attends to packed sequences apart, and can be trained so on this device.
+def check_packing(config: Any, device: torch.device, part: str) -> None:
+    """Check that a model attends to packed sequences apart, and can run them on this device.
+
+    Args:
+        config: Of the model.
+        device: Where it runs.
+        part: `student` or `teacher`.
 
     Raises:
         ConfigError: Some layer would carry its state from one sequence into the next, or there is no GPU.
@@ -159,7 +163,7 @@ def check_packing(config: Any, device: torch.device) -> None:
     if odd or device.type != "cuda":
         why = f"layers of {config.model_type} are {odd}" if odd else f"the device is {device.type}"
         raise ConfigError(
-            f"student.attention: {config._attn_implementation} packs sequences, for which this run "
+            f"{part}.attention: {config._attn_implementation} packs sequences, for which this run "
             f"needs full or sliding attention on a GPU; {why}. Use sdpa."
         )
 

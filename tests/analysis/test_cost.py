@@ -25,6 +25,7 @@ from leadspan.analysis.plan import PLANNED_LSPS, plan_run, plan_stated
 from leadspan.config import RunConfig
 from leadspan.config_file import validate
 from leadspan.distill.batches import num_forwarded_tokens
+from leadspan.errors import ConfigError
 from leadspan.flops import forward_flops, training_flops
 from leadspan.traces.render import render
 from leadspan.traces.sources import load_traces
@@ -174,3 +175,26 @@ def test_plan_of_stated_data_shows_the_papers_saving() -> None:
     rows = plan_stated(config, 40_000, 3000, 150).to_json()["rows"]
     assert 0.4 < rows[4]["flops_ratio"] < 0.5
     assert rows[4]["survival"] is None
+
+
+def test_a_budget_is_planned_as_it_is_spent() -> None:
+    """Every lsp costs the same: a shorter cut takes more steps."""
+    training = {"budget": {"tokens": 1_000_000}, "batch_size": 10}
+    config = _config(student={"path": "Qwen/Qwen3-0.6B-Base"}, training=training)
+    rows = plan_stated(config, 500, 1001, 50).to_json()["rows"]
+    assert [row["tokens_forwarded"] for row in rows] == pytest.approx([1_000_000] * 10, rel=0.01)
+    assert (rows[4]["steps"], rows[-1]["steps"]) == (200, 100)
+    flops = {"budget": {"flops": 1e17}, "batch_size": 10}
+    config = _config(student={"path": "Qwen/Qwen3-0.6B-Base"}, training=flops)
+    for row in plan_stated(config, 500, 1001, 50).to_json()["rows"]:
+        assert row["student_flops"] + row["teacher_flops"] == pytest.approx(1e17, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("truncation", "said"),
+    [({"lsp": 0.2, "lsp_end": 1.0}, "lsp_end must be null"), ({"policy": "derivation"}, "its own")],
+)
+def test_what_has_no_one_cost_a_row_is_refused(truncation: dict[str, Any], said: str) -> None:
+    config = _config(student={"path": "Qwen/Qwen3-0.6B-Base"}, truncation=truncation)
+    with pytest.raises(ConfigError, match=said):
+        plan_stated(config, 500, 1001, 100)

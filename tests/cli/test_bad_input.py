@@ -58,6 +58,7 @@ def _succeeds(*arguments: str | Path) -> None:
         ("truncation.lps=0.5", "Did you mean 'lsp'?"),
         ("training.steps=0", "training.steps must be greater than or equal to 1; got 0."),
         ("teacher=null", "teacher is required when loss.kd_ratio > 0"),
+        ("student.attention=flex_attention", "teacher.attention must be flex_attention or"),
     ],
 )
 def test_settings(

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from leadspan.config import LossConfig, TrainingConfig
+from leadspan.config import PACKING, LossConfig, TrainingConfig
 from leadspan.distill import losses
 from leadspan.distill.batches import collate
 from leadspan.distill.capture_local import reduce_to_topk
@@ -25,7 +25,6 @@ from leadspan.distill.optimizer import build_optimizer
 from leadspan.distill.precision import bf16_products
 from leadspan.distill.teacher_source import LiveTeacher
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
-from leadspan.models import PACKING
 from leadspan.records import Sequence, Span
 from leadspan.traces.supervise import supervise
 from tests.conftest import build_tiny_model

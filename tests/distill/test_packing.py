@@ -80,10 +80,10 @@ def test_what_cannot_be_packed_is_refused(layers: list[str], device: str, said: 
     config = SimpleNamespace(
         layer_types=layers, model_type="qwen3_next", _attn_implementation="flex_attention"
     )
-    with pytest.raises(ConfigError, match=said):
-        check_packing(config, torch.device(device))
+    with pytest.raises(ConfigError, match=f"teacher.attention: .*{said}"):
+        check_packing(config, torch.device(device), "teacher")
 
 
 def test_full_and_sliding_attention_pack_on_a_gpu() -> None:
     kinds = ["full_attention", "sliding_attention"]
-    check_packing(SimpleNamespace(layer_types=kinds), torch.device("cuda"))
+    check_packing(SimpleNamespace(layer_types=kinds), torch.device("cuda"), "student")

@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from leadspan import distill, render, truncate
-from leadspan.config import TrainingConfig
+from leadspan.config import RunConfig, TrainingConfig
 from leadspan.distill.checkpoint import find_last
 from leadspan.distill.device_peak import peak_tflops_of
-from leadspan.distill.run import TrainedRun
+from leadspan.distill.run import TrainedRun, train
 from leadspan.distill.schedule import compute_lr_factor
 from leadspan.distill.train import compute_validation_steps
 from leadspan.errors import ConfigError, DataError, RunError
@@ -116,6 +116,9 @@ def test_mfu_counts_the_work_once_where_layers_are_computed_again(
         ("NVIDIA H100 80GB HBM3", 989.4),
         ("NVIDIA H100 PCIe", 756.5),
         ("NVIDIA L40S", 362.1),
+        ("NVIDIA L40", 181.1),
+        ("NVIDIA H200 NVL", 835.5),
+        ("NVIDIA GB200", 2500.0),
         ("NVIDIA A100-SXM4-80GB", 311.9),
         ("Some Card", None),
     ],
@@ -309,3 +312,23 @@ def test_metrics_are_json_without_nan(whole_run: TrainedRun) -> None:
     for line in (whole_run.path / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)
         assert all(math.isfinite(value) for value in record.values() if isinstance(value, float))
+
+
+def test_a_student_trained_without_a_chat_template_is_exported_without_one(
+    tmp_path: Path, tiny_student: Path
+) -> None:
+    rows = [
+        {"id": t.trace_id, "prompt": t.prompt, "cot": t.cot, "answer": t.answer}
+        for t in build_traces(8)
+    ]
+    path = tmp_path / "traces.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    content = {
+        "student": {"path": str(tiny_student)},
+        "traces": {"path": str(path), "validation_fraction": 0.0},
+        "render": {"chat_template": "plain"},
+        "loss": {"kd_ratio": 0.0},
+        "training": {"steps": 1, "bf16": False},
+    }
+    run = train(RunConfig.model_validate(content), tmp_path / "run")
+    assert AutoTokenizer.from_pretrained(run.student_path).chat_template is None

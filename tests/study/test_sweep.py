@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Sequence
@@ -265,6 +266,10 @@ def test_data_that_are_not_here_are_planned_for_only_where_their_size_is_known(
     path.write_text(text.replace("max_tokens: 4096, ", ""))
     result = CliRunner().invoke(app, ["plan", str(path)])
     assert "OpenThoughts-114k is not on this machine" in str(result.exception)
+    bare = tmp_path / "bare.yaml"
+    bare.write_text(re.sub(r"max_tokens: 4096, sample: \d+, ", "", text))
+    result = CliRunner().invoke(app, ["plan", str(bare), "--num-traces", "9"])
+    assert str(result.exception).startswith("--tokens must be given too")
     result = CliRunner().invoke(app, ["plan", str(path), "--tokens", "4096"])
     assert result.exit_code == 0, result.output
     assert "40000 traces stated as 4096 tokens each" in result.output

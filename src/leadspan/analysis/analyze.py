@@ -130,18 +130,29 @@ def _read(
     )
 
 
-def analyze(config: TracesConfig, tokenizer: Any, render: RenderConfig | None = None) -> Analysis:
-    """Read every usable trace of a source.
+def analyze(
+    config: TracesConfig,
+    tokenizer: Any,
+    render: RenderConfig | None = None,
+    limit: int | None = None,
+) -> Analysis:
+    """Read every usable trace of a source, or its first `limit`, whatever `config.sample` says then.
 
     Raises:
         DataError: The source cannot be read, or no row of it is usable.
     """
     renderer = Renderer(tokenizer, render or RenderConfig())
     counts = LoadedTraces()
-    readings = tuple(read_traces(iter_sequences(config, renderer, counts), renderer))
+    pairs = iter_sequences(config if limit is None else unsampled(config), renderer, counts)
+    readings = tuple(read_traces(islice(pairs, limit), renderer))
     if not readings:
         raise DataError(nothing_usable(config, counts))
     return Analysis(readings, dict(counts.refused))
+
+
+def unsampled(config: TracesConfig) -> TracesConfig:
+    """The source without its sample, for which every row would have to be read."""
+    return config.model_copy(update={"sample": None})
 
 
 def summarise(analysis: Analysis) -> dict[str, Any]:

@@ -147,8 +147,6 @@ def predict_cost(
     """
     training, lora = config.training, config.student.lora
     count = len(workload.forwarded)
-    steps = training.steps or math.ceil((training.epochs or 1) * count / training.batch_size)
-    epochs = steps * training.batch_size / count if count else 0.0
     attention = flops_attention(config)
     student_flops = training_flops(
         student,
@@ -161,7 +159,16 @@ def predict_cost(
     teacher_flops = 0
     if teacher is not None:
         teacher_flops = forward_flops(teacher, workload.forwarded, workload.scored, attention)
-    tokens = round(epochs * sum(workload.forwarded))
+    epoch_tokens = sum(workload.forwarded)
+    budget = training.budget
+    if budget is not None:
+        spent = epoch_tokens if budget.tokens else student_flops + teacher_flops
+        epochs = (budget.tokens or budget.flops or 0.0) / max(1, spent)
+        steps = max(1, round(epochs * count / training.batch_size))
+    else:
+        steps = training.steps or math.ceil((training.epochs or 1) * count / training.batch_size)
+    epochs = steps * training.batch_size / count if count else 0.0
+    tokens = round(epochs * epoch_tokens)
     total = round(epochs * student_flops), round(epochs * teacher_flops)
     return CostPoint(
         lsp=workload.lsp,

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceABC
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
-from leadspan.analysis.analyze import Analysis, read_traces
+from leadspan.analysis.analyze import Analysis, read_traces, unsampled
 from leadspan.analysis.cost import (
     CostPoint,
     SecondsModel,
@@ -21,12 +21,19 @@ from leadspan.analysis.cost import (
     workload_of,
 )
 from leadspan.analysis.model_sizes import count_parameters, shape_of
-from leadspan.config import RunConfig
+from leadspan.config import OF_THE_TRACE, RunConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.flops import ModelShape
 from leadspan.records import Sequence, Trace
-from leadspan.traces.dataset import iter_sequences, nothing_usable, split_validation
+from leadspan.traces.dataset import (
+    Annotate,
+    check_annotated,
+    iter_sequences,
+    nothing_usable,
+    split_validation,
+)
 from leadspan.traces.render import Renderer
+from leadspan.traces.rows import local_files
 from leadspan.traces.sources import LoadedTraces
 
 PLANNED_LSPS = tuple(step / 10 for step in range(1, 11))
@@ -89,6 +96,8 @@ def plan_run(
     device: str = "cuda",
     num_ranks: int = 1,
     lsps: SequenceABC[float] = PLANNED_LSPS,
+    annotate: Annotate | None = None,
+    limit: int | None = None,
 ) -> Plan:
     """Plan a run on the traces that it names.
 
@@ -99,17 +108,22 @@ def plan_run(
         device: `cuda` or `cpu`.
         num_ranks: Over how many devices it is sharded.
         lsps: Ascending, the last is what the others are compared with.
+        annotate: Adds each trace's own cut point, where the cut asks for one.
+        limit: Plan for the first so many usable traces alone; ratios hold, totals do not.
 
     Raises:
         DataError: No trace is usable.
-        ConfigError: A model's sizes are not known.
+        ConfigError: A model's sizes are not known, or the cut moves over the training.
     """
+    check_annotated(config.truncation, annotate)
+    traces = config.traces if limit is None else unsampled(config.traces)
     renderer = Renderer(tokenizer, config.render)
     counts = LoadedTraces()
     sequences = []
 
     def remember() -> Iterator[tuple[Trace, Sequence]]:
-        for trace, sequence in iter_sequences(config.traces, renderer, counts, config.truncation):
+        pairs = iter_sequences(traces, renderer, counts, config.truncation, annotate)
+        for trace, sequence in islice(pairs, limit):
             sequences.append(sequence)
             yield trace, sequence
 
@@ -136,6 +150,11 @@ def plan_stated(
     lsps: SequenceABC[float] = PLANNED_LSPS,
 ) -> Plan:
     """Plan a run on data that is not at hand, from its stated size; see `plan_run`."""
+    if config.truncation.policy in OF_THE_TRACE:
+        raise ConfigError(
+            f"truncation.policy {config.truncation.policy} cuts each trace at its own place; its cost is "
+            "known only where the traces can be read."
+        )
     return _plan(
         config,
         lambda lsp: stated_workload(num_traces, tokens, prompt_tokens, config, lsp),
@@ -156,19 +175,24 @@ def stated_size(
         None where nothing is stated and the traces lie on this machine.
 
     Raises:
-        ConfigError: They do not, and their size is not stated.
+        ConfigError: They do not, or only half of their size is known.
+        DataError: The path names neither files nor a data set of the hub.
     """
     traces = config.traces
-    if num_traces is None and tokens is None and Path(traces.path).exists():
+    is_stated = num_traces is not None or tokens is not None
+    if not is_stated and local_files(traces.path) is not None:
         return None
     if num_traces is None and traces.sample is not None:
         num_traces = traces.sample - round(traces.sample * traces.validation_fraction)
     tokens = tokens or traces.max_tokens
     if num_traces is None or tokens is None:
-        raise ConfigError(
-            f"traces.path {traces.path} is not on this machine, and nothing is downloaded to plan. State "
-            "its size: --num-traces N --tokens T."
+        missing = "--num-traces" if num_traces is None else "--tokens"
+        why = (
+            f"{missing} must be given too"
+            if is_stated
+            else f"traces.path {traces.path} is not on this machine, and nothing is downloaded to plan"
         )
+        raise ConfigError(f"{why}. State the data's size: --num-traces N --tokens T.")
     return num_traces, tokens
 
 
@@ -179,6 +203,10 @@ def _plan(
     setting: tuple[SecondsModel | None, str, int, tuple[float, ...], int, str],
 ) -> Plan:
     speed, device, num_ranks, lsps, num_traces, data = setting
+    if config.truncation.lsp_end is not None:
+        raise ConfigError(
+            "truncation.lsp_end must be null to plan: a row is one lsp. Plan both ends of the schedule."
+        )
     student = shape_of(config.student.path)
     teacher = live_teacher_shape(config)
     points = tuple(

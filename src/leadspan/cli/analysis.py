@@ -123,6 +123,7 @@ def plan(
     from leadspan.config_file import load_run_config, read_yaml
     from leadspan.errors import ConfigError
     from leadspan.models import load_tokenizer
+    from leadspan.study.cut_points import annotator_of
     from leadspan.study.planning import plan_sweep, sum_up
     from leadspan.study.sweep import expand, load_sweep
 
@@ -132,7 +133,8 @@ def plan(
         stated = stated_size(run, num_traces, tokens)
         if stated is None:
             loaded = load_tokenizer(tokenizer or run.student.path)
-            return plan_run(run, loaded, speed, device, ranks, lsps)
+            annotate = annotator_of(run.truncation)
+            return plan_run(run, loaded, speed, device, ranks, lsps, annotate)
         return plan_stated(run, *stated, prompt_tokens, speed, device, ranks, lsps)
 
     if "grids" in read_yaml(config):

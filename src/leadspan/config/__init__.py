@@ -5,7 +5,12 @@ Knows nothing about files, torch or tokenizers.
 
 from __future__ import annotations
 
-from leadspan.config.cuts import DERIVATION_COLUMN, SupervisionConfig, TruncationConfig
+from leadspan.config.cuts import (
+    DERIVATION_COLUMN,
+    OF_THE_TRACE,
+    SupervisionConfig,
+    TruncationConfig,
+)
 from leadspan.config.evaluation import (
     AnswerForcingConfig,
     BenchmarkConfig,
@@ -13,15 +18,18 @@ from leadspan.config.evaluation import (
     EvaluationConfig,
     SamplingConfig,
 )
-from leadspan.config.models import LoraConfig, ModelConfig, StudentConfig, TeacherConfig
+from leadspan.config.models import PACKING, LoraConfig, ModelConfig, StudentConfig, TeacherConfig
 from leadspan.config.part import Part, Share
 from leadspan.config.run import RunConfig, TrackingConfig
 from leadspan.config.sweep import CaptureConfig, SlurmConfig, SweepConfig
-from leadspan.config.traces import MarkersConfig, OverlapConfig, RenderConfig, TracesConfig
+from leadspan.config.traces import PLAIN, MarkersConfig, OverlapConfig, RenderConfig, TracesConfig
 from leadspan.config.training import BudgetConfig, Divergence, LossConfig, TrainingConfig
 
 __all__ = [
     "DERIVATION_COLUMN",
+    "OF_THE_TRACE",
+    "PACKING",
+    "PLAIN",
     "AnswerForcingConfig",
     "BenchmarkConfig",
     "BudgetConfig",

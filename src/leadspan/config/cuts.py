@@ -10,6 +10,8 @@ from leadspan.config.part import Part, Share
 from leadspan.records import SECTIONS, Section
 
 DERIVATION_COLUMN = "derivation_end"
+OF_THE_TRACE = ("column", "derivation")
+"""Policies that cut each trace at a place of its own."""
 """Key of a trace's `meta` under which its cut point stands for `truncation.policy: derivation`."""
 
 

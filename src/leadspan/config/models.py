@@ -8,6 +8,9 @@ from pydantic import Field
 
 from leadspan.config.part import Part
 
+PACKING = ("flex_attention", "flash_attention_2")
+"""Attentions of transformers that skip what lies across two sequences; the others would mask it."""
+
 
 class ModelConfig(Part):
     """Where a model comes from and how it is loaded."""
@@ -19,8 +22,8 @@ class ModelConfig(Part):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Dtype of the weights in memory."""
     attention: Literal["sdpa", "eager", "flex_attention", "flash_attention_2"] = "sdpa"
-    """Attention implementation of transformers. A student on one of the last two (a GPU; the last needs
-    the `flash-attn` package) trains on packed sequences without padding."""
+    """Attention implementation of transformers. With one of the last two (on a GPU; the last needs the
+    `flash-attn` package) student and live teacher run on packed sequences without padding."""
 
 
 class TeacherConfig(ModelConfig):

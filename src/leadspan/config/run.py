@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from leadspan.config.cuts import SupervisionConfig, TruncationConfig
 from leadspan.config.evaluation import EvaluationConfig
-from leadspan.config.models import StudentConfig, TeacherConfig
+from leadspan.config.models import PACKING, StudentConfig, TeacherConfig
 from leadspan.config.part import Part
 from leadspan.config.traces import RenderConfig, TracesConfig
 from leadspan.config.training import LossConfig, TrainingConfig
@@ -57,4 +57,12 @@ class RunConfig(Part):
             raise ValueError(
                 "teacher is required when loss.kd_ratio > 0; set loss.kd_ratio to 0 for SFT"
             )
+        live = self.teacher is not None and self.teacher.cache is None and self.loss.kd_ratio > 0
+        if live and self.student.attention in PACKING:
+            assert self.teacher is not None
+            if self.teacher.attention not in PACKING:
+                raise ValueError(
+                    f"teacher.attention must be {' or '.join(PACKING)} beside a student whose "
+                    f"{self.student.attention} packs sequences; got {self.teacher.attention!r}"
+                )
         return self

@@ -85,6 +85,10 @@ class TracesConfig(Part):
     """Processes that render; changes speed, not results."""
 
 
+PLAIN = "plain"
+"""Instead of a chat template: each turn and a newline."""
+
+
 class RenderConfig(Part):
     """How a trace becomes tokens."""
 

@@ -71,7 +71,7 @@ class TrainingConfig(Part):
     batch_size: int = Field(default=8, ge=1)
     """Sequences per optimiser step, over all ranks."""
     micro_batch_tokens: int = Field(default=16384, ge=1)
-    """Padded tokens per forward pass; a longer sequence goes alone."""
+    """Tokens per forward pass, padding included; a longer sequence goes alone."""
     learning_rate: float = Field(default=4e-6, gt=0)
     """Peak learning rate of AdamW."""
     weight_decay: float = Field(default=0.05, ge=0)

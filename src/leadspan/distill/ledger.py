@@ -23,8 +23,8 @@ class Totals:
     tokens_scored: int = 0
     student_flops: int = 0
     teacher_flops: int = 0
-    useful_flops: int = 0
-    """Without recomputation: what MFU counts."""
+    useful_flops: int | None = 0
+    """Without recomputation: what MFU counts; None in a run that an earlier version began."""
     teacher_tokens_forwarded: int = 0
     tail_loss: float = 0.0
     tail_tokens: int = 0
@@ -45,6 +45,7 @@ class FlopsMeter:
     """FLOPs of student and live teacher on some examples, from the models' configs.
 
     `knows_student` is False for an architecture whose FLOPs are not known; it then counts zero.
+    `knows_all` says the same of the live teacher too, where there is one.
     """
 
     def __init__(self, config: RunConfig, student_config: Any, teacher_config: Any | None) -> None:
@@ -55,6 +56,9 @@ class FlopsMeter:
         self.attention: Attention = "full" if config.student.attention == "eager" else "causal"
         """Eager attention computes every pair of tokens, the others only those looking back."""
         self.knows_student = self._student is not None
+        self.knows_all = self.knows_student and (
+            teacher_config is None or self._teacher is not None
+        )
 
     def compute(self, chosen: SequenceABC[Example]) -> StepFlops:
         """One pass over `chosen`, padding apart."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from leadspan.config import RunConfig
+from leadspan.config import PACKING, RunConfig
 from leadspan.config_file import validate
 from leadspan.distill.cached_teacher import load_cached_teacher
 from leadspan.distill.checkpoint import gather_weights
@@ -24,7 +24,6 @@ from leadspan.distill.teacher_source import LiveTeacher, TeacherSource, load_tea
 from leadspan.distill.train import Trainer
 from leadspan.errors import DataError
 from leadspan.models import (
-    PACKING,
     backbone_of,
     causal_lm_of,
     check_head_width,
@@ -164,7 +163,9 @@ def _train_in(
     check_head_width(student, tokenizer, config.student.path)
     check_head(causal_lm_of(student), config.student.path)
     if config.student.attention in PACKING:
-        check_packing(causal_lm_of(student).config, ranks.device)
+        check_packing(causal_lm_of(student).config, ranks.device, "student")
+        if isinstance(teacher, LiveTeacher):
+            check_packing(teacher.model_config, ranks.device, "teacher")
     if config.training.gradient_checkpointing:
         student.gradient_checkpointing_enable({"use_reentrant": False})
     objective = Objective(student, config.loss, vocab_size)

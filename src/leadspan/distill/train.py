@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from leadspan.config import RunConfig
+from leadspan.config import PACKING, RunConfig
 from leadspan.distill.batches import (
     Batch,
     collate,
@@ -45,7 +45,6 @@ from leadspan.distill.schedule import compute_lr_factor
 from leadspan.distill.stopping import stop_requests
 from leadspan.distill.teacher_source import TeacherSource
 from leadspan.errors import RunError, RunStopped
-from leadspan.models import PACKING
 from leadspan.progress import progress
 from leadspan.records import SECTIONS, Example
 from leadspan.runs import RunFolder
@@ -134,7 +133,7 @@ class Trainer:
         last = find_last(self._folder.checkpoints_path)
         if last is not None:
             memory = load_checkpoint(last, self._ranks, self._objective, self._optimizer)
-            self._totals = Totals(**memory["totals"])
+            self._totals = Totals(**{"useful_flops": None, **memory["totals"]})
         if self._ranks.is_first:
             self._folder.cut_metrics_after(self._totals.step)
         self._ranks.barrier()
@@ -261,18 +260,20 @@ class Trainer:
         flops = self._flops.compute(chosen)
         totals.student_flops += flops.student
         totals.teacher_flops += flops.teacher
-        totals.useful_flops += flops.useful
+        if totals.useful_flops is not None:
+            totals.useful_flops += flops.useful
         if step >= (1 - TAIL_SHARE) * self._num_steps - 1:
             totals.tail_loss += loss * num_scored
             totals.tail_tokens += num_scored
         return self._speed(num_forwarded, flops.useful, seconds)
 
-    def _speed(self, num_tokens: int, useful_flops: int, seconds: float) -> dict[str, float]:
+    def _speed(self, num_tokens: int, useful_flops: int | None, seconds: float) -> dict[str, float]:
         """Tokens a second over all ranks, and the share of their peak (MFU) where that is known."""
         seconds = max(seconds, 1e-9)
         speed = {"tokens_per_second": num_tokens / seconds}
-        if self._peak_flops is not None and self._flops.knows_student:
-            speed["mfu"] = useful_flops / seconds / self._peak_flops / self._ranks.size
+        peak = self._peak_flops if self._flops.knows_all else None
+        if peak is not None and useful_flops is not None:
+            speed["mfu"] = useful_flops / seconds / peak / self._ranks.size
         return speed
 
     def _tracker(self) -> AbstractContextManager[Log]:

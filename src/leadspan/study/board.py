@@ -86,7 +86,10 @@ class Board:
         return f"sweep: {', '.join(parts)}"
 
     def table(self) -> Table:
-        """What runs, with the last line of its log, and what failed, with the reason."""
+        """What runs, with the last line of its log, and what failed, with the reason.
+
+        Called from the thread that draws, while the launcher's goes on.
+        """
         from rich.table import Table
         from rich.text import Text
 
@@ -95,10 +98,10 @@ class Board:
             table.add_column(name, no_wrap=True, ratio=1 if name == "last words" else None)
         now = time.monotonic()
         by_name = {point.name: point for point in self.missing}
-        for name, started in self._running.items():
+        for name, started in list(self._running.items()):
             words = _last_line(by_name[name].folder(self._folder) / "log.txt")
             table.add_row(Text(name), "running", _say_seconds(now - started), Text(words))
-        for point in self.failed:
+        for point in list(self.failed):
             reason = read_failure(point.folder(self._folder))
             table.add_row(Text(point.name), Text("failed", style="red"), "", Text(reason))
         return table

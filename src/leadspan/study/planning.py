@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leadspan.analysis.plan import PLANNED_LSPS, Plan
-from leadspan.config import RunConfig, TruncationConfig
+from leadspan.config import RunConfig
 from leadspan.config_file import config_hash
 from leadspan.study.sweep import Point, name_point
 
@@ -28,6 +28,17 @@ class PlannedSetting:
     """Of its runs, one entry a run."""
 
 
+def settings_of(points: Sequence[Point]) -> list[list[Point]]:
+    """Training points that share everything but lsp and seed, together."""
+    settings: dict[str, list[Point]] = {}
+    for point in points:
+        if point.kind == "train":
+            whole = point.config.truncation.model_copy(update={"lsp": 1.0})
+            same = point.config.model_copy(update={"truncation": whole, "seed": 0})
+            settings.setdefault(config_hash(same), []).append(point)
+    return list(settings.values())
+
+
 def plan_sweep(
     points: Sequence[Point], plan_one: Callable[[RunConfig, Sequence[float]], Plan]
 ) -> list[PlannedSetting]:
@@ -37,16 +48,8 @@ def plan_sweep(
         points: From `expand`.
         plan_one: Plans a run at some lsps, the last of which is 1.0.
     """
-    settings: dict[str, list[Point]] = {}
-    for point in points:
-        if point.kind == "train":
-            whole = TruncationConfig.model_validate(
-                {**point.config.truncation.model_dump(), "lsp": 1.0}
-            )
-            same = point.config.model_copy(update={"truncation": whole, "seed": 0})
-            settings.setdefault(config_hash(same), []).append(point)
     planned = []
-    for members in settings.values():
+    for members in settings_of(points):
         lsps = tuple(point.config.truncation.lsp for point in members)
         shared = {k: v for k, v in members[0].overrides.items() if k not in OF_A_RUN}
         plan = plan_one(members[0].config, sorted({*PLANNED_LSPS, *lsps}))

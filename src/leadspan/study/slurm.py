@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from leadspan.study.board import Board
 from leadspan.study.sweep import Point, is_finished, run_and_record
 
 SECONDS_BETWEEN_LOOKS = 2.0
+LOOKS_UNTIL_FAILED = 3
+"""A shared file system shows what a job left behind some seconds after the job has left the queue."""
 SECONDS_UNTIL_KILLED = 600.0
 JOB_ID = "job_id"
 
@@ -81,19 +84,21 @@ def run_points_on_slurm(
                 jobs[point.name] = executor.submit(PointJob(folder.resolve()))
                 (folder / JOB_ID).write_text(jobs[point.name].job_id, encoding="utf-8")
         left = list(board.missing)
+        gone: Counter[str] = Counter()
         while left:
             time.sleep(SECONDS_BETWEEN_LOOKS)
             queue = _slurm_queue() if cluster == "slurm" else _local_queue(jobs.values())
             for point in left.copy():
                 is_running = queue.get(_read_job_id(point.folder(sweep_folder)))
-                if is_running is None or is_finished(point, sweep_folder):
+                gone[point.name] = gone[point.name] + 1 if is_running is None else 0
+                if is_finished(point, sweep_folder) or gone[point.name] >= LOOKS_UNTIL_FAILED:
                     left.remove(point)
                     board.end(point)
                 elif is_running:
                     board.begin(point)
                 else:
                     board.wait(point)
-    return board.failed
+    return [point for point in board.missing if not is_finished(point, sweep_folder)]
 
 
 def _read_job_id(folder: Path) -> str:

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leadspan.config import RenderConfig
+from leadspan.config import PLAIN, RenderConfig
 from leadspan.errors import DataError, LeadspanError
 from leadspan.models import end_of_turn_id
 from leadspan.records import Turn
 
 SENTINEL = "leadspan"
-PLAIN = "plain"
 DEFAULT_VARIABLES = {
     "enable_thinking": True,
     "open_thinking": True,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from leadspan.config import TruncationConfig
+from leadspan.config import OF_THE_TRACE, TruncationConfig
 from leadspan.config_file import validate
 from leadspan.errors import LeadspanError
 from leadspan.records import Sequence, Span
@@ -25,9 +25,6 @@ LONGEST = 6000
 """Characters of one text that are shown; what is left out is counted."""
 UNIT = re.compile(r"</?[\w|]+>|<\|\w+\|>|.", re.DOTALL)
 CLOSE = re.compile(r"</\w+>|<\|end_of_thought\|>")
-
-OF_THE_TRACE = ("column", "derivation")
-"""Policies that cut each trace at a place of its own, which an answer does not have."""
 
 Part = tuple[str, str]
 """Kind (kept, dropped or gap) and text."""
