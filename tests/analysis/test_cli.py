@@ -10,12 +10,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from leadspan.cli import analysis
+from leadspan.cli import analysis, plan
 from leadspan.errors import ConfigError
 from tests.analysis.test_analyze import _write_world
 
 app = typer.Typer()
 analysis.register(app)
+plan.register(app)
 
 
 @pytest.fixture
@@ -72,8 +73,11 @@ def test_advise_json(tmp_path: Path, student: Path) -> None:
     assert found["reasons"]
 
 
-def test_advise_on_a_run(run_yaml: Path) -> None:
-    found = json.loads(_call("advise", run_yaml, "--json"))
+@pytest.mark.parametrize(
+    "setting", ["seed=0", "truncation.policy=derivation", "truncation.lsp_end=1.0"]
+)
+def test_advise_on_a_run(run_yaml: Path, setting: str) -> None:
+    found = json.loads(_call("advise", run_yaml, "--json", "--set", setting))
     assert found["fractional_cut_ok"] is True
     assert 0 < found["saving"]["flops"] < 1
     assert "use lsp" in _call("advise", run_yaml)

@@ -1,4 +1,4 @@
-"""`leadspan analyze`, `leadspan advise` and `leadspan plan`."""
+"""`leadspan analyze` and `leadspan advise`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ import typer
 from leadspan.cli.training import SetOption
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from leadspan.analysis.analyze import Analysis
-    from leadspan.analysis.plan import Plan
-    from leadspan.config import RunConfig
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 TokenizerOption = Annotated[
@@ -29,7 +25,6 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     app.command()(analyze)
     app.command()(advise)
-    app.command()(plan)
 
 
 def analyze(
@@ -95,66 +90,6 @@ def advise(
         typer.echo(f"- predicted {name.replace('_', ' ')}: {ratio:.2f} of the whole")
 
 
-def plan(
-    config: Annotated[Path, typer.Argument(help="run.yaml or sweep.yaml")],
-    tokenizer: TokenizerOption = None,
-    as_json: JsonOption = False,
-    overrides: SetOption = [],  # noqa: B006
-    calibrate: Annotated[
-        list[Path],
-        typer.Option(help="Folder of a finished run on the same machine; give two or three lsps."),
-    ] = [],  # noqa: B006
-    peak_tflops: Annotated[float | None, typer.Option(help="Peak of the device instead.")] = None,
-    utilisation: Annotated[float, typer.Option(help="Share of the peak that is reached.")] = 0.4,
-    device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
-    ranks: Annotated[int, typer.Option(help="Devices that share weights and optimiser.")] = 1,
-    num_traces: Annotated[
-        int | None, typer.Option(help="State the data instead of reading it: how many traces ...")
-    ] = None,
-    tokens: Annotated[int | None, typer.Option(help="... of how many tokens ...")] = None,
-    prompt_tokens: Annotated[int, typer.Option(help="... of which the prompt.")] = 150,
-) -> None:
-    """Show cost, memory and what survives at every lsp, before anything is trained.
-
-    Data that is not on this machine is never downloaded: its size is taken from the options, or from
-    traces.sample and traces.max_tokens. A sweep is planned setting by setting, and summed up.
-    """
-    from leadspan.analysis.plan import PLANNED_LSPS, plan_run, plan_stated, stated_size
-    from leadspan.config_file import load_run_config, read_yaml
-    from leadspan.errors import ConfigError
-    from leadspan.models import load_tokenizer
-    from leadspan.study.cut_points import annotator_of
-    from leadspan.study.planning import plan_sweep, sum_up
-    from leadspan.study.sweep import expand, load_sweep
-
-    speed = _speed(calibrate, peak_tflops, utilisation)
-
-    def plan_one(run: RunConfig, lsps: Sequence[float]) -> Plan:
-        stated = stated_size(run, num_traces, tokens)
-        if stated is None:
-            loaded = load_tokenizer(tokenizer or run.student.path)
-            annotate = annotator_of(run.truncation)
-            return plan_run(run, loaded, speed, device, ranks, lsps, annotate)
-        return plan_stated(run, *stated, prompt_tokens, speed, device, ranks, lsps)
-
-    if "grids" in read_yaml(config):
-        if overrides:
-            raise ConfigError(f"{config}: --set changes a run.yaml, not a sweep. Edit the sweep.")
-        found = sum_up(plan_sweep(expand(load_sweep(config), config.parent), plan_one))
-        shown = [(f"{one['name']}, {one['runs']} runs", one) for one in found["settings"]]
-    else:
-        found = plan_one(load_run_config(config, tuple(overrides)), PLANNED_LSPS).to_json()
-        shown = [("", found)]
-    if as_json:
-        typer.echo(json.dumps(found))
-        return
-    for title, content in shown:
-        _print_plan(content, title)
-    if "runs" in found:
-        hours = "" if found["seconds"] is None else f", {found['seconds'] / 3600:.0f} device hours"
-        typer.echo(f"all {found['runs']} runs: {found['flops']:.3g} FLOPs{hours}")
-
-
 def _read(source: str, tokenizer: str | None, overrides: list[str]) -> tuple[Analysis, Any]:
     """Analyse a file of traces, or the traces of a run.yaml; also returns their config."""
     from leadspan.analysis.analyze import analyze as analyze_traces
@@ -195,39 +130,18 @@ def _yaml(value: str) -> Any:
 def _saving(source: str, overrides: list[str], lsp: float | None) -> dict[str, float] | None:
     """Predicted cost of the recommended lsp as a share of lsp 1.0."""
     from leadspan.analysis.plan import plan_run
+    from leadspan.config import TruncationConfig
     from leadspan.config_file import load_run_config
     from leadspan.models import load_tokenizer
 
     if lsp is None:
         return None
     run = load_run_config(Path(source), tuple(overrides))
+    # The advice is a plain lead, and its saving that of equal data, whatever this run cuts and spends.
+    epoch = run.training.model_copy(update={"epochs": 1.0, "steps": None, "budget": None})
+    run = run.model_copy(update={"truncation": TruncationConfig(), "training": epoch})
     row = plan_run(run, load_tokenizer(run.student.path), lsps=(lsp, 1.0)).to_json()["rows"][0]
     return {"flops": row["flops_ratio"], "memory": row["memory_ratio"]}
-
-
-def _speed(folders: list[Path], peak_tflops: float | None, utilisation: float) -> Any:
-    from leadspan.analysis.cost import fit_speed, measurement_of, stated_speed
-    from leadspan.errors import ConfigError, RunError
-
-    if folders:
-        measured = []
-        for folder in folders:
-            try:
-                manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-                measured.append(measurement_of(manifest))
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise RunError(
-                    f"{folder}: must be a finished run to calibrate with; {error}. Train it first."
-                ) from None
-        return fit_speed(measured)
-    if peak_tflops is None:
-        return None
-    if peak_tflops <= 0 or not 0 < utilisation <= 1:
-        raise ConfigError(
-            f"--peak-tflops must be above 0 and --utilisation in (0, 1]; got {peak_tflops:g} and "
-            f"{utilisation:g}."
-        )
-    return stated_speed(peak_tflops, utilisation)
 
 
 def _judge(traces: Any, url: str, model: str | None, sample: int, yes: bool) -> dict[str, Any]:
@@ -271,29 +185,3 @@ def _print_summary(source: str, summary: dict[str, Any]) -> None:
         build_console().print(table)
     if "judge" in summary:
         typer.echo(f"judge: {json.dumps(summary['judge'])}")
-
-
-def _print_plan(content: dict[str, Any], title: str) -> None:
-    from rich.table import Table
-
-    from leadspan.progress import build_console
-
-    headers = ("lsp", "kept", "tokens", "FLOPs", "ratio", "GiB", "card GiB", "disk GiB", "seconds")
-    caption = "kept: share of the traces whose first derivation survives"
-    table = Table(*headers, title=title or None, title_justify="left", caption=caption)
-    for row in content["rows"]:
-        kept, card = row["survival"], row["smallest_card_gib"]
-        table.add_row(
-            f"{row['lsp']:g}",
-            "?" if kept is None else f"{kept:.0%}",
-            f"{row['tokens_forwarded']:,}",
-            f"{row['student_flops'] + row['teacher_flops']:.3g}",
-            f"{row['flops_ratio']:.2f}",
-            f"{row['memory_gib']['total']:.1f}",
-            "none" if card is None else f"{card:g}",
-            f"{row['disk_gib']:.1f}",
-            "?" if row["seconds"] is None else f"{row['seconds']:.0f}",
-        )
-    build_console().print(table)
-    source = content["seconds_from"] or "nothing: give --calibrate or --peak-tflops"
-    typer.echo(f"{content['traces']} traces {content['data']}; seconds from {source}")
