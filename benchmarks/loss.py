@@ -224,13 +224,14 @@ def main() -> None:
     parser.add_argument("--vocab", type=int)
     parser.add_argument("--memory-rows", type=int)
     parser.add_argument("--time-rows", type=int)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int)
     parser.add_argument("--skip-memory", action="store_true")
     parser.add_argument("--memory-of", choices=CASES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     vocab_size = arguments.vocab or (8192 if arguments.quick else 151_936)
     memory_rows = arguments.memory_rows or (1024 if arguments.quick else 4096)
+    rounds = arguments.rounds or (2 if arguments.quick else 5)
     time_rows = arguments.time_rows or (256 if arguments.quick else 1024)
     if arguments.memory_of:
         inputs = make_inputs(memory_rows, vocab_size, 512, 1024)
@@ -242,7 +243,7 @@ def main() -> None:
         memory[name] = memory_apart(name, arguments)
         if memory[name] is not None:
             print(f"memory at N = {memory_rows}: {name:<15} {memory[name]:7.3f} GiB", flush=True)
-    times = measure_times(make_inputs(time_rows, vocab_size, 512, 1024), arguments.rounds)
+    times = measure_times(make_inputs(time_rows, vocab_size, 512, 1024), rounds)
     for name, seconds in times.items():
         print(f"time at N = {time_rows}: {name:<15} {seconds:7.3f} s")
     found = ratios(memory, times)
