@@ -198,3 +198,17 @@ def test_what_has_no_one_cost_a_row_is_refused(truncation: dict[str, Any], said:
     config = _config(student={"path": "Qwen/Qwen3-0.6B-Base"}, truncation=truncation)
     with pytest.raises(ConfigError, match=said):
         plan_stated(config, 500, 1001, 100)
+
+
+def test_a_cache_takes_the_same_disk_at_every_lsp(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    path = str(_write_world(tmp_path / "w.jsonl", count=16))
+    live, cached = (
+        plan_run(_config(path, teacher={"path": TEACHER, "cache": cache}), tiny_tokenizer)
+        for cache in (None, "cache")
+    )
+    more = [
+        with_it.disk_gib - without.disk_gib
+        for with_it, without in zip(cached.points, live.points, strict=True)
+    ]
+    num_tokens = sum(map(len, render(load_traces(path).traces, tiny_tokenizer)))
+    assert more == pytest.approx([214 * num_tokens / 2**30] * 10)

@@ -209,7 +209,13 @@ def test_config_refusals():
     with pytest.raises(
         ConfigError, match=r"pass_at must be within 1 and sampling\.num_samples = 2; got 3"
     ):
-        validate(EvaluationConfig, {"pass_at": [3], "sampling": {"num_samples": 2}}, "run.yaml")
+        validate(
+            EvaluationConfig,
+            {"pass_at": [3], "sampling": {"num_samples": 2, "sampling_temperature": 1}},
+            "run.yaml",
+        )
+    with pytest.raises(ConfigError, match="num_samples must be 1 at sampling_temperature 0"):
+        validate(EvaluationConfig, {"sampling": {"num_samples": 64}}, "run.yaml")
     with pytest.raises(ConfigError, match="endpoint is required"):
         validate(EvaluationConfig, {"backend": "endpoint"}, "run.yaml")
     endpoint = EndpointConfig(base_url="http://x/v1", model="m").model_dump()

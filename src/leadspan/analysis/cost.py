@@ -27,7 +27,7 @@ from leadspan.records import Sequence as TokenSequence
 from leadspan.traces.supervise import supervise
 from leadspan.traces.truncate import build_policy
 
-CACHE_BYTES_PER_TOKEN = 212
+CACHE_BYTES_PER_TOKEN = 214
 """Of a top-64 teacher cache with packed ids and 8-bit log-probabilities."""
 DEVICE_SLACK_GIB = 1.0
 FRAGMENTATION = 1.05
@@ -45,6 +45,8 @@ class Workload:
     """Labels of each example."""
     num_dropped: int = 0
     """Sequences in which the cut left nothing to score."""
+    uncut: int = 0
+    """Tokens of all sequences before the cut: what a capture stores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +104,16 @@ class CostPoint:
 def workload_of(sequences: Iterable[TokenSequence], config: RunConfig, lsp: float) -> Workload:
     """Cut and supervise uncut sequences at one lsp, everything else as configured."""
     policy = build_policy(config.truncation.model_copy(update={"lsp": lsp, "lsp_end": None}))
-    forwarded, scored, dropped = [], [], 0
+    forwarded, scored, dropped, uncut = [], [], 0, 0
     for sequence in sequences:
+        uncut += len(sequence)
         labels = np.flatnonzero(supervise(policy.cut(sequence), config.supervision).supervised_T)
         if len(labels):
             forwarded.append(int(labels[-1]))
             scored.append(len(labels))
         else:
             dropped += 1
-    return Workload(lsp, tuple(forwarded), tuple(scored), dropped)
+    return Workload(lsp, tuple(forwarded), tuple(scored), dropped, uncut)
 
 
 def stated_workload(
@@ -122,7 +125,8 @@ def stated_workload(
     from_prompt = kept if "prompt" in sections else max(0, kept - prompt_tokens)
     scored = max(0, from_prompt - ("prompt" in sections))
     usable = num_traces if scored else 0
-    return Workload(lsp, (kept - 1,) * usable, (scored,) * usable, num_traces - usable)
+    dropped = num_traces - usable
+    return Workload(lsp, (kept - 1,) * usable, (scored,) * usable, dropped, num_traces * tokens)
 
 
 def predict_cost(
@@ -247,7 +251,7 @@ def _disk_bytes(config: RunConfig, workload: Workload, student: ModelShape) -> i
     exported = 2 * width * size  # the best checkpoint and the student
     cached = 0
     if config.teacher is not None and config.teacher.cache is not None:
-        cached = CACHE_BYTES_PER_TOKEN * sum(workload.forwarded)
+        cached = CACHE_BYTES_PER_TOKEN * workload.uncut
     return checkpoint + exported + cached
 
 

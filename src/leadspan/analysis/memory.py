@@ -163,7 +163,7 @@ def _chunk_bytes(shape: ModelShape, step: StepShape, teacher: TeacherMemory | No
     budget = _CHUNK_BYTES[step.device]
     rows = min(step.scored, max(1, budget // (shape.vocabulary * _FLOAT * buffers)))
     narrow = _FLOAT if step.compute == "float32" else _HALF
-    # The probabilities of a whole chunk stand beside its logits on a GPU, of four rows on a CPU.
+    # The probabilities of a whole chunk stand beside its logits on a GPU, of a small block on a CPU.
     extra = _FLOAT if is_dense and step.device == "cuda" else 0
     cast = 0 if narrow == _FLOAT else _HALF
     logits = rows * shape.vocabulary * (_FLOAT * buffers + extra + cast)

@@ -25,6 +25,15 @@ class SamplingConfig(Part):
     seed: int = 0
     """Seed of the sampling."""
 
+    @model_validator(mode="after")
+    def _samples_differ(self) -> SamplingConfig:
+        if self.num_samples > 1 and self.sampling_temperature == 0:
+            raise ValueError(
+                "num_samples must be 1 at sampling_temperature 0, where every sample is the same; got "
+                f"{self.num_samples}. Set sampling_temperature, 0.6 for example"
+            )
+        return self
+
 
 class BenchmarkConfig(Part):
     """A set of problems with golds. What stays null comes from the registered benchmark, if any."""

@@ -24,7 +24,7 @@ class SlurmConfig(Part):
     partition: str | None = None
     """Slurm partition; null is the cluster's default."""
     gpus: int = Field(default=1, ge=0)
-    """GPUs a job."""
+    """GPUs a job; with more than one a run is sharded over them, a rank each, as under torchrun."""
     cpus: int = Field(default=8, ge=1)
     """Cores a job."""
     memory_gib: float | None = Field(default=None, gt=0)

@@ -34,11 +34,16 @@ class PointJob:
     folder: Path
 
     def __call__(self) -> None:
-        """Run the point, or go on with it.
+        """Run the point, or go on with it, as one rank of as many as the job has tasks.
 
         Told to stop, it waits for the kill that follows: returning would count as the job's end, and a
         requeued job would not be waited for.
         """
+        import submitit
+
+        if submitit.JobEnvironment().num_tasks > 1:
+            ranks = submitit.helpers.TorchDistributedEnvironment()
+            ranks.export(set_cuda_visible_devices=False, overwrite=True)
         try:
             run_and_record(self.folder)
         except RunStopped as stopped:
@@ -125,10 +130,12 @@ def _local_queue(jobs: Iterable[Any]) -> dict[str, bool]:
 
 
 def _parameters(config: SlurmConfig, cluster: str) -> dict[str, Any]:
+    num_tasks = max(1, config.gpus)
     parameters: dict[str, Any] = {
         "timeout_min": config.minutes,
         "gpus_per_node": config.gpus,
-        "cpus_per_task": config.cpus,
+        "tasks_per_node": num_tasks,
+        "cpus_per_task": max(1, config.cpus // num_tasks),
     }
     if cluster == "slurm":
         extra: dict[str, Any] = {"requeue": True}

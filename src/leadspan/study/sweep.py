@@ -199,7 +199,7 @@ def is_finished(point: Point, sweep_folder: Path) -> bool:
 def run_point(point_folder: Path) -> None:
     """Run one point from its `point.json` and `run.yaml`, in this process."""
     from leadspan.evaluation.evaluate import evaluate
-    from leadspan.study.run import run
+    from leadspan.study.run import is_first_rank, run
 
     kind = read_json(point_folder / "point.json")["kind"]
     config = load_run_config(point_folder / "run.yaml")
@@ -208,7 +208,7 @@ def run_point(point_folder: Path) -> None:
         return
     reference = config.teacher if kind == "teacher" else config.student
     assert reference is not None
-    if config.evaluation.benchmarks:
+    if config.evaluation.benchmarks and is_first_rank():
         evaluate(reference.path, config.evaluation, point_folder / "evaluation", config.render)
 
 
