@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from collections.abc import Sequence as SequenceABC
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -18,7 +17,6 @@ import torch
 
 from leadspan.config import PACKING, RunConfig
 from leadspan.distill.batches import (
-    Batch,
     collate,
     compute_order,
     num_forwarded_tokens,
@@ -42,15 +40,15 @@ from leadspan.distill.optimizer import build_optimizer
 from leadspan.distill.parallel import Ranks
 from leadspan.distill.precision import bf16_products
 from leadspan.distill.schedule import compute_lr_factor
+from leadspan.distill.section_sums import NUM_SUMS, section_means, section_sums
 from leadspan.distill.stopping import stop_requests
 from leadspan.distill.teacher_source import TeacherSource
 from leadspan.errors import RunError, RunStopped
 from leadspan.progress import progress
-from leadspan.records import SECTIONS, Example
+from leadspan.records import Example
 from leadspan.runs import RunFolder
 from leadspan.tracking import Log, open_tracker
 
-NUM_SUMS = 1 + 3 * len(SECTIONS) + 2
 TAIL_SHARE = 0.1
 """The reported training loss is the token mean over this last share of the steps."""
 
@@ -172,7 +170,7 @@ class Trainer:
             "step": step + 1,
             "epoch": (step + 1) / self._steps_per_epoch,
             "loss": loss,
-            **_means(sums),
+            **section_means(sums),
             "learning_rate": self._training.learning_rate * factor,
             "grad_norm": grad_norm,
             "tokens_forwarded": sum(map(num_forwarded_tokens, chosen)),
@@ -208,7 +206,7 @@ class Trainer:
             if backward:
                 (total / num_scored).backward()
             sums[0] += total.detach().double()
-            sums[1:-2] += _section_sums(batch, ce_N, kd_N)
+            sums[1:-2] += section_sums(batch, ce_N, kd_N)
             if kept_N2 is not None:
                 sums[-2:] += kept_N2.double().sum(dim=0)
         return self._ranks.sum(sums)
@@ -229,7 +227,9 @@ class Trainer:
             folder = self._folder.checkpoints_path / BEST
             save_checkpoint(folder, self._ranks, self._objective, None, memory)
         totals.validation_seconds += time.perf_counter() - started
-        self._append({"kind": "validation", "step": totals.step, "val_loss": loss, **_means(sums)})
+        self._append(
+            {"kind": "validation", "step": totals.step, "val_loss": loss, **section_means(sums)}
+        )
         return loss
 
     def _compute_num_steps(self) -> int:
@@ -337,26 +337,3 @@ def compute_validation_steps(num_steps: int, every_steps: float) -> frozenset[in
     count = math.floor(num_steps / every_steps)
     steps = {max(1, round(every_steps * place)) for place in range(1, count + 1)}
     return frozenset(steps | {num_steps})
-
-
-def _section_sums(batch: Batch, ce_N: torch.Tensor, kd_N: torch.Tensor) -> torch.Tensor:
-    """Count, cross-entropy and divergence summed by section, [3 * sections], float64."""
-    values = torch.stack([torch.ones_like(ce_N), ce_N, kd_N]).double()
-    sums = torch.zeros(3, len(SECTIONS), dtype=torch.float64, device=ce_N.device)
-    return sums.index_add_(1, batch.sections_N, values).T.flatten()
-
-
-def _means(sums: torch.Tensor) -> Mapping[str, float]:
-    """Token means by section, for the sections that were scored, and of the kept masses."""
-    by_section = sums[1:-2].view(-1, 3).tolist()
-    means = {}
-    for section, (count, ce, kd) in zip(SECTIONS, by_section, strict=True):
-        if count:
-            means[f"ce_{section}"] = ce / count
-            means[f"kd_{section}"] = kd / count
-    teacher_kept, student_kept = sums[-2:].tolist()
-    if teacher_kept:
-        num_scored = sum(count for count, _, _ in by_section)
-        means["teacher_mass_kept"] = teacher_kept / num_scored
-        means["student_mass_kept"] = student_kept / num_scored
-    return means

@@ -15,7 +15,7 @@ from leadspan.analysis.advise import advise
 from leadspan.analysis.analyze import analyze, summarise
 from leadspan.analysis.cost import fit_speed, measurement_of
 from leadspan.analysis.plan import plan_run
-from leadspan.config import RunConfig, TracesConfig
+from leadspan.config import RenderConfig, RunConfig, TracesConfig
 from leadspan.errors import LeadspanError
 from leadspan.models import load_tokenizer
 from leadspan.progress import say
@@ -70,9 +70,12 @@ def write_analysis(
     trained = [point for point in points if point.kind == "train"]
     entries: list[dict[str, Any]] = []
     content: dict[str, Any] = {"datasets": entries}
-    for name, traces in datasets.items():
-        with _going_on(f"{sweep_folder}: {name} is not analysed"):
-            entries.append({"name": name, **_analyse(traces, trained[0].config)})
+    run = trained[0].config
+    with _going_on(f"{sweep_folder}: not analysed"):
+        tokenizer = _tokenizer_of(run)
+        for name, traces in datasets.items():
+            with _going_on(f"{sweep_folder}: {name} is not analysed"):
+                entries.append({"name": name, **_analyse(traces, tokenizer, run.render)})
     with _going_on(f"{sweep_folder}: no plan"):
         content["plan"] = _plan(sweep_folder, trained)
     write_json_atomic(sweep_folder / "analysis.json", content)
@@ -87,8 +90,8 @@ def _going_on(what: str) -> Iterator[None]:
         say(f"warning: {what}: {error}")
 
 
-def _analyse(traces: TracesConfig, run: RunConfig) -> dict[str, Any]:
-    analysis = analyze(traces, _tokenizer_of(run), run.render, LIMIT)
+def _analyse(traces: TracesConfig, tokenizer: Any, render: RenderConfig) -> dict[str, Any]:
+    analysis = analyze(traces, tokenizer, render, LIMIT)
     summary = summarise(analysis)
     return {
         "fractions": [r.fraction for r in analysis.derived if r.fraction is not None],
