@@ -111,7 +111,7 @@ def build_traces(count: int) -> list[Trace]:
                 turns=(Turn("user", f"{left}+{right}?"),),
                 cot=f"{steps} so {left + right}.",
                 answer=f"{left + right}",
-                gold=str(left + right),
+                golds=(str(left + right),),
             )
         )
     return traces

@@ -22,6 +22,8 @@ class Turn:
 
     role: str
     content: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """The message's other keys that a chat template may read: tool_calls, tool_call_id, name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,20 @@ class Trace:
     """The exact text between the think markers."""
     answer: str
     """The exact text after the closing marker; empty when there is none."""
-    gold: str | None = None
-    """The known correct answer, or None when the source gives none."""
+    golds: tuple[str, ...] = ()
+    """The accepted answers as written; empty when the source gives none."""
     closed: bool = True
     """False where the source never closed the think block, so the CoT has no end."""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """Schemas of the tools that the row offers, as its chat template takes them."""
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
+    """What the row itself asks of the chat template (`chat_template_kwargs`)."""
+
+    @property
+    def gold(self) -> str | None:
+        """The first of the accepted answers."""
+        return self.golds[0] if self.golds else None
 
     @property
     def prompt(self) -> str:

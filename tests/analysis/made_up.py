@@ -80,4 +80,4 @@ def made_up_trace(name: str) -> tuple[Trace, int]:
     """A trace and the character where its derivation ends."""
     prompt, gold, marked = DERIVATIONS[name]
     cot = marked.replace("|", "")
-    return Trace(name, (Turn("user", prompt),), cot, f"It is {gold}.", gold), marked.index("|")
+    return Trace(name, (Turn("user", prompt),), cot, f"It is {gold}.", (gold,)), marked.index("|")

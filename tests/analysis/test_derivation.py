@@ -33,18 +33,18 @@ def test_made_up_traces(name: str) -> None:
 @pytest.mark.parametrize("gold", [None, "", "  "])
 def test_no_gold(gold: str | None) -> None:
     trace, _ = made_up_trace("plain product")
-    found = find_derivation(replace(trace, gold=gold))
+    found = find_derivation(replace(trace, golds=(gold,)))
     assert (found.status, found.end, found.found) == ("no_gold", None, False)
 
 
 def test_never_reached() -> None:
     trace, _ = made_up_trace("plain product")
-    assert find_derivation(replace(trace, gold="55")).status == "not_found"
+    assert find_derivation(replace(trace, golds=("55",))).status == "not_found"
     assert find_derivation(replace(trace, cot="")).status == "not_found"
 
 
 def test_a_restated_number_is_no_derivation() -> None:
-    trace = Trace("t", (Turn("user", "He has 15 pens. How many?"),), "He has 15 pens.", "15", "15")
+    trace = Trace("t", (Turn("user", "He has 15 pens. How many?"),), "He has 15 pens.", "15", ("15",))
     assert find_derivation(trace).status == "gold_in_prompt"
 
 
@@ -61,7 +61,7 @@ def test_the_world(late: bool) -> None:
     for problem in draw_problems(np.random.default_rng(3), 50, (3, 5, 8)):
         solution = solve(problem, late=late)
         turns = (Turn("user", problem.text),)
-        found = find_derivation(Trace("w", turns, solution.cot, solution.answer, problem.gold))
+        found = find_derivation(Trace("w", turns, solution.cot, solution.answer, (problem.gold,)))
         assert found.status == "derived"
         assert found.end is not None
         assert abs(found.end - solution.derivation_end) <= 1  # the full stop after it

@@ -23,7 +23,7 @@ USER = (Turn("user", "What is 6*7?"),)
 
 def trace(cot: str = "6*7 is 42.", answer: str = "42", closed: bool = True, **fields: Any) -> Trace:
     return Trace(
-        "t", fields.pop("turns", USER), cot, answer if closed else "", "42", closed, **fields
+        "t", fields.pop("turns", USER), cot, answer if closed else "", ("42",), closed, **fields
     )
 
 

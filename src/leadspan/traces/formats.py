@@ -115,7 +115,7 @@ def _checked(row: Row, draft: Draft, known: Format) -> Trace:
         turns=draft.turns,
         cot=split.cot,
         answer=split.answer if split.closed else "",
-        gold=_gold(draft.gold),
+        golds=_golds(draft.gold),
         closed=split.closed,
         meta=_meta(row, known),
     )
@@ -135,14 +135,14 @@ def content_digest(turns: tuple[Turn, ...], cot: str, answer: str) -> str:
     return hashlib.blake2b(packed, digest_size=8).hexdigest()
 
 
-def _gold(value: Any) -> str | None:
+def _golds(value: Any) -> tuple[str, ...]:
     """Empty and null both mean none."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, list | Mapping):
         raise Unusable("not_text:gold")
     text = "" if value is None else str(value)
-    return text if text.strip() else None
+    return (text,) if text.strip() else ()
 
 
 def _meta(row: Row, known: Format) -> dict[str, Any]:
