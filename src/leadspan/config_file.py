@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,7 +78,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not YAML; {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must hold a mapping of keys; got {type(content).__name__}.")
@@ -110,9 +111,15 @@ def load_run_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
 
 
 def config_hash(config: BaseModel) -> str:
-    """Identity of a config: 16 hex digits of the SHA-256 of its sorted JSON."""
-    text = json.dumps(config.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Identity of a config: `content_hash` of what run.yaml holds of it."""
+    return content_hash(config.model_dump(mode="json"))
+
+
+def content_hash(content: Mapping[str, Any]) -> str:
+    """16 hex digits of the SHA-256 of sorted JSON; what JSON cannot hold counts as text."""
+    content = json.loads(json.dumps(content, default=str))  # keys that are no text cannot be sorted
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 TEMPLATE = """\

@@ -25,3 +25,7 @@ class RunError(LeadspanError):
 
 class RunStopped(RunError):  # noqa: N818 - nothing went wrong
     """A run was told to stop; its checkpoint is written and the same command goes on."""
+
+
+class DamagedError(RunError):
+    """A file is missing, or is not what was written."""

@@ -1,7 +1,7 @@
 """Run folders: what a run was, what it measured, whether it is whole.
 
-A file is written to a temporary name and renamed. `manifest.json` is written last: where it is, the
-run is complete. Knows nothing about torch.
+A file is written to a temporary name and renamed, and JSON carries a checksum. `manifest.json` is
+written last: where it is, the run is complete. Knows nothing about torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -21,8 +21,10 @@ from typing import Any
 import yaml
 
 from leadspan.config import RunConfig
-from leadspan.config_file import config_hash
-from leadspan.errors import RunError
+from leadspan.config_file import config_hash, content_hash, read_yaml
+from leadspan.errors import ConfigError, DamagedError, RunError
+from leadspan.integrity import describe_bytes, describe_file, iter_sealed_lines, seal, unseal
+from leadspan.progress import say
 
 PACKAGES = ("leadspan", "torch", "transformers", "datasets", "numpy", "safetensors", "tokenizers")
 
@@ -34,14 +36,17 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         RunError: The disk refuses.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        if path.is_dir():
-            shutil.rmtree(path)
+        if path.is_dir():  # a kill never leaves half a folder under its final name
+            os.replace(path, old)
         os.replace(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
+        if old.is_dir() and not path.exists():
+            os.replace(old, path)
         raise RunError(
             f"{path}: cannot be written ({error.strerror or error}). Make room or give another folder."
         ) from error
@@ -61,24 +66,26 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 
 def write_json_atomic(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON; not-a-number is refused."""
+    """Write `content` as indented JSON, a mapping with its checksum; not-a-number is refused."""
+    content = seal(content) if isinstance(content, Mapping) else content
     write_text_atomic(
         path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     )
 
 
-def read_json(path: Path) -> Any:
-    """Read one JSON file.
+def read_json(path: Path, sealed: bool = False) -> Any:
+    """Read one JSON file, compared with its checksum where it carries one, or `sealed` asks for it.
 
     Raises:
-        RunError: The file is missing or is not JSON.
+        RunError: The file is missing, is not JSON, or is not what was written.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}).") from None
-    except ValueError as error:
-        raise RunError(f"{path}: not JSON ({error}).") from None
+        raise DamagedError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path}: not JSON ({error}).") from None
+    return unseal(content, str(path), sealed)
 
 
 @contextmanager
@@ -130,6 +137,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.config_path = path / "run.yaml"
         self.metrics_path = path / "metrics.jsonl"
         self.manifest_path = path / "manifest.json"
         self.checkpoints_path = path / "checkpoints"
@@ -152,20 +160,41 @@ class RunFolder:
         Raises:
             RunError: The folder belongs to another config (names the keys that differ), or is no run.
         """
-        config_path = self.path / "run.yaml"
         content = config.model_dump(mode="json")
-        if config_path.is_file():
-            earlier = yaml.safe_load(config_path.read_text(encoding="utf-8"))
-            keys = sorted(differing_keys(earlier, content))
+        if self.config_path.is_file():
+            keys = sorted(differing_keys(self._read_config(), content))
             if keys:
                 raise RunError(
                     f"{self.path}: belongs to a run with another config; {', '.join(keys[:5])} differ. "
                     "Give another --output or delete the folder."
                 )
-        elif self.path.is_dir() and any(entry.name != ".lock" for entry in self.path.iterdir()):
+        elif self.path.is_dir() and any(not e.name.startswith(".") for e in self.path.iterdir()):
             raise RunError(f"{self.path}: is not empty and holds no run. Give another --output.")
         else:
-            write_text_atomic(config_path, yaml.safe_dump(content, sort_keys=False))
+            write_text_atomic(self.config_path, yaml.safe_dump(content, sort_keys=False))
+
+    def read_config(self) -> dict[str, Any]:
+        """The resolved config as `run.yaml` holds it.
+
+        Raises:
+            RunError: It cannot be read, or is not what the run was begun with.
+        """
+        content = self._read_config()
+        environment_path = self.path / "environment.json"
+        if environment_path.is_file():
+            expected = read_json(environment_path).get("config_hash")
+            if expected not in (None, content_hash(content)):
+                raise DamagedError(
+                    f"{self.config_path}: is not the config that the run was begun with: its hash "
+                    "is not the one in environment.json."
+                )
+        return content
+
+    def _read_config(self) -> dict[str, Any]:
+        try:
+            return read_yaml(self.config_path)
+        except ConfigError as error:
+            raise DamagedError(str(error)) from None
 
     def claim(self, config: RunConfig, environment: dict[str, Any]) -> list[str]:
         """Claim the folder for a config, and write or compare the environment.
@@ -198,19 +227,44 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"{self.metrics_path}: cannot be written ({error.strerror}).") from None
 
-    def cut_metrics_after(self, step: int) -> None:
-        """Drop the lines of steps after `step`, and a half-written last line."""
+    def describe_metrics(self) -> dict[str, Any]:
+        """Size and checksum of metrics.jsonl as it is now: what `restore_metrics` goes back to."""
+        return describe_file(self.metrics_path)
+
+    def check_metrics(self, described: Mapping[str, Any]) -> None:
+        """Check that metrics.jsonl still begins with what `describe_metrics` saw; it may be gone.
+
+        Raises:
+            DamagedError: It does not.
+        """
+        size = described["size"]
+        if not self.metrics_path.is_file():
+            return
+        with self.metrics_path.open("rb") as file:
+            if describe_bytes(file.read(size)) != described:
+                raise DamagedError(
+                    f"{self.metrics_path}: its first {size} bytes do not match their checksum. Delete "
+                    "this file to go on without these lines."
+                )
+
+    def restore_metrics(self, size: int) -> None:
+        """Cut metrics.jsonl to its first `size` bytes, and say so where it is gone."""
         if self.metrics_path.is_file():
-            kept = [record for record in self.read_metrics() if record["step"] <= step]
-            text = "".join(json.dumps(record) + "\n" for record in kept)
-            write_text_atomic(self.metrics_path, text)
+            os.truncate(self.metrics_path, size)
+        elif size:
+            say(f"warning: {self.metrics_path}: is not there; a new one begins with the next step.")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of metrics.jsonl; what a kill left half-written is passed over."""
+        """All whole lines of metrics.jsonl; what a kill left half-written is passed over.
+
+        Raises:
+            DamagedError: A line is no JSON object.
+        """
         if not self.metrics_path.is_file():
             return []
-        lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        content = self.metrics_path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        return list(iter_sealed_lines(whole, self.metrics_path))
 
 
 def differing_keys(left: Any, right: Any, prefix: str = "") -> set[str]:

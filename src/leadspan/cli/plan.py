@@ -86,14 +86,14 @@ def plan(
 def _speed(folders: list[Path], peak_tflops: float | None, utilisation: float) -> Any:
     from leadspan.analysis.cost import fit_speed, measurement_of, stated_speed
     from leadspan.errors import ConfigError, RunError
+    from leadspan.runs import RunFolder
 
     if folders:
         measured = []
         for folder in folders:
             try:
-                manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-                measured.append(measurement_of(manifest))
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                measured.append(measurement_of(RunFolder(folder).manifest))
+            except (RunError, ValueError, KeyError, TypeError) as error:
                 raise RunError(
                     f"{folder}: must be a finished run to calibrate with; {error}. Train it first."
                 ) from None

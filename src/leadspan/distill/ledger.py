@@ -23,8 +23,8 @@ class Totals:
     tokens_scored: int = 0
     student_flops: int = 0
     teacher_flops: int = 0
-    useful_flops: int | None = 0
-    """Without recomputation: what MFU counts; None in a run that an earlier version began."""
+    useful_flops: int = 0
+    """Without recomputation: what MFU counts."""
     teacher_tokens_forwarded: int = 0
     tail_loss: float = 0.0
     tail_tokens: int = 0

@@ -7,14 +7,18 @@ fused loss reads it and tied embeddings stay in one group. Knows nothing about l
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+from leadspan.errors import LeadspanError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,34 @@ class Ranks:
             values = values.clone()
             dist.all_reduce(values)
         return values
+
+    def gather(self, value: T) -> list[T]:
+        """The value of each rank, on every rank; it travels between the processes of this run alone."""
+        if self.size == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.size
+        dist.all_gather_object(gathered, value)
+        return gathered
+
+    def together(self, task: Callable[[], T]) -> list[T]:
+        """Do a task on every rank; where it fails on one, all raise that rank's error.
+
+        Returns:
+            What each rank's task gave.
+
+        Raises:
+            LeadspanError: The first rank's that failed.
+        """
+        result: T | LeadspanError
+        try:
+            result = task()
+        except LeadspanError as error:
+            result = error
+        results = self.gather(result)
+        for each in results:
+            if isinstance(each, LeadspanError):
+                raise each
+        return results  # type: ignore[return-value]
 
     def agree(self, flag: bool) -> bool:
         """True on every rank if it is true on any."""

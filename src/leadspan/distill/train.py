@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from collections.abc import Sequence as SequenceABC
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -24,10 +25,10 @@ from leadspan.distill.batches import (
 )
 from leadspan.distill.budget import compute_budget_steps, compute_num_steps
 from leadspan.distill.checkpoint import (
-    BEST,
-    drop_all_but,
-    find_last,
-    load_checkpoint,
+    best_folder,
+    drop_old,
+    load_best,
+    load_last,
     save_checkpoint,
     step_folder,
 )
@@ -86,6 +87,8 @@ class Trainer:
         )
         self._optimizer = build_optimizer(objective, self._training, ranks.device)
         self._totals = Totals()
+        self._saved_step: int | None = None
+        """Of the checkpoint that holds what is in memory now."""
         self._memory = PeakMemory(ranks.device)
         self._peak_flops = device_peak(ranks.device, config.training.bf16)
         every_steps = self._training.validate_every_epochs * self._steps_per_epoch
@@ -128,12 +131,20 @@ class Trainer:
         return self._summary()
 
     def _resume(self) -> None:
-        last = find_last(self._folder.checkpoints_path)
-        if last is not None:
-            memory = load_checkpoint(last, self._ranks, self._objective, self._optimizer)
-            self._totals = Totals(**{"useful_flops": None, **memory["totals"]})
-        if self._ranks.is_first:
-            self._folder.cut_metrics_after(self._totals.step)
+        folder, is_first = self._folder, self._ranks.is_first
+
+        def check(state: Mapping[str, Any]) -> None:
+            if is_first:
+                folder.check_metrics(state["metrics"])
+
+        state = load_last(
+            folder.checkpoints_path, self._ranks, self._objective, self._optimizer, check
+        )
+        if state is not None:
+            self._totals = Totals(**state["totals"])
+            self._saved_step = self._totals.step
+        if is_first:
+            folder.restore_metrics(state["metrics"]["size"] if state is not None else 0)
         self._ranks.barrier()
 
     def _step(self, step: int) -> dict[str, Any]:
@@ -223,9 +234,10 @@ class Trainer:
         totals = self._totals
         if totals.best_val_loss is None or loss < totals.best_val_loss:
             totals.best_val_loss, totals.best_step = loss, totals.step
-            memory = {"step": totals.step, "val_loss": loss}
-            folder = self._folder.checkpoints_path / BEST
-            save_checkpoint(folder, self._ranks, self._objective, None, memory)
+            state = {"step": totals.step, "val_loss": loss}
+            folder = best_folder(self._folder.checkpoints_path, totals.step)
+            save_checkpoint(folder, self._ranks, self._objective, None, state)
+            self._drop_old()
         totals.validation_seconds += time.perf_counter() - started
         self._append(
             {"kind": "validation", "step": totals.step, "val_loss": loss, **section_means(sums)}
@@ -260,19 +272,18 @@ class Trainer:
         flops = self._flops.compute(chosen)
         totals.student_flops += flops.student
         totals.teacher_flops += flops.teacher
-        if totals.useful_flops is not None:
-            totals.useful_flops += flops.useful
+        totals.useful_flops += flops.useful
         if step >= (1 - TAIL_SHARE) * self._num_steps - 1:
             totals.tail_loss += loss * num_scored
             totals.tail_tokens += num_scored
         return self._speed(num_forwarded, flops.useful, seconds)
 
-    def _speed(self, num_tokens: int, useful_flops: int | None, seconds: float) -> dict[str, float]:
+    def _speed(self, num_tokens: int, useful_flops: int, seconds: float) -> dict[str, float]:
         """Tokens a second over all ranks, and the share of their peak (MFU) where that is known."""
         seconds = max(seconds, 1e-9)
         speed = {"tokens_per_second": num_tokens / seconds}
         peak = self._peak_flops if self._flops.knows_all else None
-        if peak is not None and useful_flops is not None:
+        if peak is not None:
             speed["mfu"] = useful_flops / seconds / peak / self._ranks.size
         return speed
 
@@ -292,11 +303,18 @@ class Trainer:
             self._log(numbers, record["step"])
 
     def _save_step(self) -> None:
+        if self._saved_step == self._totals.step:
+            return
         folder = step_folder(self._folder.checkpoints_path, self._totals.step)
-        memory = {"totals": asdict(self._totals)}
-        save_checkpoint(folder, self._ranks, self._objective, self._optimizer, memory)
+        metrics = self._folder.describe_metrics() if self._ranks.is_first else None
+        state = {"totals": asdict(self._totals), "metrics": metrics}
+        save_checkpoint(folder, self._ranks, self._objective, self._optimizer, state)
+        self._saved_step = self._totals.step
+        self._drop_old()
+
+    def _drop_old(self) -> None:
         if self._ranks.is_first:
-            drop_all_but(self._folder.checkpoints_path, folder)
+            drop_old(self._folder.checkpoints_path, self._totals.best_step)
 
     def _stop_early(self) -> None:
         self._save_step()
@@ -308,8 +326,8 @@ class Trainer:
     def _summary(self) -> dict[str, Any]:
         totals = self._totals
         if totals.best_step is not None:
-            folder = self._folder.checkpoints_path / BEST
-            load_checkpoint(folder, self._ranks, self._objective, None)
+            folder = self._folder.checkpoints_path
+            load_best(folder, self._ranks, self._objective, totals.best_step)
         total_gib, step_gib = self._memory.read()
         flops = totals.student_flops + totals.teacher_flops
         return {

@@ -1,0 +1,128 @@
+"""Checksums: of files, of folders, and of JSON that carries its own.
+
+A checksum finds damage, not malice: whoever can change a file can change its checksum too. Knows
+nothing about what the content means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from leadspan.errors import DamagedError
+
+CHECKSUM = "checksum"
+"""The key under which a JSON object carries the checksum of its other keys."""
+CHECKSUMS_FILE = "checksums.json"
+DIGEST_BYTES = 16
+
+
+def _new_digest() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=DIGEST_BYTES)
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Size in bytes and BLAKE2b of a file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, _new_digest).hexdigest()
+        return {"size": file.tell(), "blake2b": digest}
+
+
+def describe_bytes(content: bytes) -> dict[str, Any]:
+    """`describe_file` of a file with this content."""
+    return {"size": len(content), "blake2b": hashlib.blake2b(content, digest_size=16).hexdigest()}
+
+
+def check_file(path: Path, described: Mapping[str, Any]) -> None:
+    """Check that a file is still what `describe_file` saw.
+
+    Raises:
+        DamagedError: It is missing, cannot be read, or has another content.
+    """
+    try:
+        size = path.stat().st_size
+        if size != described["size"]:
+            raise DamagedError(f"{path}: must have {described['size']} bytes; got {size}.")
+        found = describe_file(path)["blake2b"]
+    except OSError as error:
+        raise DamagedError(f"{path}: cannot be read ({error.strerror}).") from None
+    if found != described["blake2b"]:
+        raise DamagedError(f"{path}: the content does not match its checksum.")
+
+
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` with a checksum of it as its last key."""
+    return {**content, CHECKSUM: _checksum_of(content)}
+
+
+def unseal(content: Any, where: str, required: bool = False) -> Any:
+    """`content` without its checksum, once that was compared.
+
+    Args:
+        content: What JSON gave. Anything but an object with a checksum comes back as it is.
+        where: Named in the error.
+        required: Refuse what carries no checksum.
+
+    Raises:
+        DamagedError: The content is not what was sealed.
+    """
+    if not isinstance(content, dict) or CHECKSUM not in content:
+        if required:
+            raise DamagedError(f"{where}: must carry a {CHECKSUM}; got none.")
+        return content
+    rest = {key: value for key, value in content.items() if key != CHECKSUM}
+    if content[CHECKSUM] != _checksum_of(rest):
+        raise DamagedError(
+            f"{where}: the content does not match its {CHECKSUM}. If you changed it yourself, "
+            f"delete the key {CHECKSUM}."
+        )
+    return rest
+
+
+def _checksum_of(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def iter_sealed_lines(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON Lines file, each compared with its checksum where it carries one.
+
+    Raises:
+        DamagedError: A line is no JSON object or was changed; says which.
+    """
+    for number, line in enumerate(content.splitlines(), 1):
+        where = f"{path}:{number}"
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DamagedError(f"{where}: must be JSON ({error}).") from None
+        if not isinstance(record, dict):
+            raise DamagedError(f"{where}: must be a JSON object; got {type(record).__name__}.")
+        yield unseal(record, where)
+
+
+def describe_folder(folder: Path) -> dict[str, Any]:
+    """`describe_file` of each file that lies in a folder, by name."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return {path.name: describe_file(path) for path in files}
+
+
+def check_folder(
+    folder: Path, files: Mapping[str, Mapping[str, Any]], names: Iterable[str] | None = None
+) -> None:
+    """Check that the files of a folder are still what `describe_folder` saw.
+
+    Raises:
+        DamagedError: One is not; names the first.
+    """
+    for name in files if names is None else names:
+        if Path(name).name != name:
+            raise DamagedError(f"{folder}: must list files by name alone; got {name!r}.")
+        check_file(folder / name, files[name])
