@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from leadspan.distill.parallel import Ranks
+from leadspan.distill.parallel import Ranks, reshard
 from leadspan.distill.shards import ShardReader, write_shards
 from leadspan.errors import DamagedError, RunError
 from leadspan.integrity import check_folder
@@ -52,6 +52,7 @@ def save_checkpoint(
     Raises:
         RunError: The disk refuses.
     """
+    reshard(model)
 
     def write_part() -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,6 +133,7 @@ def load_checkpoint(
 
     manifest = ranks.together(verify)[ranks.rank]
     reader = ShardReader(folder, manifest["files"])
+    reshard(model)
     for name, parameter in _trained(model):
         reader.fill(f"model.{name}", parameter)
         if optimizer is not None:

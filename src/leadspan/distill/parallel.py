@@ -123,3 +123,10 @@ def shard_teacher(layers: Any) -> None:
     """Shard the teacher's decoder layers; its embeddings and head stay whole on every rank."""
     for module in layers:
         fully_shard(module)
+
+
+def reshard(root: torch.nn.Module) -> None:
+    """Let go of weights that a forward pass has gathered: then parameters are what is optimised."""
+    for module in root.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()

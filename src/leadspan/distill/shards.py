@@ -143,7 +143,7 @@ class ShardReader:
             ]
             if any(end <= begin for begin, end in zip(low, high, strict=True)):
                 continue
-            whole = not shape or list(part.shape) == shape
+            whole = [b - a for a, b in zip(low, high, strict=True)] == shape
             found = (
                 file.get_tensor(name) if whole else file.get_slice(name)[_box(low, high, offsets)]
             )
