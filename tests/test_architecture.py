@@ -14,6 +14,7 @@ FLOORS = {
     "errors": 0,
     "records": 0,
     "progress": 0,
+    "integrity": 0,
     "config": 1,
     "config_file": 1,
     "runs": 1,

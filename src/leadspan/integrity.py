@@ -91,13 +91,13 @@ def _checksum_of(content: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
-def iter_sealed_lines(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON Lines file, each compared with its checksum where it carries one.
+def iter_sealed_lines(lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of JSON Lines, each compared with its checksum where it carries one.
 
     Raises:
         DamagedError: A line is no JSON object or was changed; says which.
     """
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         where = f"{path}:{number}"
         try:
             record = json.loads(line)
@@ -108,16 +108,10 @@ def iter_sealed_lines(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
         yield unseal(record, where)
 
 
-def describe_folder(folder: Path) -> dict[str, Any]:
-    """`describe_file` of each file that lies in a folder, by name."""
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    return {path.name: describe_file(path) for path in files}
-
-
 def check_folder(
     folder: Path, files: Mapping[str, Mapping[str, Any]], names: Iterable[str] | None = None
 ) -> None:
-    """Check that the files of a folder are still what `describe_folder` saw.
+    """Check that files of a folder are still what `describe_file` saw; `names` picks some.
 
     Raises:
         DamagedError: One is not; names the first.
@@ -126,3 +120,32 @@ def check_folder(
         if Path(name).name != name:
             raise DamagedError(f"{folder}: must list files by name alone; got {name!r}.")
         check_file(folder / name, files[name])
+
+
+def write_checksums(folder: Path) -> None:
+    """Write checksums.json for the files that lie in `folder`; files added later are not checked."""
+    files = {path.name: describe_file(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    (folder / CHECKSUMS_FILE).write_text(json.dumps(seal(files), indent=2) + "\n", encoding="utf-8")
+
+
+def check_checksums(folder: Path, skipped: str | None = None) -> None:
+    """Check the files of `folder` where it has a checksums.json.
+
+    Args:
+        folder: Any folder; one without the file is taken as it is.
+        skipped: A suffix of files that are not read, such as `.safetensors`.
+
+    Raises:
+        DamagedError: A file is missing or is not what was written; says how to go on.
+    """
+    path = folder / CHECKSUMS_FILE
+    if not path.is_file():
+        return
+    try:
+        (files,) = iter_sealed_lines([path.read_bytes()], path)
+        names = [name for name in files if not (skipped and name.endswith(skipped))]
+        check_folder(folder, files, names)
+    except (OSError, DamagedError, TypeError, KeyError) as error:
+        raise DamagedError(
+            f"{error} Put the file back; if you changed the folder yourself, delete {path}."
+        ) from None

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from leadspan.config import PLAIN, LoraConfig, ModelConfig, StudentConfig, TeacherConfig
 from leadspan.errors import ConfigError, DataError
+from leadspan.integrity import check_checksums
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 PROBE = "leadspanprobe"
+WEIGHTS = ".safetensors"
 
 
 def _first_line(error: BaseException) -> str:
@@ -29,9 +31,11 @@ def load_tokenizer(
 
     Raises:
         DataError: There is no tokenizer, or the template file cannot be read.
+        DamagedError: A file of an exported student is not what was written.
     """
     from transformers import AutoTokenizer
 
+    check_checksums(Path(path), skipped=WEIGHTS)
     if (
         Path(path).is_dir()
         and not any(Path(path).glob("*token*"))
@@ -59,10 +63,12 @@ def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
 
     Raises:
         DataError: The path holds no model, or one that needs code of its own.
+        DamagedError: A file of an exported student is not what was written.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
+    check_checksums(Path(config.path))
     options: dict[str, Any] = {}
     if isinstance(config, TeacherConfig) and config.quantization is not None:
         options["quantization_config"] = _quantization(config.quantization)
@@ -242,6 +248,7 @@ def read_model_config(config: ModelConfig) -> Any:
     """
     from transformers import AutoConfig
 
+    check_checksums(Path(config.path), skipped=WEIGHTS)
     try:
         return AutoConfig.from_pretrained(config.path, revision=config.revision).get_text_config()
     except Exception as error:  # transformers raises many kinds for one cause

@@ -264,7 +264,7 @@ class RunFolder:
             return []
         content = self.metrics_path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        return list(iter_sealed_lines(whole, self.metrics_path))
+        return list(iter_sealed_lines(whole.splitlines(), self.metrics_path))
 
 
 def differing_keys(left: Any, right: Any, prefix: str = "") -> set[str]:

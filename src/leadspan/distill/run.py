@@ -23,6 +23,7 @@ from leadspan.distill.parallel import Ranks, join_ranks, shard_student, shard_te
 from leadspan.distill.teacher_source import LiveTeacher, TeacherSource, load_teacher
 from leadspan.distill.train import Trainer
 from leadspan.errors import DataError
+from leadspan.integrity import write_checksums
 from leadspan.models import (
     backbone_of,
     causal_lm_of,
@@ -190,6 +191,7 @@ def _train_in(
             objective.load_state_dict(weights, strict=False)
         with replacing(folder.student_path) as temporary:
             export_student(objective.student, tokenizer, temporary)
+            write_checksums(temporary)
         write_json_atomic(folder.manifest_path, manifest)
     ranks.barrier()
     return TrainedRun(folder.path, folder.student_path, manifest)

@@ -13,7 +13,7 @@ from leadspan.errors import RunError
 from leadspan.evaluation.metrics import Comparison, compare_paired
 from leadspan.evaluation.samples import EvaluationFolder
 from leadspan.evaluation.summary import group_by, plain_rows, problem_scores
-from leadspan.runs import differing_keys, read_json
+from leadspan.runs import differing_keys
 
 SAME = ("chat_template", "sampling", "answer_forcing", "unclosed", "grading_limit_seconds")
 """Parts of the identity that two runs must share; the student is what differs."""
@@ -68,7 +68,7 @@ def compare_runs(
             differently and `force` is not set.
     """
     folders = [find_evaluation(first), find_evaluation(second)]
-    identities = [read_json(folder.summary_path)["identity"] for folder in folders]
+    identities = [folder.read_summary()["identity"] for folder in folders]
     differences = sorted(_differences(*identities))
     if differences and not force:
         raise RunError(

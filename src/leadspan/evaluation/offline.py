@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from leadspan.config import EvaluationConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.evaluation.requests import Completion, FinishReason, Request
+from leadspan.integrity import check_checksums
 
 
 class VllmBackend:
@@ -22,6 +24,7 @@ class VllmBackend:
                 "evaluation.backend vllm needs vLLM and a GPU. pip install leadspan[vllm]"
             ) from None
         self._vllm, self._sampling, self._stops = vllm, config.sampling, sorted(stop_ids)
+        check_checksums(Path(student))
         try:
             self._llm = vllm.LLM(
                 model=student,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leadspan.errors import RunError
-from leadspan.evaluation.samples import EvaluationFolder
+from leadspan.evaluation.samples import EvaluationFolder, sample_line
 from leadspan.evaluation.summary import EvaluationResult, summarise
 from leadspan.grading import Grade, Grader, check_kind
 from leadspan.runs import lock_folder, read_json, write_json_atomic, write_text_atomic
@@ -49,8 +48,7 @@ def regrade(
             raise RunError(f"{folder.samples_path}: holds no sample to grade.")
         identity = regraded_identity(read_json(folder.identity_path), kind, limit_seconds)
         graded = list(grade_rows(rows, identity))
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in graded)
-        write_text_atomic(folder.samples_path, text)
+        write_text_atomic(folder.samples_path, "".join(map(sample_line, graded)))
         write_json_atomic(folder.identity_path, identity)
         there = {row["benchmark"] for row in graded}
         result = summarise(

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from leadspan.errors import DataError, RunError
+from leadspan.errors import DamagedError, DataError, RunError
+from leadspan.integrity import check_folder, describe_file, iter_sealed_lines, seal
 from leadspan.runs import differing_keys, read_json, write_json_atomic
 
 
@@ -62,16 +63,28 @@ class EvaluationFolder:
                 file.truncate(len(whole))
         return parse_samples(whole, self.samples_path)
 
+    def read_summary(self) -> dict[str, Any]:
+        """The finished evaluation, once samples.jsonl was found to be what it was made from.
+
+        Raises:
+            DamagedError: One of the two is not what was written.
+        """
+        summary: dict[str, Any] = read_json(self.summary_path)
+        try:
+            check_folder(self.path, summary.get("files", {}))
+        except DamagedError as error:
+            raise DamagedError(f"{error} Run the evaluation again.") from None
+        return summary
+
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one finished sample.
 
         Raises:
             RunError: The disk refuses.
         """
-        line = json.dumps(row, ensure_ascii=False) + "\n"
         try:
             with self.samples_path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(line)
+                file.write(sample_line(row))
         except OSError as error:
             raise RunError(
                 f"{self.samples_path}: cannot be written ({error.strerror}). Make room; what is "
@@ -79,8 +92,14 @@ class EvaluationFolder:
             ) from None
 
     def finish(self, identity: dict[str, Any], summary: dict[str, Any]) -> None:
-        """Write the summary."""
-        write_json_atomic(self.summary_path, {**summary, "identity": identity})
+        """Write the summary, and which samples it was made from."""
+        files = {self.samples_path.name: describe_file(self.samples_path)}
+        write_json_atomic(self.summary_path, {**summary, "identity": identity, "files": files})
+
+
+def sample_line(row: Mapping[str, Any]) -> str:
+    """A sample as it stands in samples.jsonl, with its checksum."""
+    return json.dumps(seal(row), ensure_ascii=False) + "\n"
 
 
 def _comparable(identity: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
@@ -95,17 +114,12 @@ def parse_samples(content: bytes, path: Path) -> list[dict[str, Any]]:
     """Lines of samples.jsonl.
 
     Raises:
-        DataError: A line is not a sample; says which.
+        DamagedError: A line is not what was written; says which.
+        DataError: A line is not a sample.
     """
     rows = []
-    for number, line in enumerate(content.splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: must be JSON ({error}).") from None
-        missing = {"benchmark", "problem_id", "sample", "text", "golds"} - (
-            row.keys() if isinstance(row, dict) else set()
-        )
+    for number, row in enumerate(iter_sealed_lines(content.splitlines(), path), 1):
+        missing = {"benchmark", "problem_id", "sample", "text", "golds"} - row.keys()
         if missing:
             raise DataError(
                 f"{path}:{number}: must be a sample; {', '.join(sorted(missing))} missing."

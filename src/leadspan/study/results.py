@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -18,7 +17,9 @@ from typing import Any, Literal
 
 from leadspan.config_file import read_yaml
 from leadspan.errors import LeadspanError, RunError
-from leadspan.runs import read_json
+from leadspan.evaluation.samples import EvaluationFolder
+from leadspan.integrity import iter_sealed_lines
+from leadspan.runs import RunFolder, read_json
 
 Kind = Literal["base", "teacher", "train"]
 Status = Literal["done", "failed"]
@@ -138,7 +139,9 @@ def _read_whole_run(point: Path, tags: Mapping[str, Any]) -> Run | None:
     failed = _mapping(point / "failed.json")
     manifest = _mapping(point / "manifest.json")
     evaluation = _mapping(point / "evaluation" / "evaluation.json")
-    config = read_yaml(point / "run.yaml") if (point / "run.yaml").is_file() else {}
+    if evaluation:
+        EvaluationFolder(point / "evaluation").read_summary()
+    config = RunFolder(point).read_config() if (point / "run.yaml").is_file() else {}
     wants_evaluation = bool(_at(config, "evaluation", "benchmarks"))
     kind = about.get("kind", "train")
     if kind not in KINDS:
@@ -191,17 +194,14 @@ def _by_benchmark(evaluation: Mapping[str, Any]) -> dict[str, float]:
 
 
 def iter_samples(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a samples.jsonl; damaged ones are passed over, a missing file is empty."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                sample = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(sample, dict):
-                yield sample
+    """The samples of a samples.jsonl; a missing file is empty, a half-written last line passed over.
+
+    Raises:
+        DamagedError: A line is not what was written; says which.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            yield from iter_sealed_lines((line for line in file if line.endswith(b"\n")), path)
 
 
 def outcome_of(sample: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ from leadspan.config_file import (
     set_key,
     validate,
 )
-from leadspan.errors import ConfigError, LeadspanError, RunStopped
+from leadspan.errors import ConfigError, DamagedError, LeadspanError, RunStopped
 from leadspan.runs import RunFolder, read_json, write_json_atomic, write_text_atomic
 
 SHORT_KEYS = {
@@ -137,7 +137,7 @@ def prepare_sweep(sweep: SweepConfig, folder: Path) -> list[Point]:
     points = expand(sweep, folder)
     content = sweep.model_dump(mode="json")
     sweep_path = folder / "sweep.yaml"
-    if sweep_path.is_file() and read_yaml(sweep_path)["base"] != content["base"]:
+    if sweep_path.is_file() and read_yaml(sweep_path).get("base") != content["base"]:
         raise ConfigError(
             f"{folder}: holds a sweep over another base config. Give another --output or delete it."
         )
@@ -201,8 +201,13 @@ def run_point(point_folder: Path) -> None:
     from leadspan.evaluation.evaluate import evaluate
     from leadspan.study.run import is_first_rank, run
 
-    kind = read_json(point_folder / "point.json")["kind"]
-    config = load_run_config(point_folder / "run.yaml")
+    about = read_json(point_folder / "point.json")
+    kind, config = about["kind"], load_run_config(point_folder / "run.yaml")
+    if about["config_hash"] != config_hash(config):
+        raise DamagedError(
+            f"{point_folder / 'run.yaml'}: is not the config of this point: its hash is not the one in "
+            "point.json. Delete the point's folder and run the sweep again."
+        )
     if kind == "train":
         run(config, point_folder)
         return

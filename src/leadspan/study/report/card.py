@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from leadspan.config_file import read_yaml
 from leadspan.runs import RunFolder, read_json, write_text_atomic
 from leadspan.study.report.groups import flatten
 from leadspan.study.report.markdown import escape, write_table
@@ -55,7 +54,7 @@ def write_model_card(run_folder: Path) -> Path:
     folder = RunFolder(run_folder)
     evaluation_path = run_folder / "evaluation" / "evaluation.json"
     card = build_model_card(
-        read_yaml(run_folder / "run.yaml"),
+        folder.read_config(),
         folder.manifest,
         read_json(evaluation_path) if evaluation_path.is_file() else {},
         read_json(path) if (path := run_folder / "environment.json").is_file() else {},
