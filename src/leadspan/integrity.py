@@ -58,8 +58,9 @@ def check_file(path: Path, described: Mapping[str, Any]) -> None:
 
 
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """`content` with a checksum of it as its last key."""
-    return {**content, CHECKSUM: _checksum_of(content)}
+    """`content` with a checksum of it as its last key, instead of any that it carries."""
+    rest = {key: value for key, value in content.items() if key != CHECKSUM}
+    return {**rest, CHECKSUM: _checksum_of(rest)}
 
 
 def unseal(content: Any, where: str, required: bool = False) -> Any:

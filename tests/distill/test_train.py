@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -212,6 +213,80 @@ def test_an_interrupt_leaves_a_checkpoint_and_says_how_to_go_on(
     assert not RunFolder(folder).is_complete
     _run(folder, tiny_student, tiny_teacher)
     assert _metrics(folder) == _metrics(whole_run.path)
+
+
+@pytest.fixture(scope="module")
+def stopped_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_student: Path, tiny_teacher: Path
+) -> Path:
+    """A run that failed in step 8, with checkpoints after steps 4 and 6."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    append = RunFolder.append_metrics
+
+    def fail_at_step_8(self: RunFolder, record: dict[str, Any]) -> None:
+        if record["step"] == 8:
+            raise RuntimeError("stopped")
+        append(self, record)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(RunFolder, "append_metrics", fail_at_step_8)
+        with pytest.raises(RuntimeError, match="stopped"):
+            _run(folder, tiny_student, tiny_teacher)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        ("step-00000006/rank-*", "Looking for the checkpoint before step-00000006"),
+        ("step-00000006/manifest.json", "Looking for the checkpoint before step-00000006"),
+        ("../metrics.jsonl", "Looking for the checkpoint before step-00000006"),
+        ("step-00000004/rank-*", ""),
+    ],
+)
+def test_a_damaged_run_goes_back_and_comes_out_the_same(
+    damaged: str,
+    said: str,
+    stopped_run: Path,
+    whole_run: TrainedRun,
+    tmp_path: Path,
+    tiny_student: Path,
+    tiny_teacher: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(stopped_run, folder)
+    (path,) = (folder / "checkpoints").glob(damaged)
+    content = bytearray(path.read_bytes())
+    # Of the metrics, what step 6 added.
+    place = content.index(b'"step": 6') if path.suffix == ".jsonl" else len(content) // 2
+    content[place] ^= 1
+    path.write_bytes(content)
+    resumed = _run(folder, tiny_student, tiny_teacher)
+    err = capsys.readouterr().err
+    assert said in err
+    assert ("warning" in err) == bool(said)
+    assert _metrics(folder) == _metrics(whole_run.path)
+    expected = load_file(whole_run.student_path / "model.safetensors")
+    for name, weight in load_file(resumed.student_path / "model.safetensors").items():
+        assert torch.equal(weight, expected[name]), name
+
+
+def test_damage_that_no_checkpoint_precedes_is_an_error(
+    stopped_run: Path, tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(stopped_run, folder)
+    metrics = folder / "metrics.jsonl"
+    before = metrics.read_bytes()
+    metrics.write_bytes(before.replace(b'"step": 1,', b'"step": 9,'))
+    with pytest.raises(RunError, match=r"metrics\.jsonl: .* No whole checkpoint is left; delete"):
+        _run(folder, tiny_student, tiny_teacher)
+    metrics.write_bytes(before)
+    for path in (folder / "checkpoints").glob("*/rank-*"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(RunError, match=r"rank-.* must have .* No whole checkpoint is left; delete"):
+        _run(folder, tiny_student, tiny_teacher)
 
 
 def test_a_complete_run_is_not_run_again(

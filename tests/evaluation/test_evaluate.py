@@ -14,12 +14,14 @@ from leadspan.config import (
     SamplingConfig,
 )
 from leadspan.config_file import validate
-from leadspan.errors import ConfigError, DataError, RunError
+from leadspan.errors import ConfigError, DamagedError, DataError, RunError
 from leadspan.evaluation.answers import grade, split_generation
 from leadspan.evaluation.compare import compare_runs
 from leadspan.evaluation.evaluate import evaluate, generate_one
 from leadspan.evaluation.regrade import regrade
+from leadspan.evaluation.samples import EvaluationFolder
 from leadspan.runs import lock_folder
+from tests.damage import damaged, draw_damages, outcome_of
 
 
 def config_of(problems, grading="exact", forcing=None, unclosed="no_answer", **sampling):
@@ -288,3 +290,37 @@ def test_one_answer_and_one_grade(tiny_student):
     assert isinstance(generate_one(tiny_student, "1+1?", config), str)
     graded = grade("The answer is \\boxed{50\\%}", "50")
     assert (graded.outcome, graded.extracted) == ("correct", "50\\%")
+
+
+def test_damage_to_samples_is_refused_wherever_they_are_read(finished, tmp_path):
+    folder = EvaluationFolder(tmp_path / "copy")
+    shutil.copytree(finished[0], folder.path)
+    rows, path = folder.read(), folder.samples_path
+    assert folder.read_summary()["identity"]
+    for what, content in draw_damages(path.read_bytes()):
+        with damaged(path, content):
+            _, refusal = outcome_of(folder.read_summary)
+            assert refusal is not None, what
+            assert str(path) in refusal, what
+            assert "\n" not in refusal, what
+            # An unfinished evaluation has lines alone: what is read of them is as it was written.
+            found, refusal = outcome_of(folder.read)
+            # A misspelt "checksum" may lie beside it.
+            kept = zip(found or [], rows, strict=False)
+            assert all(all(each[key] == row[key] for key in row) for each, row in kept), what
+
+
+def test_a_damaged_sample_is_one_line_for_compare_grade_and_evaluate(
+    tiny_student, finished, tmp_path
+):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished[0], folder)
+    content = (folder / "samples.jsonl").read_bytes()
+    (folder / "samples.jsonl").write_bytes(content.replace(b'"closed": ', b'"clsoed": ', 1))
+    for verb in (
+        lambda: compare_runs(folder, finished[0]),
+        lambda: regrade(folder),
+        lambda: evaluate(tiny_student, finished[1], folder),
+    ):
+        with pytest.raises(DamagedError, match=r"samples\.jsonl(:1)?: the content does not match"):
+            verb()

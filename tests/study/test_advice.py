@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from leadspan.config import RunConfig, TracesConfig
-from leadspan.runs import RunFolder
+from leadspan.runs import RunFolder, write_json_atomic
 from leadspan.study.advice import datasets_of, write_analysis
 from leadspan.study.launch import run_points
 from leadspan.study.sweep import Point, prepare_sweep
@@ -62,8 +62,8 @@ def test_what_cannot_be_read_or_priced_is_left_out_and_said(
     points = prepare_sweep(sweep, out)
     assert run_points(points, out, num_jobs=2) == []
     for point in points:  # as an architecture leaves it whose FLOPs are not known
-        path = RunFolder(point.folder(out)).manifest_path
-        path.write_text(json.dumps({**json.loads(path.read_text()), "train_flops": None}))
+        folder = RunFolder(point.folder(out))
+        write_json_atomic(folder.manifest_path, {**folder.manifest, "train_flops": None})
     datasets = {
         "gone": TracesConfig(path=str(tmp_path / "gone.jsonl")),
         "there": TracesConfig(path=str(tmp_path / "traces.jsonl")),
