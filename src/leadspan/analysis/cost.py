@@ -88,7 +88,7 @@ class CostPoint:
     teacher_flops: int
     memory: MemoryParts
     disk_gib: float
-    """A checkpoint, the exported student, and the teacher cache where one is used."""
+    """Checkpoints, the exported student, and the teacher cache where one is used."""
     seconds: float | None
 
     @property
@@ -247,8 +247,8 @@ def step_shape(config: RunConfig, workload: Workload, device: str = "cuda") -> S
 def _disk_bytes(config: RunConfig, workload: Workload, student: ModelShape) -> int:
     size = count_parameters(student).total
     width = _width(config.student.dtype)
-    checkpoint = 3 * width * size if config.student.lora is None else 0
-    exported = 2 * width * size  # the best checkpoint and the student
+    checkpoint = 9 * width * size if config.student.lora is None else 0
+    exported = 4 * width * size  # up to three best checkpoints, and the student
     cached = 0
     if config.teacher is not None and config.teacher.cache is not None:
         cached = CACHE_BYTES_PER_TOKEN * workload.uncut

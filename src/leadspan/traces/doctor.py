@@ -32,8 +32,8 @@ from leadspan.traces.truncate import build_policy
 
 ROWS_LOOKED_AT = 64
 REFUSED_WORTH_A_WARNING = 0.05
-CHECKPOINT_COPIES = 4
-"""float32 weights and two Adam moments of a resumable checkpoint, and the best weights."""
+CHECKPOINT_COPIES = 13
+"""Of the weights: three resumable checkpoints with two Adam moments, three best ones, the export."""
 PROBE = "leadspan looks whether this thought survives"
 
 
@@ -266,7 +266,8 @@ def _disk(config: RunConfig, output: Path) -> Findings:
     if not weights:
         return
     there = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
-    free, needed = shutil.disk_usage(there).free, CHECKPOINT_COPIES * weights
+    copies = CHECKPOINT_COPIES if config.student.lora is None else 1
+    free, needed = shutil.disk_usage(there).free, copies * weights
     message = f"checkpoints need up to {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
     short = free < needed
     yield Finding("error" if short else "ok", "disk", message, "Make room." if short else "")
