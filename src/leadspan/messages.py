@@ -42,8 +42,8 @@ _CONTROL = re.compile(
 )
 """Control tokens by their shape: the tokenizer of the model that wrote a text need not be here."""
 _CLOSERS = frozenset(
-    ["<|end_of_thought|>", "<|end_of_solution|>", "<|END_THINKING|>", "<|END_RESPONSE|>"]
-    + ["<|END_ACTION|>", "<|end_of_box|>", "<|call|>", "<|message|>"]
+    "<|end_of_thought|> <|end_of_solution|> <|END_THINKING|> <|END_RESPONSE|> <|END_ACTION|> "
+    "<|end_of_box|> <|call|> <|message|>".split()
 )
 """They end a part of the text, not the text."""
 _LONGEST_CONTROL = 44
@@ -97,8 +97,8 @@ def read_message(message: Any, role: str | None = None) -> Message:
     named = role or _role(message)
     content = next((message[key] for key in CONTENT_KEYS if message.get(key) is not None), None)
     if named in CALL_ROLES:
-        calls = {"tool_calls": [_call(call) for call in _listed(_parsed(content))]}
-        return Message("assistant", "", fields=calls)
+        called = [_call(call) for call in _listed(_parsed(content))]
+        return Message("assistant", "", fields={"tool_calls": called})
     parts = _Parts()
     _read_into(content, parts.text, parts, "content", 0)
     name, reasoning = _reasoning_field(message)

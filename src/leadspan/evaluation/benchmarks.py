@@ -18,8 +18,10 @@ from leadspan.config import BenchmarkConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.grading import KINDS, check_kind
 from leadspan.grading.golds import read_golds
+from leadspan.messages import Unusable
 from leadspan.records import Turn
 from leadspan.registry import Registered, registered, registered_names
+from leadspan.traces.drafts import read_turns, turns_of
 from leadspan.traces.rows import iter_rows
 from leadspan.traces.sections import Refusal
 
@@ -156,16 +158,13 @@ class _Columns:
         return next((name for name in (wanted, *usual) if name in self._there), None)
 
     def problem(self, where: str, row: Mapping[str, Any], number: int, grading: str) -> Problem:
-        text = row.get(self.prompt)
-        if not isinstance(text, str) or not text.strip():
-            raise DataError(
-                f"{where}: {self.prompt} must be a text that is not empty; got {text!r}."
-            )
+        *earlier, question = self._asked(where, row)
+        text = question.content
         options = row.get(self._config.choices_column or "")
         gold = row.get(self.gold)
         if isinstance(options, list | tuple):
             text, gold = _with_options(text, [str(option) for option in options], gold)
-        turns = [Turn("user", self._template.replace("{problem}", text))]
+        turns = [*earlier, Turn("user", self._template.replace("{problem}", text))]
         if self._config.system_prompt:
             turns.insert(0, Turn("system", self._config.system_prompt))
         meta = row.get("meta")
@@ -179,6 +178,23 @@ class _Columns:
             difficulty=None if difficulty is None else str(difficulty),
             meta=meta if isinstance(meta, dict) else {},
         )
+
+    def _asked(self, where: str, row: Mapping[str, Any]) -> tuple[Turn, ...]:
+        """The prompt column as turns, a user turn that asks something last."""
+        value = row.get(self.prompt)
+        try:
+            messages = value if isinstance(value, list) else [{"role": "user", "content": value}]
+            turns = turns_of(read_turns(messages))
+        except Unusable as reason:
+            raise DataError(
+                f"{where}: {self.prompt} must be text or messages; got {reason}."
+            ) from None
+        if not turns or turns[-1].role != "user" or not turns[-1].content.strip():
+            raise DataError(
+                f"{where}: {self.prompt} must be a text that is not empty, or messages that end in "
+                f"a user's; got {str(value)[:80]!r}."
+            )
+        return turns
 
 
 def _with_options(text: str, options: list[str], gold: Any) -> tuple[str, Any]:

@@ -66,7 +66,11 @@ def check_row(row: Row) -> None:
         raise Unusable("too_deep")
     for column, reason in MEDIA_COLUMNS.items():
         value = row.get(column)
-        if value is not None and not isinstance(value, bool | int | float) and value not in _NOTHING:
+        if (
+            value is not None
+            and not isinstance(value, bool | int | float)
+            and value not in _NOTHING
+        ):
             raise Unusable(reason)
 
 

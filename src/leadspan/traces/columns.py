@@ -1,9 +1,12 @@
-"""Which of a row's columns may be which, for the line that a user is told to write. Guesses nothing
-that is used: an unknown format stays refused. Knows no files and no formats.
+"""Which of a row's columns may be which, for the line that a user is told to write.
+
+Nothing that is guessed here is used: an unknown format stays refused. Knows no files.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +17,7 @@ LOOKED_AT_CHARACTERS = 100_000
 PROMPTS = ("prompt", "question", "problem", "instruction", "query", "input", "user", "task")
 COMPLETIONS = ("completion", "response", "output", "generation", "solution", "answer", "text")
 COTS = ("cot", "reasoning", "thinking", "thought", "rationale", "chain_of_thought")
+_PLAIN = re.compile(r"[A-Za-z][\w.-]{0,59}", re.ASCII)
 ANSWERS = ("answer", "response", "output", "final")
 
 
@@ -32,10 +36,17 @@ def suggest_columns(row: Mapping[str, Any]) -> str:
         completion = marked[0] if marked else _named(texts, COMPLETIONS)
         prompt = _named(texts.keys() - {completion}, PROMPTS)
         wanted = {"prompt": prompt, "completion": completion}
-    pairs = ", ".join(f"{ours}: {theirs or 'YOUR_COLUMN'}" for ours, theirs in wanted.items())
-    shown = [name[:60] for name in list(row)[:MOST_COLUMNS]]
+    pairs = ", ".join(
+        f"{ours}: {_written(theirs) or 'YOUR_COLUMN'}" for ours, theirs in wanted.items()
+    )
+    shown = [_written(name) for name in list(row)[:MOST_COLUMNS]]
     more = f" and {len(row) - len(shown)} more" if len(row) > len(shown) else ""
     return f"Its columns are {', '.join(shown) or 'none'}{more}. Write traces.columns: {{{pairs}}}"
+
+
+def _written(name: str) -> str:
+    """A name as YAML takes it, control characters and all, within reason."""
+    return name if _PLAIN.fullmatch(name) else json.dumps(name[:60])
 
 
 def _is_chat(value: Any) -> bool:

@@ -112,8 +112,15 @@ WORDS = "s1"
 _WORDS_OPEN = re.compile(r"\s*(?:<\|im_start\|>)?think\n")
 _WORDS_CLOSE = re.compile(r"\n(?:<\|im_start\|>)?answer\n")
 ANSWER_TAGS = ("answer", "response")
-_CALLS = ("<|START_ACTION|>", "[TOOL_CALLS]", "<｜tool▁calls▁begin｜>", "<|python_tag|>")
-_CALLS += ("<|tool_call>", "<|tool_calls_section_begin|>", "<|tool_call_begin|>")
+_CALLS = (
+    "<|START_ACTION|>",
+    "[TOOL_CALLS]",
+    "<｜tool▁calls▁begin｜>",
+    "<|python_tag|>",
+    "<|tool_call>",
+    "<|tool_calls_section_begin|>",
+    "<|tool_call_begin|>",
+)
 """Control text that opens a tool call."""
 _CALL_ENDS = ("</tool_call>", "</tool_calls>", "</seed:tool_call>", "</minimax:tool_call>")
 

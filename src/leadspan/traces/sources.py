@@ -13,9 +13,9 @@ from leadspan.config import MarkersConfig, OverlapConfig, TracesConfig
 from leadspan.config_file import validate
 from leadspan.errors import ConfigError, DataError
 from leadspan.grading import Grader
+from leadspan.messages import Unusable
 from leadspan.records import Trace
 from leadspan.registry import registered
-from leadspan.messages import Unusable
 from leadspan.traces.checks import digest_of
 from leadspan.traces.drafts import Reading, read_turns
 from leadspan.traces.formats import FORMATS, iter_traces_of, mapped
