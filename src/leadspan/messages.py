@@ -41,9 +41,8 @@ _CONTROL = re.compile(
     r"|</s>|<eos>|<end_of_turn>|<turn\|>|<seed:eos>"
 )
 """Control tokens by their shape: the tokenizer of the model that wrote a text need not be here."""
-_CLOSERS = frozenset(
-    "<|end_of_thought|> <|end_of_solution|> <|END_THINKING|> <|END_RESPONSE|> <|END_ACTION|> "
-    "<|end_of_box|> <|call|> <|message|>".split()
+_CLOSERS = re.compile(
+    r"<\|(?:end_of_(?:thought|solution|box)|END_(?:THINKING|RESPONSE|ACTION)|call|message)\|>"
 )
 """They end a part of the text, not the text."""
 _LONGEST_CONTROL = 44
@@ -170,7 +169,7 @@ def without_end_tokens(text: str) -> str:
             end -= 1
         place = max(text.rfind(opener, max(0, end - _LONGEST_CONTROL), end) for opener in "<[")
         token = text[place:end] if place >= 0 else ""
-        if not _CONTROL.fullmatch(token) or token in _CLOSERS:
+        if not _CONTROL.fullmatch(token) or _CLOSERS.fullmatch(token):
             return text[:kept]
         end = place
         while end and text[end - 1].isspace():

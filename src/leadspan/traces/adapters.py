@@ -169,7 +169,8 @@ def from_limo(row: Row, reading: Reading) -> Drafts:
         split = Segmented(cot.rstrip("\n"), heading + ending, True)
     else:
         answer = row["answer"]
-        text = str(answer) if isinstance(answer, int | float) else text_of(row, "answer")
+        is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
+        text = str(answer) if is_number else text_of(row, "answer")
         split = Segmented(ending, text, True)
     return [Draft(asked(text_of(row, "question"), row), split, golds)]
 

@@ -28,8 +28,8 @@ MEDIA_COLUMNS = {
 }
 META_TEXT_CHARACTERS = 200
 """Longer texts of other columns are not carried along in `meta`, and name no trace."""
-MOST_CHARACTERS = 2_000_000
-"""Prompt, CoT and answer of a trace; the longest that models write stay below a third of it."""
+MOST_CHARACTERS = 1_000_000
+"""Prompt, CoT and answer of a trace together; 128k tokens of English are about half of it."""
 MOST_GOLD_CHARACTERS = 20_000
 MOST_GOLDS = 64
 MOST_NESTED = 64
@@ -167,12 +167,15 @@ def _golds(values: tuple[Any, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The accepted answers of the first value that holds any, and what kept others from it."""
     notes = []
     for value in values:
+        if isinstance(value, list) and len(value) > MOST_GOLDS:
+            notes.append("gold_too_long")
+            continue
         try:
             golds = read_golds(value) if value not in ("{}", "[]") else ()
         except ValueError:
             notes.append("unreadable_gold")
             continue
-        if len(golds) > MOST_GOLDS or any(len(gold) > MOST_GOLD_CHARACTERS for gold in golds):
+        if any(len(gold) > MOST_GOLD_CHARACTERS for gold in golds):
             notes.append("gold_too_long")
         elif not all(map(_encodes, golds)):
             raise Unusable("lone_surrogate")

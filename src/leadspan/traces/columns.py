@@ -37,7 +37,7 @@ def suggest_columns(row: Mapping[str, Any]) -> str:
         prompt = _named(texts.keys() - {completion}, PROMPTS)
         wanted = {"prompt": prompt, "completion": completion}
     pairs = ", ".join(
-        f"{ours}: {_written(theirs) or 'YOUR_COLUMN'}" for ours, theirs in wanted.items()
+        f"{ours}: {_written(theirs or 'YOUR_COLUMN')}" for ours, theirs in wanted.items()
     )
     shown = [_written(name) for name in list(row)[:MOST_COLUMNS]]
     more = f" and {len(row) - len(shown)} more" if len(row) > len(shown) else ""

@@ -151,7 +151,12 @@ def _delimited_rows(file: Path, stream: Any) -> Iterator[Place]:
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     csv.field_size_limit(MOST_LINE_BYTES)
     reader = csv.reader(text, delimiter=DELIMITED[_suffix(file)], strict=True)
-    names = next(reader, [])
+    try:
+        names = next(reader, [])
+    except csv.Error as error:
+        raise DataError(f"{file}: must open with a line of column names; {error}.") from None
+    if len(set(names)) < len(names):
+        raise DataError(f"{file}: column names must differ; got {', '.join(names)}.")
     while True:
         place = f"{file}:{reader.line_num + 1}"
         try:

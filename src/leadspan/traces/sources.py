@@ -235,6 +235,7 @@ def _told_apart(stream: Iterable[Trace | Refusal], drop: bool) -> Iterator[Trace
     """Drop exact duplicates, and give a second bearer of an id one of its own."""
     contents: set[str] = set()
     ids: set[str] = set()
+    repeats: Counter[str] = Counter()
     for row in stream:
         if isinstance(row, Refusal):
             yield row
@@ -244,6 +245,11 @@ def _told_apart(stream: Iterable[Trace | Refusal], drop: bool) -> Iterator[Trace
             yield Refusal("duplicate", row.trace_id)
             continue
         contents.add(digest)
-        trace = replace(row, trace_id=f"{row.trace_id}~{digest}") if row.trace_id in ids else row
-        ids.add(trace.trace_id)
-        yield trace
+        name = row.trace_id
+        if name in ids:
+            name = f"{name}~{digest}"
+            repeats[name] += 1
+            if repeats[name] > 1:
+                name = f"{name}~{repeats[name]}"
+        ids.add(name)
+        yield replace(row, trace_id=name)
