@@ -39,7 +39,7 @@ READ: list[tuple[str, Any, tuple[str, str, str, dict[str, Any]]]] = [
         {
             "role": "assistant",
             "content": [
-                {"type": "thinking", "thinking": [{"type": "text", "text": "c"}, {"type": "text", "text": "d"}]},
+                {"type": "thinking", "thinking": [{"type": "text", "text": t} for t in "cd"]},
                 {"type": "text", "text": "a"},
             ],
         },
@@ -85,7 +85,7 @@ READ: list[tuple[str, Any, tuple[str, str, str, dict[str, Any]]]] = [
     ),
     (
         "arguments as text",
-        {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "mul", "arguments": '{"a": 6}'}}]},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "mul", "arguments": '{"a": 6}'}}]},
         ("assistant", "", "", {"tool_calls": [CALL]}),
     ),
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -18,23 +19,26 @@ from leadspan.traces.sections import Refusal
 
 PYTHON_TEXT = re.compile(r"\{'|\[\{|None\b|True\b|False\b")
 WORDS = st.sampled_from(
-    ["", " ", "q", "<think>c</think>a", "<think>", "</think>", "42", "user", "assistant", "tool"]
-    + [
+    [
+        "",
+        " ",
+        "q",
+        "<think>c</think>a",
+        "<think>",
+        "</think>",
+        "42",
+        "user",
+        "assistant",
+        "tool",
         "text",
-        "thinking",
-        "image_url",
-        "on",
-        "off",
-        "<|im_end|>",
-        "{",
-        "[1]",
-        '{"name": "f"}',
-        "\ud800",
     ]
+) | st.sampled_from(
+    ["thinking", "image_url", "on", "off", "<|im_end|>", "{", "[1]", '{"name": "f"}', "\ud800"]
 )
 KEYS = st.sampled_from(
     ["role", "from", "content", "value", "type", "text", "thinking", "reasoning_content", "name"]
-    + ["tool_calls", "function", "arguments", "recipient", "channel", "info", "id", "ground_truth"]
+) | st.sampled_from(
+    ["tool_calls", "function", "arguments", "recipient", "channel", "info", "id", "ground_truth"]
 )
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | WORDS
 JSON = st.recursive(
@@ -87,11 +91,8 @@ def test_any_json_in_the_columns_of_each_format(
 @settings(max_examples=300)
 @given(JSON)
 def test_any_json_as_a_message(message: Any) -> None:
-    try:
+    with suppress(Unusable):
         read = read_message(message)
-    except Unusable as reason:
-        assert str(reason)
-    else:
         assert not PYTHON_TEXT.search(read.text + read.reasoning)
 
 
