@@ -21,6 +21,7 @@ FLOORS = {
     "models": 1,
     "flops": 1,
     "registry": 1,
+    "messages": 1,
     "tracking": 1,
     "grading": 1,
     "endpoint": 1,

@@ -46,6 +46,8 @@ class Trace:
     """Schemas of the tools that the row offers, as its chat template takes them."""
     template_variables: Mapping[str, Any] = field(default_factory=dict)
     """What the row itself asks of the chat template (`chat_template_kwargs`)."""
+    notes: tuple[str, ...] = ()
+    """What reading took off or passed over, for the counts: `end_token_stripped`, `null_part`."""
 
     @property
     def gold(self) -> str | None:

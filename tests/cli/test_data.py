@@ -65,6 +65,23 @@ def test_inspect_shows_a_page_and_the_terminal(tmp_path: Path, run_yaml: Path) -
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_inspect_with_nothing_usable_says_what_to_write_and_fails(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"query": "q", "reply": "<think>c</think>a"}) + "\n")
+    tokenizer = model_folder(tmp_path / "student")
+    result = call("inspect", file, "--tokenizer", tokenizer, *options)
+    assert result.exit_code == 1
+    assert "unknown_format 1" in result.stderr
+    assert "query, reply" in result.stderr
+    line = result.stderr.partition("Write traces.columns: ")[2].strip().rstrip(".")
+    mended = call("inspect", file, "--tokenizer", tokenizer, "--set", f"traces.columns={line}")
+    assert mended.exit_code == 0
+    assert "1 rows, 1 usable" in mended.stdout
+
+
 def test_inspect_takes_another_template(tmp_path: Path, rows: Path) -> None:
     tokenizer = model_folder(tmp_path / "student")
     template = tmp_path / "t.jinja"

@@ -190,6 +190,107 @@ ROWS: list[tuple[str, dict[str, Any], Any]] = [
         GOOD,
     ),
     ("messages", {"messages": turns(Q, key="role", text="content")}, "no_assistant_turn"),
+    (
+        "mixture-of-thoughts",
+        {
+            "messages": turns(Q, INLINE, key="role", text="content"),
+            "num_tokens": 42,
+            "source": "open-r1/OpenR1-Math-220k",
+        },
+        GOOD,
+    ),
+    (
+        "am",
+        {
+            "messages": [
+                {"role": "user", "content": Q, "info": {"reference_answer": "42", "source": "x"}},
+                {
+                    "role": "assistant",
+                    "content": f"<think>{C}</think><answer>{A}</answer>",
+                    "info": {"think_content": C, "answer_content": A, "reference_answer": None},
+                },
+            ]
+        },
+        KNOWN,
+    ),
+    (
+        "gpt-oss",
+        {
+            "reasoning_language": "French",
+            "messages": [
+                {"role": "system", "content": "reasoning language: French", "thinking": None},
+                {"role": "user", "content": Q, "thinking": None},
+                {"role": "assistant", "content": A, "thinking": C},
+            ],
+        },
+        GOOD,
+    ),
+    (
+        "gpt-oss",
+        {
+            "messages": [
+                {"role": "user", "content": Q},
+                {"role": "assistant", "channel": "analysis", "content": C},
+                {"role": "assistant", "channel": "final", "content": A},
+            ]
+        },
+        GOOD,
+    ),
+    (
+        "gpt-oss",
+        {
+            "messages": [
+                {"role": "user", "content": Q},
+                {"role": "assistant", "channel": "analysis", "content": C},
+            ]
+        },
+        (Q, C, "", None, False),
+    ),
+    (
+        "dolphin-r1",
+        {
+            "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": Q}],
+            "reasoning": C,
+            "answer": A,
+            "model": "deepseek-reasoner",
+        },
+        GOOD,
+    ),
+    ("openmath", {"problem": Q, "generated_solution": INLINE, "expected_answer": "42"}, KNOWN),
+    (
+        "openmath",
+        {"problem": Q, "generated_solution": A, "expected_answer": "42", "inference_mode": "cot"},
+        "no_marker",
+    ),
+    (
+        "deepmath",
+        {
+            "question": Q,
+            "final_answer": "42",
+            "difficulty": 5.0,
+            "r1_solution_1": INLINE,
+            "r1_solution_2": "other",
+            "r1_solution_3": "other",
+        },
+        KNOWN,
+    ),
+    ("alpaca", {"instruction": Q, "input": "", "output": INLINE}, GOOD),
+    ("alpaca", {"instruction": Q, "output": INLINE}, GOOD),
+    (
+        "alpaca",
+        {"instruction": "Multiply.", "input": "6 and 7", "output": INLINE},
+        ("Multiply.\n\n6 and 7", C, A, None, True),
+    ),
+    ("alpaca", {"instruction": Q, "input": None, "output": A}, "no_marker"),
+    (
+        "openthoughts3",
+        {
+            "difficulty": 8,
+            "source": "x",
+            "conversations": [{"from": "human", "value": Q}, {"from": "gpt", "value": INLINE}],
+        },
+        GOOD,
+    ),
     ("prompt_completion", {"prompt": Q, "completion": INLINE}, GOOD),
     (
         "prompt_completion",

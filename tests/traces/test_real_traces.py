@@ -33,6 +33,30 @@ def test_every_row_is_read(shared_data: Path, name: str) -> None:
     assert dict(loaded.notes) == notes
 
 
+HARD = {
+    "d01_magistral_nested_parts.jsonl": (1, {}),
+    "d03_text_part_without_text.jsonl": (2, {}),
+    "d04_text_part_null.jsonl": (1, {}),
+    "d06_tool_loop.jsonl": (1, {}),
+    "d07_roles_the_template_drops.jsonl": (2, {}),
+    "d08_no_think_switch.jsonl": (3, {}),
+    "d10_trailing_end_token.jsonl": (3, {}),
+    "d11_prerendered_prompt.jsonl": (0, {"prerendered_prompt": 2}),
+    "d12_alpaca.jsonl": (3, {}),
+    "d16_table.csv": (1, {}),
+    "d17_reasoning_field_edges.jsonl": (2, {}),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_hard_rows_are_read_or_refused_for_a_reason(shared_data: Path, name: str) -> None:
+    loaded = load_traces(shared_data / "hard_rows" / name, drop_duplicates=False)
+    assert (len(loaded), dict(loaded.refused)) == HARD[name]
+    for trace in loaded:
+        texts = [*(turn.content for turn in trace.turns), trace.cot, trace.answer]
+        assert not any(sign in text for text in texts for sign in ("None", "{'", "<|", "｜"))
+
+
 @pytest.fixture(scope="module")
 def light_tokenizer(shared_data: Path) -> Any:
     return load_tokenizer(shared_data / "tokenizers" / "minimind")

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leadspan.traces.sections import FAMILIES, THINK, Markers, Refusal, Segmented, split_completion
+from leadspan.traces.sections import (
+    FAMILIES,
+    THINK,
+    Markers,
+    Refusal,
+    Segmented,
+    split_completion,
+    tidy,
+)
 
 SPLITS = [
     ("<think>c</think>a", "c", "a", True, "bare"),
@@ -62,6 +72,54 @@ SPLITS = [
         "gpt-oss with its role header",
     ),
     ("<|channel|>analysis<|message|>c", "c", "", False, "gpt-oss unclosed"),
+    ("<|channel|>analysis<|message|>c<|end|>", "c", "", True, "gpt-oss without an answer"),
+    (
+        "<|channel|>analysis<|message|>c<|end|><|start|>assistant<|channel|>final<|message|>a<|end|>",
+        "c",
+        "a",
+        True,
+        "gpt-oss ending in <|end|>",
+    ),
+    (
+        "c<|end|><|start|>assistant<|channel|>final <|constrain|>json<|message|>{}<|return|>",
+        "c",
+        "{}",
+        True,
+        "gpt-oss whose prompt had opened the analysis",
+    ),
+    ("<seed:think>c</seed:think>a", "c", "a", True, "Seed"),
+    ("<thought>\nc\n</thought>\n\na", "c", "a", True, "EXAONE Deep"),
+    ("<|channel>thought\nc<channel|>a", "c", "a", True, "Gemma 4"),
+    (
+        "<|START_THINKING|>c<|END_THINKING|><|START_RESPONSE|>a<|END_RESPONSE|>",
+        "c",
+        "a",
+        True,
+        "Cohere",
+    ),
+    ("<|START_THINKING|>c<|END_THINKING|>a", "c", "a", True, "Cohere without response tags"),
+    (
+        "Here are my reasoning steps:\nc\n[BEGIN FINAL RESPONSE]\na\n[END FINAL RESPONSE]",
+        "c",
+        "a",
+        True,
+        "Apriel",
+    ),
+    ("c\n[BEGIN FINAL RESPONSE]a", "c", "a", True, "Apriel, opened by its template"),
+    (
+        "Here is my thought process:\n\nc\n\nHere is my response:\n\na",
+        "c",
+        "a",
+        True,
+        "Granite 3.2",
+    ),
+    (
+        "<think>He said: Here is my response:</think>a",
+        "He said: Here is my response:",
+        "a",
+        True,
+        "words of a family are no markers elsewhere",
+    ),
     ("think\nc\nanswer\na", "c", "a", True, "s1 words"),
     ("<|im_start|>think\nc\n<|im_start|>answer\na", "c", "a", True, "s1 with turn tokens"),
 ]
@@ -109,7 +167,92 @@ REFUSALS = [
         "text_around_answer",
         "a tool call between",
     ),
+    (
+        "<|channel|>analysis<|message|>c<|end|><|start|>assistant<|channel|>commentary "
+        "to=functions.add <|constrain|>json<|message|>{}<|call|>",
+        "ends_in_tool_call",
+        "gpt-oss calls a tool",
+    ),
+    (
+        "<|channel|>analysis<|message|>c<|end|><|channel|>analysis<|message|>d<|end|>",
+        "repeated_marker",
+        "gpt-oss thinks twice",
+    ),
+    ("<|start|>assistant<|channel|>final<|message|>a", "no_marker", "gpt-oss does not think"),
+    ("Sure. <|channel|>analysis<|message|>c", "text_before_marker", "text before the channels"),
+    (
+        "<|START_THINKING|>c<|END_THINKING|>so<|START_RESPONSE|>a<|END_RESPONSE|>",
+        "text_around_answer",
+        "Cohere with text between",
+    ),
+    ("So here is my thought process: c", "no_marker", "words of Granite in a sentence"),
 ]
+
+
+TIDIED = [
+    (("c", "42<|im_end|>"), ("c", "42"), ("end_token_stripped",)),
+    (("c", "42<|im_end|>\n<|endoftext|>\n"), ("c", "42"), ("end_token_stripped",)),
+    (("c", "42<｜end▁of▁sentence｜>"), ("c", "42"), ("end_token_stripped",)),
+    (("c", "42<end_of_turn>"), ("c", "42"), ("end_token_stripped",)),
+    (("c", "42 [|endofturn|]"), ("c", "42"), ("end_token_stripped",)),
+    (("c", "42</s>"), ("c", "42"), ("end_token_stripped",)),
+    (("c", "<|begin_of_box|>42<|end_of_box|>"), ("c", "<|begin_of_box|>42<|end_of_box|>"), ()),
+    (("c<|im_end|>", "say <|im_end|> twice"), ("c<|im_end|>", "say <|im_end|> twice"), ()),
+    (("c", "<answer>\n42\n</answer>"), ("c", "42"), ("answer_tags_stripped",)),
+    (
+        ("c", "<response>42</response><|end_of_text|>"),
+        ("c", "42"),
+        ("end_token_stripped", "answer_tags_stripped"),
+    ),
+    (("c", "So <answer>42</answer>"), ("c", "So <answer>42</answer>"), ()),
+    (
+        ("c", "<answer>1</answer><answer>2</answer>"),
+        ("c", "<answer>1</answer><answer>2</answer>"),
+        (),
+    ),
+]
+
+
+@pytest.mark.parametrize(("parts", "kept", "notes"), TIDIED, ids=[repr(r[0][1]) for r in TIDIED])
+def test_control_text_at_the_end_is_taken_off(
+    parts: tuple[str, str], kept: tuple[str, str], notes: tuple[str, ...]
+) -> None:
+    assert tidy(Segmented(*parts, True)) == Segmented(*kept, True, notes)
+
+
+def test_an_unclosed_trace_ends_in_its_cot() -> None:
+    assert tidy(Segmented("c<|im_end|>", "", False)) == Segmented(
+        "c", "", False, ("end_token_stripped",)
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["<tool_call>{}</tool_call>", "I look. [TOOL_CALLS][{}]", "<|START_ACTION|>[]<|END_ACTION|>"],
+)
+def test_an_answer_that_calls_a_tool_is_none(answer: str) -> None:
+    assert tidy(Segmented("c", answer, True)) == Refusal("ends_in_tool_call")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<think>", " <think>\n", "<|start|>", "<|channel|>analysis<|message|>", "<|im_end|>", "\n"],
+)
+def test_twice_the_text_takes_about_twice_the_time(piece: str) -> None:
+    def seconds(count: int) -> float:
+        started = time.process_time()
+        for text in (
+            piece * count,
+            f"c</think>{piece * count}",
+            f"<think>{piece * count}c</think>a",
+        ):
+            split = split_completion(text)
+            if isinstance(split, Segmented):
+                tidy(split)
+        return time.process_time() - started
+
+    seconds(1000)
+    assert seconds(80_000) < 20 * seconds(10_000) + 0.2
 
 
 @pytest.mark.parametrize(

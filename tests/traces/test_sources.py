@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 import zstandard
 from datasets import Dataset
 
@@ -259,3 +260,122 @@ def test_what_the_hub_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     with pytest.raises(DataError, match="owner/name: cannot be read as a data set; Couldn't reach"):
         load_traces("owner/name")
+
+
+def test_tables_of_text_are_read_row_by_row(tmp_path: Path) -> None:
+    """A cell stays text, an empty one is null, and an uneven row costs that row alone."""
+    lines = [
+        "id,prompt,cot,answer,gold",
+        '1,"What is 1, and 1?","1 and 1\nis ""2"".",NA,002',
+        "2,q,c,a,",
+        "3,q,c",
+        "4,q,d,a,1,extra",
+        "5,q,e,a,1",
+    ]
+    expected = {"1": ('1 and 1\nis "2".', "NA", "2"), "2": ("c", "a", None), "5": ("e", "a", "1")}
+    for suffix, delimiter in ((".csv", ","), (".tsv", "\t")):
+        content = "\n".join(lines if suffix == ".csv" else [_tabs(line) for line in lines])
+        (tmp_path / f"rows{suffix}").write_text("\ufeff" + content + "\n", encoding="utf-8")
+        (tmp_path / f"rows{suffix}.gz").write_bytes(gzip.compress(content.encode()))
+        for file in (tmp_path / f"rows{suffix}", tmp_path / f"rows{suffix}.gz"):
+            loaded = load_traces(file)
+            assert {t.trace_id: (t.cot, t.answer, t.gold) for t in loaded} == expected, delimiter
+            assert loaded.refused == {"broken_table_row": 2}
+            assert loaded.places == {"broken_table_row": f"{file}:5"}
+
+
+def _tabs(line: str) -> str:
+    """The line with tabs for the commas that stand outside of quotes."""
+    pieces = line.split('"')
+    return '"'.join(p.replace(",", "\t") if n % 2 == 0 else p for n, p in enumerate(pieces))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("a,a\n1,2\n", "column names must differ"), ("prompt,cot\n", "must hold at least one row")],
+)
+def test_a_table_without_a_sound_header_is_an_error(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    (tmp_path / "rows.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        load_traces(tmp_path / "rows.csv")
+
+
+def test_bytes_that_are_no_text_cost_their_row(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"prompt,cot\nq,\xff\nq,c\n")
+    loaded = load_traces(tmp_path / "rows.csv")
+    assert [trace.cot for trace in loaded] == ["c"]
+    assert loaded.refused == {"invalid_utf8": 1}
+
+
+def test_a_very_long_line_is_refused_and_the_next_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leadspan.traces.rows.MOST_LINE_BYTES", 1000)
+    file = tmp_path / "rows.jsonl"
+    lines = [json.dumps(row(1)), json.dumps(row(2, cot="x" * 5000)), json.dumps(row(3))]
+    file.write_text("\n".join(lines) + "\n")
+    loaded = load_traces(file)
+    assert [trace.trace_id for trace in loaded] == ["r1", "r3"]
+    assert loaded.refused == {"line_too_long": 1}
+    assert loaded.places == {"line_too_long": f"{file}:2"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        (
+            {"query": "6*7?", "response": "<think>c</think>42", "level": 5},
+            "Its columns are query, response, level. Write traces.columns: "
+            "{prompt: query, completion: response}",
+        ),
+        (
+            {"dialogue": [{"role": "user", "content": "q"}]},
+            "Its columns are dialogue. Write traces.columns: {messages: dialogue}",
+        ),
+        (
+            {"my question": "q", "reasoning_text": "c", "final": "a"},
+            'Its columns are "my question", reasoning_text, final. Write traces.columns: '
+            '{prompt: "my question", cot: reasoning_text, answer: final}',
+        ),
+        ({"a": 1}, "Its columns are a. Write traces.columns: {prompt: YOUR_COLUMN, completion: YOUR_COLUMN}"),
+        ({}, "Its columns are none. Write traces.columns: {prompt: YOUR_COLUMN, completion: YOUR_COLUMN}"),
+    ],
+)  # fmt: skip
+def test_an_unknown_format_says_what_to_write(
+    tmp_path: Path, fields: dict[str, Any], line: str
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(fields) + "\n")
+    assert load_traces(file).hints == {"unknown_format": line}
+
+
+def test_the_line_that_is_said_has_the_row_read(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    fields = {"my question": "q", "reply": "<think>c</think>a", "prompt": "other"}
+    file.write_text(json.dumps(fields) + "\n")
+    hint = load_traces(file).hints["unknown_format"]
+    columns = yaml.safe_load(hint.partition("traces.columns: ")[2])
+    assert columns == {"prompt": "prompt", "completion": "reply"}
+    (trace,) = load_traces(file, columns=columns)
+    assert (trace.cot, trace.answer) == ("c", "a")
+
+
+def test_mapped_columns_come_before_columns_that_happen_to_fit(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>c</think>a"}]
+    fields = {"chat": chat, "conversations": chat, "prompt": "p", "completion": "<think>d</think>b"}
+    file.write_text(json.dumps(fields) + "\n")
+    (trace,) = load_traces(file, columns={"messages": "chat"})
+    assert (trace.prompt, trace.cot) == ("q", "c")
+
+
+def test_only_correct_takes_any_of_several_golds(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(
+        json.dumps(row(1, gold=["7", "2"])) + "\n" + json.dumps(row(2, gold=["7"])) + "\n"
+    )
+    loaded = load_traces(file, only_correct=True)
+    assert [(trace.trace_id, trace.golds) for trace in loaded] == [("r1", ("7", "2"))]
+    assert loaded.refused == {"answer_wrong": 1}

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from leadspan.config import EndpointConfig
 from leadspan.endpoint import Answer, Call, Endpoint
+from leadspan.messages import Unusable, read_message
 from leadspan.records import Trace
 from leadspan.runs import write_json_atomic
 
@@ -191,10 +192,10 @@ def _ask(
 
 def _text_of(answer: Answer) -> str | None:
     try:
-        text = (answer.body or {})["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError):
+        message = (answer.body or {})["choices"][0]["message"]
+        return read_message(message, "assistant").text or None
+    except (KeyError, IndexError, TypeError, Unusable):
         return None
-    return text if isinstance(text, str) else None
 
 
 def _verdict(

@@ -37,7 +37,10 @@ def inspect(
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
-    """Show traces as the student will see them: sections, lengths, cuts, what is refused."""
+    """Show traces as the student will see them: sections, lengths, cuts, what is refused.
+
+    Exit code 1 if no trace is usable.
+    """
     parts, path = _parts(source, tokenizer, chat_template, overrides)
     from leadspan.models import load_tokenizer
     from leadspan.study.cut_points import annotate_derivation, annotator_of
@@ -54,13 +57,18 @@ def inspect(
         write_text_atomic(html, build_page(inspection))
     if as_json:
         typer.echo(json.dumps(inspection.as_dict()))
-        return
-    from leadspan.progress import build_console
-    from leadspan.traces.show import show
+    else:
+        from leadspan.progress import build_console
+        from leadspan.traces.show import show
 
-    show(inspection, build_console())
-    if html is not None:
-        typer.echo(f"page: {html}")
+        show(inspection, build_console())
+        if html is not None:
+            typer.echo(f"page: {html}")
+    if not inspection.usable:
+        from leadspan.traces.dataset import nothing_usable
+
+        typer.echo(nothing_usable(parts["traces"], inspection.counts), err=True)
+        raise typer.Exit(1)
 
 
 def _parts(

@@ -9,19 +9,14 @@ of the server at hand.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from leadspan.config import EndpointConfig, SamplingConfig
 from leadspan.endpoint import Answer, Call, Endpoint, ServerKind
 from leadspan.evaluation.requests import Completion, FinishReason, Request
+from leadspan.messages import Unusable, read_message, without_end_tokens
 
-END_TOKENS = re.compile(
-    r"(?:\s*(?:<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|</s>|<eos>|<end_of_turn>))+\s*\Z"
-)
-"""End tokens that a server leaves on an answer: by their shape, for the tokenizer of a model behind a
-chat server need not be here."""
 SERVER_SEED_BITS = 31
 """Servers keep seeds in signed 32 bits, some of them."""
 
@@ -81,13 +76,15 @@ class EndpointBackend:
             text = choice["text"] if self._api == "completions" else self._read_message(choice)
             if not isinstance(text, str):
                 raise TypeError
+        except Unusable as unusable:
+            return self._failed(answer, f"answered with what is no text: {unusable}", False)
         except (KeyError, IndexError, TypeError):
             return self._failed(answer, f"answered garbage: {str(answer.body)[:80]}", True)
         if choice.get("finish_reason") == "content_filter":
             return self._failed(answer, "stopped by the server's content filter", False)
         reason: FinishReason = "length" if choice.get("finish_reason") == "length" else "stop"
         if reason == "stop":
-            text = END_TOKENS.sub("", text)
+            text = without_end_tokens(text)
         usage = answer.body.get("usage")
         num_tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
         return Completion(answer.key, text, num_tokens, reason, round(answer.seconds, 4))
@@ -95,12 +92,14 @@ class EndpointBackend:
     def _read_message(self, choice: dict[str, Any]) -> str:
         """The message as the model wrote it: a server that splits the reasoning off has it joined."""
         message = choice["message"]
-        content = message.get("content") or ""
-        reasoning = message.get("reasoning_content") or message.get("reasoning")
-        if not reasoning:
-            return str(content)
-        closed = bool(content) or choice.get("finish_reason") != "length"
-        return f"{self._open}{reasoning}{self._close if closed else ''}{content}"
+        content = message.get("content")
+        read = read_message({**message, "content": "" if content is None else content}, "assistant")
+        if not read.reasoning:
+            return read.text
+        # No content at all: the model stopped within its reasoning, whatever the finish reason.
+        ended = content is not None and choice.get("finish_reason") != "length"
+        closing = self._close if read.text or ended else ""
+        return f"{self._open}{read.reasoning}{closing}{read.text}"
 
     def _failed(self, answer: Answer, error: str, is_transient: bool) -> Completion:
         return Completion(

@@ -81,12 +81,13 @@ def check_annotated(truncation: TruncationConfig, annotate: Annotate | None) -> 
 
 
 def nothing_usable(config: TracesConfig, counts: LoadedTraces) -> str:
-    """The one line that says why no row is left."""
+    """The one line that says why no row is left, and what to do where that is known."""
     reasons = ", ".join(
         f"{reason} {number} (first at {counts.places.get(reason) or '?'})"
         for reason, number in counts.refused.most_common(4)
     )
-    return f"{config.path}: must hold a usable trace; all rows were refused: {reasons}."
+    hints = "".join(f" {hint}." for hint in counts.hints.values())
+    return f"{config.path}: must hold a usable trace; all rows were refused: {reasons}.{hints}"
 
 
 def iter_sequences(

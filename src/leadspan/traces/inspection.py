@@ -92,6 +92,7 @@ class Inspection:
             "usable": self.usable,
             "refused": dict(self.counts.refused),
             "first_refused": self.counts.places,
+            "hints": self.counts.hints,
             "notes": dict(self.counts.notes),
             "tokens": {name: quantiles(values) for name, values in self.lengths.items()},
             "roundtrip_failures": self.round_trips["failed"],

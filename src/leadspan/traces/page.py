@@ -58,7 +58,7 @@ def _counts(inspection: Inspection) -> str:
         [
             f"refused: {_text(reason)}",
             f"{number:,}",
-            _text(inspection.counts.places.get(reason, "")),
+            _text(_first(inspection, reason)),
         ]
         for reason, number in inspection.counts.refused.most_common()
     ]
@@ -67,6 +67,12 @@ def _counts(inspection: Inspection) -> str:
         [f"round trip {name}", f"{trips[name]:,}", ""] for name in ("exact", "normalised", "failed")
     ]
     return _table(["", "traces", "first at"], rows)
+
+
+def _first(inspection: Inspection, reason: str) -> str:
+    """Where a reason was first met, and what to do about it."""
+    counts = inspection.counts
+    return ". ".join(filter(None, (counts.places.get(reason), counts.hints.get(reason))))
 
 
 def _lengths(inspection: Inspection) -> str:

@@ -221,6 +221,7 @@ class _SplitWriter:
         if self._export == "prompt_completion":
             return {"id": trace.trace_id, "prompt": prompt, "completion": completion}
         turns = trace.turns if len(sequence.prompt) else ()
-        asked = [{"role": turn.role, "content": turn.content} for turn in turns]
+        asked = [{"role": turn.role, "content": turn.content, **turn.fields} for turn in turns]
         reply = {"role": "assistant", "content": layout.prompt_open + completion}
-        return {"id": trace.trace_id, "messages": [*asked, reply]}
+        tools = {"tools": list(trace.tools)} if trace.tools else {}
+        return {"id": trace.trace_id, "messages": [*asked, reply], **tools}

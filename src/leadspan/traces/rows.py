@@ -1,11 +1,12 @@
 """Rows of any source as dictionaries, one at a time. Knows files and the hub, not what rows mean.
 
-JSON lines are read here, so that a bad line is refused by its number and the next one is read;
-Parquet, Arrow and the hub go through `datasets`, streaming.
+JSON lines and delimited tables are read here, so that a bad line is refused by its number and the
+next one is read; Parquet, Arrow and the hub go through `datasets`, streaming.
 """
 
 from __future__ import annotations
 
+import csv
 import glob
 import gzip
 import io
@@ -20,8 +21,12 @@ from leadspan.errors import DataError
 from leadspan.traces.sections import Refusal
 
 LINES = (".jsonl", ".json", ".ndjson")
+DELIMITED = {".csv": ",", ".tsv": "\t"}
 COMPRESSED = (".gz", ".zst")
 TABLES = {".parquet": "parquet", ".arrow": "arrow"}
+READABLE = (*LINES, *DELIMITED, *TABLES)
+MOST_LINE_BYTES = 64 * 2**20
+"""A longer line is refused without being held."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 UTF8_BOM = b"\xef\xbb\xbf"
 
@@ -70,7 +75,7 @@ def local_files(path: str) -> list[Path] | None:
     if here.is_dir():
         files = sorted(file for file in here.rglob("*") if file.is_file() and _suffix(file))
         if not files:
-            known = ", ".join((*LINES, *TABLES))
+            known = ", ".join(READABLE)
             raise DataError(f"{path}: must hold trace files; got a folder without any of {known}.")
         return files
     if here.is_file():
@@ -91,7 +96,7 @@ def _suffix(file: Path) -> str:
     suffixes = [suffix.lower() for suffix in file.suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in (*LINES, *TABLES) else ""
+    return suffixes[-1] if suffixes and suffixes[-1] in READABLE else ""
 
 
 def _file_rows(file: Path) -> Iterator[Place]:
@@ -100,7 +105,10 @@ def _file_rows(file: Path) -> Iterator[Place]:
         return
     try:
         with closing(_open(file)) as stream:
-            yield from _json_rows(file, stream)
+            if _suffix(file) in DELIMITED:
+                yield from _delimited_rows(file, stream)
+            else:
+                yield from _json_rows(file, stream)
     except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
         raise DataError(f"{file}: cannot be read to its end ({error}). Fetch it again.") from None
 
@@ -118,20 +126,58 @@ def _open(file: Path) -> Any:
 
 def _json_rows(file: Path, stream: Any) -> Iterator[Place]:
     """JSON lines, or one JSON document that holds a list of rows or a single row."""
-    first = stream.readline().removeprefix(UTF8_BOM)
-    if _suffix(file) == ".json" and not _is_line(first):
+    first = stream.readline(MOST_LINE_BYTES + 1).removeprefix(UTF8_BOM)
+    if _suffix(file) == ".json" and not isinstance(_parse(first), dict):
         yield from _document_rows(file, first + stream.read())
         return
     number, line = 1, first
     while line:
-        if line.strip():
+        if len(line) > MOST_LINE_BYTES:
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(MOST_LINE_BYTES)
+            yield f"{file}:{number}", Refusal("line_too_long")
+        elif line.strip():
             yield f"{file}:{number}", _parse(line)
-        line = stream.readline()
+        line = stream.readline(MOST_LINE_BYTES + 1)
         number += 1
 
 
-def _is_line(line: bytes) -> bool:
-    return isinstance(_parse(line), dict)
+def _delimited_rows(file: Path, stream: Any) -> Iterator[Place]:
+    """Rows of a table with a header, every cell a text and an empty one null.
+
+    `datasets` would read them too, but takes words such as `NA` for nulls and gives up the whole
+    file at one uneven row.
+    """
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    csv.field_size_limit(MOST_LINE_BYTES)
+    reader = csv.reader(text, delimiter=DELIMITED[_suffix(file)], strict=True)
+    try:
+        names = next(reader, [])
+    except csv.Error as error:
+        raise DataError(f"{file}: must open with a line of column names; {error}.") from None
+    if len(set(names)) < len(names):
+        raise DataError(f"{file}: column names must differ; got {', '.join(names)}.")
+    while True:
+        place = f"{file}:{reader.line_num + 1}"
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield place, Refusal("broken_table_row")
+            continue
+        if cells:
+            yield place, _table_row(names, cells)
+
+
+def _table_row(names: list[str], cells: list[str]) -> dict[str, Any] | Refusal:
+    if len(cells) != len(names):
+        return Refusal("broken_table_row")
+    try:
+        "".join(cells).encode("utf-8")
+    except UnicodeEncodeError:  # bytes that were none
+        return Refusal("invalid_utf8")
+    return {name: cell or None for name, cell in zip(names, cells, strict=True)}
 
 
 def _document_rows(file: Path, content: bytes) -> Iterator[Place]:

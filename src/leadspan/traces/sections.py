@@ -9,7 +9,10 @@ The rules, in order:
 3. The CoT ends at the first closing marker, as inference servers read it, be it in a code block or
    not. No closing marker after an opening one: the CoT is unclosed and there is no answer.
 4. Newlines that touch a marker belong to the format and are dropped; everything else is kept.
-5. What would need a guess is refused: no marker at all, text before the opening marker, a marker
+5. Families of ordinary words count only where the completion starts with them.
+6. An end token behind the completion is no part of it; harmony channels have rules of their own
+   (`harmony`).
+7. What would need a guess is refused: no marker at all, text before the opening marker, a marker
    of the family behind the first closing one, text around a marked answer.
 """
 
@@ -17,6 +20,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+from leadspan.messages import without_end_tokens
+from leadspan.traces.harmony import ANALYSIS, FINAL, messages_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +36,10 @@ class Markers:
     """Opens the answer, where the family marks it too."""
     answer_close: str = ""
     """Ends the answer."""
-    lead_in: str = ""
-    """Control text that may stand before an opening marker."""
     open_optional: bool = True
     """Whether the closing marker alone is a split."""
+    is_words: bool = False
+    """Opens in ordinary words, which are markers only at the start of a completion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,8 @@ class Segmented:
     cot: str
     answer: str
     closed: bool
+    notes: tuple[str, ...] = ()
+    """What was taken off, for the counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,8 @@ class Refusal:
 
     reason: str
     where: str = ""
+    hint: str = ""
+    """What the user can do about it, where that depends on the row."""
 
 
 THINK = Markers("think", "<think>", "</think>")
@@ -67,26 +77,57 @@ FAMILIES = (
     ),
     Markers("bracket", "[THINK]", "[/THINK]"),
     Markers("kimi", "◁think▷", "◁/think▷"),
+    Markers("seed", "<seed:think>", "</seed:think>"),
+    Markers("exaone", "<thought>", "</thought>"),
+    Markers("gemma", "<|channel>thought", "<channel|>"),
     Markers(
-        "channels",
-        "<|channel|>analysis<|message|>",
-        "<|end|>",
-        "<|channel|>final<|message|>",
-        "<|return|>",
-        lead_in="<|start|>assistant",
-        open_optional=False,
+        "cohere", "<|START_THINKING|>", "<|END_THINKING|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>"
     ),
+    Markers(
+        "apriel",
+        "Here are my reasoning steps:",
+        "[BEGIN FINAL RESPONSE]",
+        answer_close="[END FINAL RESPONSE]",
+        is_words=True,
+    ),
+    Markers(
+        "granite",
+        "Here is my thought process:",
+        "Here is my response:",
+        open_optional=False,
+        is_words=True,
+    ),
+    Markers(
+        "granite",
+        "Here's my thought process:",
+        "Here's my response:",
+        open_optional=False,
+        is_words=True,
+    ),
+    Markers("channels", ANALYSIS, FINAL),
 )
 WORDS = "s1"
 """Name of the family that is written as plain words, `think\\n...\\nanswer\\n`."""
 
 _WORDS_OPEN = re.compile(r"\s*(?:<\|im_start\|>)?think\n")
 _WORDS_CLOSE = re.compile(r"\n(?:<\|im_start\|>)?answer\n")
+ANSWER_TAGS = ("answer", "response")
+_CALLS = (
+    "<|START_ACTION|>",
+    "[TOOL_CALLS]",
+    "<｜tool▁calls▁begin｜>",
+    "<|python_tag|>",
+    "<|tool_call>",
+    "<|tool_calls_section_begin|>",
+    "<|tool_call_begin|>",
+)
+"""Control text that opens a tool call."""
+_CALL_ENDS = ("</tool_call>", "</tool_calls>", "</seed:tool_call>", "</minimax:tool_call>")
 
 
 def family_names() -> tuple[str, ...]:
     """The names that `traces.markers` may hold besides `auto`."""
-    return (*(family.name for family in FAMILIES), WORDS)
+    return tuple(dict.fromkeys((*(family.name for family in FAMILIES), WORDS)))
 
 
 def split_completion(
@@ -102,11 +143,13 @@ def split_completion(
 
     Returns:
         The sections, or why there are none: `no_marker`, `text_before_marker`, `repeated_marker`,
-        `answer_marker_in_cot`, `text_around_answer`, `empty_cot`.
+        `answer_marker_in_cot`, `text_around_answer`, `ends_in_tool_call`, `empty_cot`. End tokens
+        and tags around the answer are still there; `tidy` takes them off.
     """
     found = [(place, family) for family in markers if (place := _first(text, family)) >= 0]
     if found:
-        split = _split(text, min(found, key=lambda entry: entry[0])[1])
+        family = min(found, key=lambda entry: entry[0])[1]
+        split = _split_harmony(text) if family.open == ANALYSIS else _split(text, family)
     elif words:
         split = _split_words(text)
     else:
@@ -116,9 +159,34 @@ def split_completion(
     return split
 
 
+def tidy(split: Segmented) -> Segmented | Refusal:
+    """Take control text off the end: end tokens, and tags around the whole answer.
+
+    Refused are answers that call a tool: what the student would learn is not an answer.
+    """
+    notes = list(split.notes)
+    cot, answer = split.cot, split.answer
+    last = without_end_tokens(answer if split.closed else cot)
+    if last != (answer if split.closed else cot):
+        notes.append("end_token_stripped")
+        cot, answer = (cot, last) if split.closed else (last, answer)
+    bare = answer.strip()
+    if any(call in bare for call in _CALLS) or bare.endswith(_CALL_ENDS):
+        return Refusal("ends_in_tool_call")
+    for tag in ANSWER_TAGS:
+        head, tail = f"<{tag}>", f"</{tag}>"
+        inner = bare.removeprefix(head).removesuffix(tail)
+        if len(bare) == len(inner) + len(head) + len(tail) and head not in inner:
+            notes.append("answer_tags_stripped")
+            answer = inner.strip("\n")
+    return Segmented(cot, answer, split.closed, tuple(notes))
+
+
 def _first(text: str, family: Markers) -> int:
     """Where the first marker that can start a split stands; -1 for nowhere."""
     place = text.find(family.open)
+    if family.is_words and place > 0 and text[:place].strip():
+        place = -1
     close = text.find(family.close) if family.open_optional else -1
     return min((found for found in (place, close) if found >= 0), default=-1)
 
@@ -126,10 +194,10 @@ def _first(text: str, family: Markers) -> int:
 def _split(text: str, family: Markers) -> Segmented | Refusal:
     head, opened, body = text.partition(family.open)
     if opened and (family.close not in head or not family.open_optional):
-        if head.replace(family.lead_in, "").strip():
+        if head.strip():
             return Refusal("text_before_marker")
-        while body.lstrip().startswith(family.open):
-            body = body.lstrip().removeprefix(family.open)
+        again = re.match(rf"(?:\s*{re.escape(family.open)})*+", body)
+        body = body[again.end() :] if again else body
     else:
         body = text
     cot, closed, rest = body.partition(family.close)
@@ -145,13 +213,46 @@ def _split(text: str, family: Markers) -> Segmented | Refusal:
 
 def _answer(rest: str, family: Markers) -> str | Refusal:
     """The answer in what follows the closing marker; without answer markers it is all of that."""
-    if not family.answer_open or family.answer_open not in rest:
-        return rest.strip("\n") if family.answer_open else rest.lstrip("\n")
-    before, _, rest = rest.partition(family.answer_open)
-    answer, _, after = rest.partition(family.answer_close)
-    if before.replace(family.lead_in, "").strip() or after.strip():
+    if not family.answer_open and not family.answer_close:
+        return rest.lstrip("\n")
+    start = rest.find(family.answer_open)
+    if start < 0:
+        return rest.strip("\n")
+    if rest[:start].strip():
         return Refusal("text_around_answer")
-    return answer.strip("\n")
+    answer = rest[start + len(family.answer_open) :]
+    end = answer.find(family.answer_close) if family.answer_close else -1
+    if end < 0:
+        return answer.strip("\n")
+    after = answer[end + len(family.answer_close) :]
+    ending = without_end_tokens(after)
+    if ending.strip():
+        return Refusal("text_around_answer")
+    # An end token stays, for `tidy` to take off and count.
+    return answer[:end].strip("\n") + after.strip()
+
+
+def _split_harmony(text: str) -> Segmented | Refusal:
+    """One analysis message and one final message; anything between or behind is refused."""
+    found = messages_of(text)
+    if found is None:
+        return Refusal("text_before_marker")
+    thoughts = [message for message in found if message.channel == "analysis"]
+    answers = [message for message in found if message.channel == "final"]
+    if found[-1].recipient:
+        return Refusal("ends_in_tool_call")
+    if len(thoughts) > 1 or len(answers) > 1:
+        return Refusal("repeated_marker")
+    if len(found) > len(thoughts) + len(answers) or any(m.recipient for m in found):
+        return Refusal("text_around_answer")
+    if not thoughts:
+        return Refusal("no_marker")
+    if found[0] is not thoughts[0]:
+        return Refusal("text_before_marker")
+    answer = answers[0].text if answers else ""
+    return Segmented(
+        thoughts[0].text.strip("\n"), answer.strip("\n"), bool(answers) or thoughts[0].ended
+    )
 
 
 def _split_words(text: str) -> Segmented | Refusal:

@@ -46,6 +46,8 @@ def _counts(inspection: Inspection) -> RenderableType:
     for reason, number in inspection.counts.refused.most_common():
         place = inspection.counts.places.get(reason, "?")
         lines.append(Text(visible(f"refused: {reason} {number} (first at {place})"), style="red"))
+        if hint := inspection.counts.hints.get(reason):
+            lines.append(Text(f"  {hint}", style="red"))
     for note, number in inspection.counts.notes.most_common():
         lines.append(Text(f"note: {note} {number}", style="dim"))
     return Group(*lines)

@@ -13,10 +13,12 @@ from leadspan.config import MarkersConfig, OverlapConfig, TracesConfig
 from leadspan.config_file import validate
 from leadspan.errors import ConfigError, DataError
 from leadspan.grading import Grader
+from leadspan.messages import Unusable
 from leadspan.records import Trace
 from leadspan.registry import registered
-from leadspan.traces.adapters import Reading
-from leadspan.traces.formats import FORMATS, content_digest, iter_traces_of, mapped
+from leadspan.traces.checks import digest_of
+from leadspan.traces.drafts import Reading, read_turns
+from leadspan.traces.formats import FORMATS, iter_traces_of, mapped
 from leadspan.traces.overlap import OverlapIndex
 from leadspan.traces.rows import iter_rows
 from leadspan.traces.sections import FAMILIES, THINK, WORDS, Markers, Refusal, family_names
@@ -36,6 +38,8 @@ class LoadedTraces:
     """What is worth knowing about rows that are used."""
     places: dict[str, str] = field(default_factory=dict)
     """Reason -> where it was first met."""
+    hints: dict[str, str] = field(default_factory=dict)
+    """Reason -> what to do about it, where that depends on the row that was met first."""
 
     def __len__(self) -> int:
         return len(self.traces)
@@ -49,12 +53,15 @@ class LoadedTraces:
             if isinstance(row, Refusal):
                 self.refused[row.reason] += 1
                 self.places.setdefault(row.reason, row.where)
+                if row.hint:
+                    self.hints.setdefault(row.reason, row.hint)
             else:
                 self.notes.update(_notes(row))
                 yield row
 
 
 def _notes(trace: Trace) -> Iterator[str]:
+    yield from trace.notes
     if not trace.closed:
         yield "unclosed"
     elif not trace.answer.strip():
@@ -107,6 +114,7 @@ def _read(config: TracesConfig) -> Iterator[Trace | Refusal]:
         )
     reading = _reading(config)
     rename = mapped(config.columns) if config.columns else None
+    mapped_names = frozenset(config.columns)
     empty = True
     for where, row in iter_rows(config):
         empty = False
@@ -117,8 +125,9 @@ def _read(config: TracesConfig) -> Iterator[Trace | Refusal]:
         if failed is not None:
             yield Refusal(f"where:{failed}", where)
             continue
-        for trace in iter_traces_of(rename(row) if rename else row, known, reading):
-            yield Refusal(trace.reason, where) if isinstance(trace, Refusal) else trace
+        traces = iter_traces_of(rename(row) if rename else row, known, reading, mapped_names)
+        for trace in traces:
+            yield replace(trace, where=where) if isinstance(trace, Refusal) else trace
     if empty:
         raise DataError(f"{config.path}: must hold at least one row; got none.")
 
@@ -186,13 +195,24 @@ def _problems(benchmark: OverlapConfig) -> Iterator[str]:
         row = adapt(found) if adapt is not None and not isinstance(found, Refusal) else found
         if row is None:
             continue
-        text = None if isinstance(row, Refusal) else next((row[n] for n in names if n in row), None)
-        if not isinstance(text, str):
+        text = None if isinstance(row, Refusal) else _question(row, names)
+        if text is None:
             raise DataError(
                 f"{where}: traces.decontaminate needs a text column of {', '.join(names)}. "
                 "Name it with `column`."
             )
         yield text
+
+
+def _question(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    """The problem in the first of these columns, be it text or messages."""
+    value = next((row[name] for name in names if row.get(name) is not None), None)
+    try:
+        if isinstance(value, list):
+            return "\n".join(m.text for m in read_turns(value) if m.role == "user")
+        return value if isinstance(value, str) else None
+    except Unusable:
+        return None
 
 
 def _graded(stream: Iterable[Trace | Refusal]) -> Iterator[Trace | Refusal]:
@@ -201,7 +221,7 @@ def _graded(stream: Iterable[Trace | Refusal]) -> Iterator[Trace | Refusal]:
     with Grader() as grader:
         while batch := list(islice(rows, GRADED_AT_ONCE)):
             traces = [row for row in batch if isinstance(row, Trace)]
-            grades = grader.grade_many([(t.answer or t.cot, t.gold or "", "math") for t in traces])
+            grades = grader.grade_many([(t.answer or t.cot, t.golds, "math") for t in traces])
             outcomes = iter(grades)
             for row in batch:
                 if isinstance(row, Refusal):
@@ -215,15 +235,21 @@ def _told_apart(stream: Iterable[Trace | Refusal], drop: bool) -> Iterator[Trace
     """Drop exact duplicates, and give a second bearer of an id one of its own."""
     contents: set[str] = set()
     ids: set[str] = set()
+    repeats: Counter[str] = Counter()
     for row in stream:
         if isinstance(row, Refusal):
             yield row
             continue
-        digest = content_digest(row.turns, row.cot, row.answer)
+        digest = digest_of(row)
         if drop and digest in contents:
             yield Refusal("duplicate", row.trace_id)
             continue
         contents.add(digest)
-        trace = replace(row, trace_id=f"{row.trace_id}~{digest}") if row.trace_id in ids else row
-        ids.add(trace.trace_id)
-        yield trace
+        name = row.trace_id
+        if name in ids:
+            name = f"{name}~{digest}"
+            repeats[name] += 1
+            if repeats[name] > 1:
+                name = f"{name}~{repeats[name]}"
+        ids.add(name)
+        yield replace(row, trace_id=name)

@@ -23,6 +23,8 @@ from leadspan.records import Sequence, Span
 from leadspan.traces.rows import Source, local_files
 from leadspan.traces.sources import LoadedTraces
 
+ALSO_READS = ("messages.py", "grading/golds.py", "grading/extract.py")
+"""Code outside of this folder that decides what a row becomes."""
 NOT_IN_KEY = {"path", "num_processes", "validation_fraction"}
 """Fields of TracesConfig that do not change the rendered rows, or are hashed by content."""
 
@@ -125,7 +127,8 @@ def _file_digest(file: str, _changed: int, _size: int) -> str:
 
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    room = Path(__file__).parent
+    files = [*sorted(room.glob("*.py")), *(room.parent / name for name in ALSO_READS)]
     return _digest(b"".join(file.read_bytes() for file in files))
 
 
