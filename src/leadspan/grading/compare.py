@@ -204,7 +204,7 @@ def _value_of(member: str) -> str:
 
 
 def _both_signs(member: str) -> list[str]:
-    if not SIGN_PAIR.search(member) or outer(member)[0]:
+    if not SIGN_PAIR.search(member) or outer(member)[0] not in ("", "()"):
         return [member]
     return [
         SIGN_PAIR.sub(lambda match: "+" if (match[1] == "pm") == first else "-", member).removeprefix("+")

@@ -172,6 +172,11 @@ class _Parser:
     def _beside(self, left: Node) -> Node:
         r"""Two factors side by side: a product, or the mixed number `3\frac{1}{2}`."""
         right = self._power()
+        if left[0] == "negative" and left[1][0] == "number":
+            return ("negative", self._multiplied(left[1], right))
+        return self._multiplied(left, right)
+
+    def _multiplied(self, left: Node, right: Node) -> Node:
         is_mixed = left[0] == "number" and right[0] == "fraction" and left[1].denominator == 1
         if is_mixed and all(part[0] == "number" for part in right[1:]):
             return self._node("mixed", left, right)

@@ -9,6 +9,7 @@ import re
 from collections import deque
 from dataclasses import dataclass
 
+from leadspan.grading.numbers import read_number
 from leadspan.grading.spans import Formula, find_formulas
 
 MAX_CHARS = 200_000
@@ -43,7 +44,7 @@ SENTENCE_END = re.compile(r"[.。!](?=\s|$|\*)|\n")
 JOINED = re.compile(r"\s*(?:,|;)?\s*(?:and|or|,|;|y|et|und)\s*")
 AFTER_FORMULA = re.compile(r"\s{0,3}(?:%|\\%|percent\b|degrees?\b|°)")
 WORD = re.compile(r"[^\W\d_]{2,}")
-COMMAND = re.compile(r"\\[A-Za-z]+")
+COMMAND = re.compile(r"\\(?:begin|end)\{[^{}]*\}|\\[A-Za-z]++")
 NUMBER = re.compile(
     r"(?<![\w.,])[-−+]?(?:\d{1,3}(?:,\d{3})++(?![\d,]*\d)|\d++)?(?:\.\d++|(?<=\d))(?:,\d{1,2}(?![\d,]))?(?:[eE][-+]?\d{1,3}(?!\w)|/\d++)?\s?%?"
 )
@@ -53,12 +54,15 @@ STARTS_AS_NUMBER = re.compile(
 )
 """A number and up to four words: "11 more CDs"."""
 CONCLUDES = re.compile(
-    r"(?:^|[.!\n]\s{0,4})[*_ ]{0,4}(?:so|thus|therefore|hence|finally|altogether|in total|in all|overall|consequently|∴|所以|因此)\b",
+    r"(?:^|[.!\n])[\s*_]{0,6}(?:so|thus|therefore|hence|finally|altogether|in total|in all|overall|consequently|∴|所以|因此)\b",
     re.IGNORECASE,
 )
-TRIVIAL = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?|\W*")
+TRIVIAL = re.compile(r"(?!\\(?:pi|infty|varnothing|emptyset)$)\\?[A-Za-z]+(?:_\{?\w+\}?)?|\W*")
 """A formula that only names something."""
 CLOCK_OR_RATIO = re.compile(r"(?<![\w.:])\d{1,6}:\d{1,6}(?::\d{1,6})?(?:\s?[ap]\.?m\.?)?", re.IGNORECASE)
+
+
+SEVERAL = re.compile(r"\d\s+[-+]?\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,7 @@ def find_answer(text: str, in_words: bool = False, parts: int = 1) -> Found:
         return Found(None, "box not closed")
     tagged = find_tag(text)
     if tagged is not None:
-        return Found(_core(tagged, in_words) if len(tagged) > 40 else tagged, "tag")
+        return Found(_core(tagged, in_words), "tag")
     stated = find_stated(text, in_words)
     if stated is not None:
         return Found(stated, "stated")
@@ -269,23 +273,43 @@ def _unstated(text: str, in_words: bool) -> Found:
     """A whole text that is nothing but the answer, the last formula, or the last bare number."""
     if len(text) <= 200 and _is_bare(text):
         return Found(text.strip(), "whole")
-    formulas = [formula for formula in find_formulas(text) if not TRIVIAL.fullmatch(formula.text) or in_words]
+    formulas = find_formulas(text)
+    telling = [formula for formula in formulas if not TRIVIAL.fullmatch(formula.text)]
     outside = _blank(text, formulas)
-    number = None if in_words else last_match(NUMBER, outside)
-    if formulas and not (number is not None and _concludes(outside, formulas[-1].end, number.start())):
-        return Found(_joined(formulas, text), "last formula")
-    if number is not None and number[0].strip():
-        return Found(number[0].strip(), "last number")
+    number = None if in_words else last_number(outside)
+    if telling and not (number and _concludes(outside, telling[-1].end, number.start())):
+        return Found(_joined(telling, text), "last formula")
+    if number is not None:
+        return Found(number[0].strip(), "last number", _is_inside_formula(outside, number))
+    if formulas:
+        return Found(formulas[-1].text, "last formula")
     return Found(None, "nothing found")
 
 
+def last_number(text: str) -> re.Match[str] | None:
+    """The last number in plain digits."""
+    numbers = (match for match in NUMBER.finditer(text) if match[0].strip(" %+-−"))
+    newest = deque(numbers, maxlen=1)
+    return newest[0] if newest else None
+
+
+def _is_inside_formula(text: str, number: re.Match[str]) -> bool:
+    """Whether what stands around a number is a formula without delimiters: then it is no answer."""
+    before, after = text[: number.start()][-1:], text[number.end() :][:1]
+    return before in tuple("{^_\\(*/=<>") and before != "" and (before not in "(=" or after in tuple("}^_\\*")) or (after != "" and after in "}^_\\")
+
+
 def _is_bare(text: str) -> bool:
-    """No sentence: at most one word beside formulas and numbers."""
+    """No sentence: nothing but formulas and numbers, perhaps with one word behind them."""
     if "\n" in text.strip() or not text.strip():
         return False
     formulas = find_formulas(text)
+    if not formulas and SEVERAL.search(text) and read_number(text) is None:
+        return False
     words = WORD.findall(COMMAND.sub(" ", _blank(text, formulas)))
-    return (len(words) <= 1 and any(mark.isdigit() for mark in text)) or (not words and not formulas)
+    starts_as_word = WORD.match(text.strip()) is not None
+    is_value = any(mark.isdigit() for mark in text) and not starts_as_word
+    return (len(words) <= 1 and is_value) or (not words and not formulas)
 
 
 def _blank(text: str, formulas: list[Formula]) -> str:
@@ -301,7 +325,7 @@ def _concludes(text: str, formula_end: int, number_start: int) -> bool:
     """Whether a sentence behind the last formula begins as a conclusion and holds the number."""
     if number_start < formula_end:
         return False
-    return CONCLUDES.search(text, formula_end, number_start) is not None
+    return CONCLUDES.search(text[formula_end:number_start]) is not None
 
 
 def find_pattern(text: str, pattern: str) -> str | None:

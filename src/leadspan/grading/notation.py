@@ -30,7 +30,7 @@ SCRIPTS = str.maketrans(RAISED + LOWERED, "0123456789+-n" + "0123456789+-")
 RAISED_RUN, LOWERED_RUN = re.compile(f"[{RAISED}]+"), re.compile(f"[{LOWERED}]+")
 
 NO_SPACE = re.compile(r"\\!\s*|\{\}|\\(?:allowbreak|nolimits|limits|displaystyle|textstyle)\b")
-SPACE = re.compile(r"\\[,;: \n]|\\q?quad(?![a-z]*\{)|~|\\(?:thinspace|hfill|par)\b|\\[hv]space\*?\{[^{}]*\}")
+SPACE = re.compile(r"(?<!\\)\\[,;: \n]|\\q?quad(?![a-z]*\{)|~|\\(?:thinspace|hfill|par)\b|\\[hv]space\*?\{[^{}]*\}")
 SIZED = re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?(?=\s*(?:[\[\](){}|<>/.]|\\[{}|lr]|$))")
 ESCAPED_AGAIN = re.compile(r"\\\\(?=(?:[dtc]?frac|left|right|sqrt|pi|text|times|cdot|leq?|geq?|neq?|boxed|infty|in)\b)")
 TEXT_COMMAND = re.compile(
