@@ -16,20 +16,20 @@ NOUN = (
     r"(?:answers?|choices?|options?|alternatives?|ans|antwort|respuesta|r[eé]ponse|risposta|resposta|ответ)"
 )
 DECOR = r"[\s*_$`\"'(\[{]{0,12}"
-LETTER = rf"{DECOR}(?:\\(?:boxed|text|textbf|mathrm|mathbf|bf|rm)\s?\{{?{DECOR}){{0,3}}(?P<letter>[A-Za-z])(?P<after>.{{0,12}})"
+LETTER = rf"{DECOR}(?:\\(?:boxed|text|textbf|mathrm|mathbf|bf|rm)\s?\{{?{DECOR}){{0,3}}(?P<letter>[A-Za-z])(?![A-Za-z])(?=(?P<after>.{{0,12}}))"
 LINK = (
     r"[*_\"'\s]{0,6}(?:(?:would|should|must|has to)\s{1,3})?"
-    r"(?:is|be|are|=|:|：|ist|es|est|sería|è|é|—|-)[\s*_]{0,6}(?::|：)?\s{0,6}"
+    r"(?:(?:ist|is|be|are|est|es|sería|è|é)\b|[=:：—-])[\s*_]{0,6}(?::|：)?\s{0,6}"
     r"(?:(?:option|choice|answer|letter|clearly|therefore|thus|indeed|i think it's|i think it is|i believe it is|definitely|simply)\s{1,3}){0,2}"
 )
 STATED = re.compile(rf"\b{NOUN}(?:\s(?:to|for)\s[^\n.:]{{1,60}})?{LINK}{LETTER}", re.IGNORECASE)
-NAMED = re.compile(rf"\b(?:option|choice|answer|go with|choose|select|pick|chose|selected)\s{{1,3}}{LETTER}", re.IGNORECASE)
+NAMED = re.compile(rf"\b(?:option|choice|answer|go with|choose|select|pick|chose|selected)\s{{1,3}}(?:option\s|choice\s|answer\s)?{LETTER}", re.IGNORECASE)
 IS_RIGHT = re.compile(rf"(?:^|[\s*_(])(?P<letter>[A-Z])(?P<after>\)?[*_.)]{{0,3}}\s{{1,3}}is\s{{1,3}}(?:the\s{{1,3}})?(?:correct|right|best|true)\b)")
-CHINESE = re.compile(r"(?:答案|选项|选择|正确选项|故选|应选|选|答え|정답|답)(?:应该|应为)?[是为は은는：:\s]{0,6}[\s*_$(（【]{0,6}(?P<letter>[A-Za-z])(?P<after>.{0,12})")
+CHINESE = re.compile(r"(?:答案|选项|选择|正确选项|故选|应选|选|答え|정답|답)(?:应该|应为)?[是为は은는：:\s]{0,6}[\s*_$(（【]{0,6}(?P<letter>[A-Za-z])(?![A-Za-z])(?=(?P<after>.{0,12}))")
 HEADING = re.compile(r"(?:^|\n)[#*_\s]{0,8}(?:the\s{1,3})?(?:final\s{1,3}|correct\s{1,3})?(?:answer|choice)[*_\s]{0,6}[:：]?[*_]{0,4}[ \t]{0,8}\n\s{0,8}" + LETTER, re.IGNORECASE)
 ALONE = re.compile(r"(?:^|\n)[ \t]{0,8}[*_$(\[]{0,6}(?P<letter>[A-Za-z])[*_$.:)\]]{0,6}[ \t]{0,8}(?=\n|$)")
 JSON_ANSWER = re.compile(r"[\"'](?:answer|choice|final_answer|option|correct_answer)[\"']\s{0,6}:\s{0,6}[\"']\(?(?P<letter>[A-Za-z])\)?[\"']", re.IGNORECASE)
-NOT_ALONE = re.compile(r"^[\w'’]|^\s?(?:,|and|or|&|/|\+|以及|和)\s?\(?[A-Za-z](?![A-Za-z])|^\s(?:am|[a-z]+\s(?:not|thing))")
+NOT_ALONE = re.compile(r"^[A-Za-z0-9_'’]|^\s?[=^<>+]|^\s?(?:,|and|or|&|/|\+|以及|和)\s?\(?[A-Za-z](?![A-Za-z])|^\s(?:am|[a-z]+\s(?:not|thing))")
 WORDS_WITH_ONE_LETTER = frozenset(["a", "i"])
 
 

@@ -189,6 +189,8 @@ def _group(text: str) -> Group | None:
         rows = split(text, ";")
         if all(len(split(row, ",")) > 1 for row in rows):
             return Group("", tuple(f"({', '.join(_values(split(row, ',')))})" for row in rows))
+    if group.kind == "()" and any(map(SIGN_PAIR.search, group.members)):
+        group = Group("", (f"({', '.join(group.members)})",))
     members = group.members if group.kind not in ("", "{}") else _values(group.members)
     return Group(group.kind, tuple(sign for member in members for sign in _both_signs(member)))
 

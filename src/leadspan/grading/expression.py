@@ -209,9 +209,9 @@ class _Parser:
         if self._peek() not in ("^", "**"):
             return base
         self._take()
-        if self._peek() == "\\circ":  # degrees carry no value here
+        if self._peek() == "\\circ":
             self._take()
-            return base
+            return self._node("degrees", base)
         return self._node("power", base, self._exponent())
 
     def _exponent(self) -> Node:
@@ -394,6 +394,8 @@ def _value(node: Node, point: Mapping[str, Fraction], is_real: bool) -> Any:
 def _apply(node: Node, point: Mapping[str, Fraction], is_real: bool) -> Any:
     _, name, argument, base = node
     value = _mp(_value(argument, point, is_real))
+    if argument[0] == "degrees":
+        value = value * mpmath.pi() / 180
     if name in ("ln", "log", "lg") and is_real and _mp(value).real <= 0:
         raise UnreadableError
     if name == "log" and base is not None:
@@ -485,7 +487,7 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "add": _both(lambda left, right: left + right), "mixed": _both(lambda left, right: left + right),
     "subtract": _both(lambda left, right: left - right), "multiply": _both(lambda left, right: left * right),
     "divide": _both(lambda left, right: left / right), "fraction": _both(lambda left, right: left / right),
-    "negative": lambda value: -value, "absolute": abs, "factorial": _factorial, "binomial": _binomial,
+    "negative": lambda value: -value, "degrees": lambda value: value, "absolute": abs, "factorial": _factorial, "binomial": _binomial,
     "floor": _floor, "ceil": lambda value: -_floor(-value),
 }  # fmt: skip
 

@@ -43,7 +43,7 @@ HEADING = re.compile(
 SENTENCE_END = re.compile(r"[.。!](?=\s|$|\*)|\n")
 JOINED = re.compile(r"\s*(?:,|;)?\s*(?:and|or|,|;|y|et|und)\s*")
 AFTER_FORMULA = re.compile(r"\s{0,3}(?:%|\\%|percent\b|degrees?\b|°)")
-WORD = re.compile(r"[^\W\d_]{2,}")
+WORD = re.compile(r"[^\W\d_²³¹⁰-₟¼-¾]{2,}")
 COMMAND = re.compile(r"\\(?:begin|end)\{[^{}]*\}|\\[A-Za-z]++")
 NUMBER = re.compile(
     r"(?<![\w.,])[-−+]?(?:\d{1,3}(?:,\d{3})++(?![\d,]*\d)|\d++)?(?:\.\d++|(?<=\d))(?:,\d{1,2}(?![\d,]))?(?:[eE][-+]?\d{1,3}(?!\w)|/\d++)?\s?%?"
@@ -73,7 +73,7 @@ class Found:
     reason: str
     """The rule that found it, or why there is none."""
     is_doubtful: bool = False
-    """A bare number that stood beside formulas which could not be read: never called wrong."""
+    """Not stated as the answer, such as a number inside a formula: never called wrong."""
 
 
 def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
@@ -273,6 +273,8 @@ def _unstated(text: str, in_words: bool) -> Found:
     """A whole text that is nothing but the answer, the last formula, or the last bare number."""
     if len(text) <= 200 and _is_bare(text):
         return Found(text.strip(), "whole")
+    if in_words and len(text.split()) <= 5:
+        return Found(text.strip(), "whole", is_doubtful=True)
     formulas = find_formulas(text)
     telling = [formula for formula in formulas if not TRIVIAL.fullmatch(formula.text)]
     outside = _blank(text, formulas)
@@ -280,7 +282,9 @@ def _unstated(text: str, in_words: bool) -> Found:
     if telling and not (number and _concludes(outside, telling[-1].end, number.start())):
         return Found(_joined(telling, text), "last formula")
     if number is not None:
-        return Found(number[0].strip(), "last number", _is_inside_formula(outside, number))
+        if not _is_inside_formula(outside, number):
+            return Found(number[0].strip(), "last number")
+        return Found(_bare_formula(outside, number), "number inside a formula", is_doubtful=True)
     if formulas:
         return Found(formulas[-1].text, "last formula")
     return Found(None, "nothing found")
@@ -297,6 +301,18 @@ def _is_inside_formula(text: str, number: re.Match[str]) -> bool:
     """Whether what stands around a number is a formula without delimiters: then it is no answer."""
     before, after = text[: number.start()][-1:], text[number.end() :][:1]
     return before in tuple("{^_\\(*/=<>") and before != "" and (before not in "(=" or after in tuple("}^_\\*")) or (after != "" and after in "}^_\\")
+
+
+def _bare_formula(text: str, number: re.Match[str]) -> str:
+    """The formula without delimiters around a number: what stands between words."""
+    start, end = text.rfind("\n", 0, number.start()) + 1, text.find("\n", number.end())
+    line = text[max(start, number.start() - 400) : end if end >= 0 else len(text)][:800]
+    masked = COMMAND.sub(lambda command: "\\" * len(command[0]), line)
+    words = list(WORD.finditer(masked))
+    place = number.start() - max(start, number.start() - 400)
+    before = max((word.end() for word in words if word.end() <= place), default=0)
+    after = min((word.start() for word in words if word.start() >= place), default=len(line))
+    return line[before:after].strip(" .,:;=") or number[0].strip()
 
 
 def _is_bare(text: str) -> bool:

@@ -14,7 +14,7 @@ UNICODE = str.maketrans(
         "÷": "/", "⁄": "/", "∕": "/", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ",
         "≠": r"\ne ", "≈": r"\approx ", "≡": r"\equiv ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\varnothing ", "∈": r"\in ",
         "±": r"\pm ", "∓": r"\mp ", "°": r"^\circ ", "ℝ": r"\mathbb{R}", "∖": r"\setminus ", "∠": r"\angle ", "′": "'",
-        "⟨": r"\langle ", "⟩": r"\rangle ", "√": r"\sqrt ", "、": ",", "。": ".", "＄": "$", "∧": r"\text{ and }",
+        "⟨": r"\langle ", "⟩": r"\rangle ", "√": r"\sqrt ", "∛": r"\sqrt[3] ", "、": ",", "。": ".", "＄": "$", "∧": r"\text{ and }",
         "∨": r"\text{ or }", "…": r"\ldots ", "∣": r"\mid ", "\u2062": "",
         "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
         "⅕": r"\frac{1}{5}", "⅖": r"\frac{2}{5}", "⅗": r"\frac{3}{5}", "⅘": r"\frac{4}{5}", "⅙": r"\frac{1}{6}",
@@ -24,12 +24,14 @@ UNICODE = str.maketrans(
     }
     | dict.fromkeys("\u00a0\u2002\u2003\u2004\u2005\u2007\u2008\u2009\u200a\u202f\u3000", " ")
 )  # fmt: skip
+MAX_NESTED = 8
+"""Delimiters within delimiters."""
 RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ"
 LOWERED = "₀₁₂₃₄₅₆₇₈₉₊₋"
 SCRIPTS = str.maketrans(RAISED + LOWERED, "0123456789+-n" + "0123456789+-")
 RAISED_RUN, LOWERED_RUN = re.compile(f"[{RAISED}]+"), re.compile(f"[{LOWERED}]+")
 
-NO_SPACE = re.compile(r"\\!\s*|\{\}|\\(?:allowbreak|nolimits|limits|displaystyle|textstyle)\b")
+NO_SPACE = re.compile(r"\\!\s*|\\(?:text|mathrm|mbox)\{\s*\}|\{\}|\\(?:allowbreak|nolimits|limits|displaystyle|textstyle)\b")
 SPACE = re.compile(r"(?<!\\)\\[,;: \n]|\\q?quad(?![a-z]*\{)|~|\\(?:thinspace|hfill|par)\b|\\[hv]space\*?\{[^{}]*\}")
 SIZED = re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?(?=\s*(?:[\[\](){}|<>/.]|\\[{}|lr]|$))")
 ESCAPED_AGAIN = re.compile(r"\\\\(?=(?:[dtc]?frac|left|right|sqrt|pi|text|times|cdot|leq?|geq?|neq?|boxed|infty|in)\b)")
@@ -67,7 +69,7 @@ BLANKS = re.compile(r"\s+")
 def canonical(text: str) -> str:
     r"""The text in one spelling: `½` and `\dfrac12` as `\frac{1}{2}`, `≤` as `\le`, no layout.
 
-    Text commands all become `\text{...}`; delimiters of a whole formula are dropped.
+    Text commands all become `\text{...}`; dollar signs and other delimiters are dropped.
     """
     if text.isascii() and text.isdigit():
         return text
@@ -78,7 +80,7 @@ def canonical(text: str) -> str:
         text = _latex(text)
     else:
         text = _renamed(text)
-    text = text.replace("{,}", ",").replace("\\$", "$").replace("\\%", "%").replace("\\#", "")
+    text = text.replace("{,}", ",").replace("\\$", "").replace("$", "").replace("\\%", "%").replace("\\#", "")
     return strip_delimiters(BLANKS.sub(" ", text))
 
 
@@ -107,13 +109,14 @@ def _renamed(text: str) -> str:
 def strip_delimiters(text: str) -> str:
     r"""Without `$`, `\(`, `\[` and stars around it, and the full stop behind it."""
     text = text.strip()
-    while True:
+    for _ in range(MAX_NESTED):
         bare = text
         for start, end in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")):
             if bare.startswith(start) and bare.endswith(end) and len(bare) >= len(start + end):
                 bare = bare[len(start) : len(bare) - len(end)].strip()
-        if bare.endswith((".", ",", ";")) and not bare.endswith(("\\,", "\\;", "...")):
-            bare = bare[:-1].rstrip()
+        if not bare.endswith(("\\,", "\\;", "...")):
+            bare = bare.rstrip(".,; \n")
         if bare == text:
-            return text
+            break
         text = bare
+    return text

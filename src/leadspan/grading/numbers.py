@@ -36,7 +36,7 @@ CLOCK = re.compile(r"(\d{1,2}):00\s*(?:[ap]\.?\s?m\.?|o'clock)?", re.IGNORECASE)
 PLAIN = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
 PERCENT = re.compile(r"\s*(?:%|\bpercent\b|\bper cent\b)\s*$")
 MIXED = re.compile(r"([-+]?\s*\d+)\s+(\d+)\s*/\s*(\d+)(?![\d.])")
-COMMA_DECIMAL = re.compile(r"([-+]?)(\d{4,}|0|\d{1,3}(?=,\d\d$)|\d{1,3}(?:\.\d{3})+),(\d+)")
+COMMA_DECIMAL = re.compile(r"([-+]?)(\d{4,}|0|\d{1,3}(?=,\d\d$)|\d{1,3}(?:[. ]\d{3})+),(\d+)")
 UNIT_IN_TEXT = re.compile(
     r"\s*(\\text\s*\{[^{}]*[^\W\d_][^{}]*\}(?:[\s/*.]|\\cdot|\\times|\^\s*\{?\s*-?\d\s*\}?|\\text\s*\{[^{}]*\})*)$"
 )
@@ -81,7 +81,7 @@ def read_number(text: str) -> Number | None:
     plain = LEAD.sub("", DEGREES.sub(" ", plain), count=1).strip() if _leads(plain) else DEGREES.sub(" ", plain).strip()
     comma = COMMA_DECIMAL.fullmatch(plain)
     if comma is not None:
-        return _plain(comma[1] + comma[2].replace(".", "") + "." + comma[3])
+        return _plain(comma[1] + comma[2].replace(".", "").replace(" ", "") + "." + comma[3])
     return _with_unit(plain)
 
 

@@ -52,6 +52,9 @@ def _read(text: str, depth: int) -> Region:
         raise UnreadableError
     if REALS.fullmatch(text) or REAL_WORDS.fullmatch(text):
         return EVERYTHING
+    half = re.fullmatch(rf"(?:{REALS.pattern})\s*[_^]\s*\{{?\s*(\+|-|>\s*0|<\s*0)\s*\}}?", text)
+    if half is not None:
+        return _half_line("<" if half[1][0] in "-<" else ">", mpmath.mpf(0))
     if text == "\\varnothing":
         return ()
     parts, signs = _set_parts(text)

@@ -35,6 +35,8 @@ class Question:
     """Only for a user's own function or pattern."""
     is_about_gold: bool = False
     """Asks whether the golds can be read, instead of grading."""
+    is_doubtful: bool = False
+    """Never `wrong`: the text need not be the answer."""
     pattern: str = ""
     of_kind: str = ""
     """How what a pattern finds is graded."""
@@ -127,16 +129,14 @@ def _decide(found: str, golds: tuple[str, ...], kind: str) -> Any:
 def _ask_math(text: str, golds: tuple[str, ...], found: Found) -> Grade | Question:
     if any(compare.same_text(text, gold) for gold in golds):
         return Grade("correct", text, found.reason)
-    if found.is_doubtful:
-        return Grade("unparsed", text, "number inside a formula")
     number = read_number(text)
     wanted = [read_number(gold) for gold in golds]
     if number is not None and all(w is not None for w in wanted):
         if any(same_number(number, w) for w in wanted if w is not None):
             return Grade("correct", text, found.reason)
-        if not any("," in side for side in (text, *golds)):  # 1,200 may be a list too
+        if not found.is_doubtful and not any("," in side for side in (text, *golds)):  # 1,200 may be a list too
             return Grade("wrong", text, found.reason)
-    return Question("math", text, golds, found.reason)
+    return Question("math", text, golds, found.reason, is_doubtful=found.is_doubtful)
 
 
 def gold_is_readable(gold: str, kind: str) -> bool | Question:
@@ -163,4 +163,6 @@ def settle(question: Question, reply: dict[str, Any]) -> Grade | Question:
     if question.kind == "pattern":
         return judge_found(Found(reply["found"], "pattern"), question.golds, question.of_kind)
     reason = reply.get("reason") or question.reason
+    if question.is_doubtful and reply["outcome"] == "wrong":
+        return Grade("unparsed", question.extracted, reason)
     return Grade(reply["outcome"], reply.get("extracted", question.extracted), reason)

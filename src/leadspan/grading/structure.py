@@ -63,8 +63,14 @@ def _holds_all(text: str) -> bool:
     return min(depth[1:-1], default=1) >= 1 if len(text) > 1 and text[0] in OPEN else True
 
 
+CONTINUED = re.compile(r"\\\\(?:\s*\[[^\]]{0,20}\])?\s*&?\s*(?==)")
+"""A row end in front of `=`: the row goes on with the chain of the one before it."""
+
+
 def unwrap(text: str) -> str:
-    """Without brackets that only group: `(5)` and `{5}` are 5."""
+    """Without brackets that only group, `(5)` and `{5}` are 5, and with the rows of a chain joined."""
+    if "\\\\" in text and CONTINUED.search(text):
+        text = CONTINUED.sub(" ", ENVIRONMENT.sub(" ", text)).replace("&", " ").strip()
     for _ in range(5):
         kind, inner = outer(text)
         plain_braces = kind == "" and inner != text
@@ -164,11 +170,11 @@ def assignment(text: str, sums: bool = False) -> tuple[str, str] | None:
     operands, signs = sides(text)
     if not signs or set(signs) - {"=", "\\approx", "\\equiv", "\\sim", "\\cong"}:
         return None
-    if signs[0] != "\\approx" and "\\approx" in signs:
+    if "\\approx" in signs and not (signs[0] == "\\approx" and SYMBOL.fullmatch(operands[0])):
         operands = operands[: signs.index("\\approx") + 1]
     if len(operands) == 1:
         return "", operands[0]
     name = operands[0]
-    if len(operands) > 2 or not name or is_label(name, sums):
+    if len(operands) > 2 or not name or is_label(name, sums) or not re.search("[A-Za-z]", name):
         return name, operands[-1]
     return None
