@@ -74,7 +74,13 @@ def measure_table(path: Path, repeats: int = 1) -> dict[str, Any]:
         if not agrees:
             kept = {key: str(row[key])[-160:] for key in ("id", "gold", "completion") if key in row}
             disagreements.append(
-                kept | {"wanted": wanted, "outcome": grade.outcome, "extracted": grade.extracted, "reason": grade.reason}
+                kept
+                | {
+                    "wanted": wanted,
+                    "outcome": grade.outcome,
+                    "extracted": grade.extracted,
+                    "reason": grade.reason,
+                }
             )
     return {
         "rows": len(rows),
@@ -111,11 +117,17 @@ def measure_golds(path: Path) -> dict[str, Any]:
     with Grader() as grader:
         boxed = grader.grade_many([(f"So $\\boxed{{{gold}}}$.", gold, "math") for gold in golds])
         unboxed = {
-            sentence: grader.grade_many([(sentence.replace("{}", gold), gold, "math") for gold in golds])
+            sentence: grader.grade_many(
+                [(sentence.replace("{}", gold), gold, "math") for gold in golds]
+            )
             for sentence in SENTENCES
         }
         wrong = grader.grade_many([(f"So $\\boxed{{{m}}}$.", gold, "math") for m, gold in changed])
-    accepted = [{"gold": g, "mutant": m} for (m, g), grade in zip(changed, wrong, strict=True) if grade.is_correct]
+    accepted = [
+        {"gold": g, "mutant": m}
+        for (m, g), grade in zip(changed, wrong, strict=True)
+        if grade.is_correct
+    ]
     unread = [
         {"gold": gold, "sentence": sentence, "extracted": grade.extracted, "outcome": grade.outcome}
         for sentence, grades in unboxed.items()
@@ -129,7 +141,9 @@ def measure_golds(path: Path) -> dict[str, Any]:
         "mutants": len(changed),
         "mutants_accepted": len(accepted),
         "mutant_outcomes": dict(Counter(grade.outcome for grade in wrong)),
-        "boxed_not_correct": [g for g, grade in zip(golds, boxed, strict=True) if not grade.is_correct],
+        "boxed_not_correct": [
+            g for g, grade in zip(golds, boxed, strict=True) if not grade.is_correct
+        ],
         "accepted": accepted,
         "unread": unread,
     }
@@ -181,7 +195,9 @@ def measure_speed() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pairs", action="store_true", help="agreement instead of speed")
-    parser.add_argument("--table", type=Path, help="a table of (gold, completion, correct or outcome)")
+    parser.add_argument(
+        "--table", type=Path, help="a table of (gold, completion, correct or outcome)"
+    )
     parser.add_argument("--repeats", type=int, default=1, help="grade the table so many times")
     parser.add_argument("--golds", type=Path, nargs="?", const=MATH, help="golds of a benchmark")
     parser.add_argument("--json", action="store_true")

@@ -12,9 +12,7 @@ from leadspan.grading.extract import MAX_CHARS, find_box, find_tag
 from leadspan.grading.notation import canonical
 from leadspan.grading.numbers import TEXT
 
-NOUN = (
-    r"(?:answers?|choices?|options?|alternatives?|ans|antwort|respuesta|r[eé]ponse|risposta|resposta|ответ)"
-)
+NOUN = r"(?:answers?|choices?|options?|alternatives?|ans|antwort|respuesta|r[eé]ponse|risposta|resposta|ответ)"
 DECOR = r"[\s*_$`\"'(\[{]{0,12}"
 LETTER = rf"{DECOR}(?:\\(?:boxed|text|textbf|mathrm|mathbf|bf|rm)\s?\{{?{DECOR}){{0,3}}(?P<letter>[A-Za-z])(?![A-Za-z])(?=(?P<after>.{{0,12}}))"
 LINK = (
@@ -23,13 +21,31 @@ LINK = (
     r"(?:(?:option|choice|answer|letter|clearly|therefore|thus|indeed|i think it's|i think it is|i believe it is|definitely|simply)\s{1,3}){0,2}"
 )
 STATED = re.compile(rf"\b{NOUN}(?:\s(?:to|for)\s[^\n.:]{{1,60}})?{LINK}{LETTER}", re.IGNORECASE)
-NAMED = re.compile(rf"\b(?:option|choice|answer|go with|choose|select|pick|chose|selected)\s{{1,3}}(?:option\s|choice\s|answer\s)?{LETTER}", re.IGNORECASE)
-IS_RIGHT = re.compile(rf"(?:^|[\s*_(])(?P<letter>[A-Z])(?P<after>\)?[*_.)]{{0,3}}\s{{1,3}}is\s{{1,3}}(?:the\s{{1,3}})?(?:correct|right|best|true)\b)")
-CHINESE = re.compile(r"(?:答案|选项|选择|正确选项|故选|应选|选|答え|정답|답)(?:应该|应为)?[是为は은는：:\s]{0,6}[\s*_$(（【]{0,6}(?P<letter>[A-Za-z])(?![A-Za-z])(?=(?P<after>.{0,12}))")
-HEADING = re.compile(r"(?:^|\n)[#*_\s]{0,8}(?:the\s{1,3})?(?:final\s{1,3}|correct\s{1,3})?(?:answer|choice)[*_\s]{0,6}[:：]?[*_]{0,4}[ \t]{0,8}\n\s{0,8}" + LETTER, re.IGNORECASE)
-ALONE = re.compile(r"(?:^|\n)[ \t]{0,8}[*_$(\[]{0,6}(?P<letter>[A-Za-z])[*_$.:)\]]{0,6}[ \t]{0,8}(?=\n|$)")
-JSON_ANSWER = re.compile(r"[\"'](?:answer|choice|final_answer|option|correct_answer)[\"']\s{0,6}:\s{0,6}[\"']\(?(?P<letter>[A-Za-z])\)?[\"']", re.IGNORECASE)
-NOT_ALONE = re.compile(r"^[A-Za-z0-9_'’]|^\s?[=^<>+]|^\s?(?:,|and|or|&|/|\+|以及|和)\s?\(?[A-Za-z](?![A-Za-z])|^\s(?:am|[a-z]+\s(?:not|thing))")
+NAMED = re.compile(
+    rf"\b(?:option|choice|answer|go with|choose|select|pick|chose|selected)\s{{1,3}}(?:option\s|choice\s|answer\s)?{LETTER}",
+    re.IGNORECASE,
+)
+IS_RIGHT = re.compile(
+    rf"(?:^|[\s*_(])(?P<letter>[A-Z])(?P<after>\)?[*_.)]{{0,3}}\s{{1,3}}is\s{{1,3}}(?:the\s{{1,3}})?(?:correct|right|best|true)\b)"
+)
+CHINESE = re.compile(
+    r"(?:答案|选项|选择|正确选项|故选|应选|选|答え|정답|답)(?:应该|应为)?[是为は은는：:\s]{0,6}[\s*_$(（【]{0,6}(?P<letter>[A-Za-z])(?![A-Za-z])(?=(?P<after>.{0,12}))"
+)
+HEADING = re.compile(
+    r"(?:^|\n)[#*_\s]{0,8}(?:the\s{1,3})?(?:final\s{1,3}|correct\s{1,3})?(?:answer|choice)[*_\s]{0,6}[:：]?[*_]{0,4}[ \t]{0,8}\n\s{0,8}"
+    + LETTER,
+    re.IGNORECASE,
+)
+ALONE = re.compile(
+    r"(?:^|\n)[ \t]{0,8}[*_$(\[]{0,6}(?P<letter>[A-Za-z])[*_$.:)\]]{0,6}[ \t]{0,8}(?=\n|$)"
+)
+JSON_ANSWER = re.compile(
+    r"[\"'](?:answer|choice|final_answer|option|correct_answer)[\"']\s{0,6}:\s{0,6}[\"']\(?(?P<letter>[A-Za-z])\)?[\"']",
+    re.IGNORECASE,
+)
+NOT_ALONE = re.compile(
+    r"^[A-Za-z0-9_'’]|^\s?[=^<>+]|^\s?(?:,|and|or|&|/|\+|以及|和)\s?\(?[A-Za-z](?![A-Za-z])|^\s(?:am|[a-z]+\s(?:not|thing))"
+)
 WORDS_WITH_ONE_LETTER = frozenset(["a", "i"])
 
 
@@ -42,9 +58,19 @@ def find_choice(text: str) -> str | None:
     found = _last(JSON_ANSWER, text)
     if found is not None:
         return found
-    stated = [match for pattern in (STATED, CHINESE, HEADING) for match in pattern.finditer(text) if _is_choice(match)]
+    stated = [
+        match
+        for pattern in (STATED, CHINESE, HEADING)
+        for match in pattern.finditer(text)
+        if _is_choice(match)
+    ]
     if not stated:
-        stated = [match for pattern in (NAMED, IS_RIGHT) for match in pattern.finditer(text) if _is_asserted(match, text)]
+        stated = [
+            match
+            for pattern in (NAMED, IS_RIGHT)
+            for match in pattern.finditer(text)
+            if _is_asserted(match, text)
+        ]
     if stated:
         return max(stated, key=lambda match: match.start("letter"))["letter"].upper()
     return _last(ALONE, text)
@@ -67,7 +93,10 @@ def _is_choice(match: re.Match[str]) -> bool:
     return True
 
 
-WRONG = re.compile(r"\b(?:is|are|was|be)?\s*(?:not|wrong|incorrect|false|cannot|isn't|can't|fails?)\b", re.IGNORECASE)
+WRONG = re.compile(
+    r"\b(?:is|are|was|be)?\s*(?:not|wrong|incorrect|false|cannot|isn't|can't|fails?)\b",
+    re.IGNORECASE,
+)
 
 
 def _is_asserted(match: re.Match[str], text: str) -> bool:
@@ -75,7 +104,10 @@ def _is_asserted(match: re.Match[str], text: str) -> bool:
     return _is_choice(match) and WRONG.search(sentence) is None
 
 
-INNER = re.compile(r"^(?:the\s)?(?:final\s|correct\s)?(?:answer|choice|option)?\s?(?:is)?\s?[:：]?\s?\(?\[?([A-Za-z])\)?\]?(.*)$", re.IGNORECASE | re.DOTALL)
+INNER = re.compile(
+    r"^(?:the\s)?(?:final\s|correct\s)?(?:answer|choice|option)?\s?(?:is)?\s?[:：]?\s?\(?\[?([A-Za-z])\)?\]?(.*)$",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def letter_of(text: str) -> str | None:
@@ -96,6 +128,10 @@ def letter_of(text: str) -> str | None:
     rest = match[2]
     if re.match(r"\s?[\])}]?\s?(?:,|and|or|&|/|;)\s?\(?[A-Za-z](?![A-Za-z])", rest, re.IGNORECASE):
         return None
-    if rest.strip(" .)]*") and not re.match(r"[).:\]*]|\s*[-–]", rest) and not (match[1].isupper() and bare[0] == "("):
+    if (
+        rest.strip(" .)]*")
+        and not re.match(r"[).:\]*]|\s*[-–]", rest)
+        and not (match[1].isupper() and bare[0] == "(")
+    ):
         return None
     return match[1].upper()

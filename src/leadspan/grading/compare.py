@@ -50,11 +50,16 @@ EMPTY = re.compile(
     re.IGNORECASE,
 )
 LABEL_TEXT = re.compile(
-    r"^\\text\s*\{\s*(?:the )?(?:final )?(?:answers?|ans|result|solutions?)\s*(?:is|are)?\s*[:=]?\s*(?:\}\s*[:=]?|(?=\S))", re.IGNORECASE
+    r"^\\text\s*\{\s*(?:the )?(?:final )?(?:answers?|ans|result|solutions?)\s*(?:is|are)?\s*[:=]?\s*(?:\}\s*[:=]?|(?=\S))",
+    re.IGNORECASE,
 )
-CHOICE_LABEL = re.compile(r"^(?:\\text\s*\{\s*\(?([A-J])\)?[.:)]?\s*\}|\(([A-J])\)|([A-J])[.:)])[\s.:=]*(?=\S)")
+CHOICE_LABEL = re.compile(
+    r"^(?:\\text\s*\{\s*\(?([A-J])\)?[.:)]?\s*\}|\(([A-J])\)|([A-J])[.:)])[\s.:=]*(?=\S)"
+)
 CHOICE_WITHIN = re.compile(r"^\\text\s*\{\s*\(?([A-J])(?:\)|[.:])\s*([^{}]+)\}(.*)$")
-MODULUS = re.compile(r"\(?\s*\\(?:p?mod|bmod|pod)\s*(?:\{[^{}]*\}|\w+)\s*\)?$|\(\\text\s*\{mod\s*\}[^()]*\)$")
+MODULUS = re.compile(
+    r"\(?\s*\\(?:p?mod|bmod|pod)\s*(?:\{[^{}]*\}|\w+)\s*\)?$|\(\\text\s*\{mod\s*\}[^()]*\)$"
+)
 BASE = re.compile(r"^([0-9A-F]+)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\w+)\s*\}?\s*\}|(\d))$")
 BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
          "twelve": "12", "sixteen": "16"}  # fmt: skip
@@ -106,7 +111,15 @@ def same(answer: str, gold: str) -> bool | None:
 
 def _readings(text: str) -> list[str]:
     r"""What a text may stand for: `\textbf{(C)}\ 12` is the letter and the 12."""
-    text = LABEL_TEXT.sub(lambda match: "" if match[0].endswith(("}", ":", "=")) or "}" in match[0] else r"\text{", text).strip() or text
+    text = (
+        LABEL_TEXT.sub(
+            lambda match: (
+                "" if match[0].endswith(("}", ":", "=")) or "}" in match[0] else r"\text{"
+            ),
+            text,
+        ).strip()
+        or text
+    )
     within = CHOICE_WITHIN.match(text)
     if within is not None:
         return [within[1], f"{within[2]}{within[3]}".strip()]
@@ -254,7 +267,9 @@ def _named(text: str) -> dict[str, str] | None:
     return {name: pair[1] for name, pair in zip(names, pairs, strict=True) if pair is not None}
 
 
-def _in_order(left: list[str] | tuple[str, ...], right: list[str] | tuple[str, ...], depth: int) -> bool | None:
+def _in_order(
+    left: list[str] | tuple[str, ...], right: list[str] | tuple[str, ...], depth: int
+) -> bool | None:
     if len(left) != len(right):
         return False
     verdicts = [_same(a, b, depth + 1) for a, b in zip(left, right, strict=True)]
@@ -296,7 +311,9 @@ def _same_equations(left: str, right: str, depth: int) -> bool | None:
     return _same_zeros(a, b)
 
 
-def _same_zeros(left: tuple[list[str], list[str]], right: tuple[list[str], list[str]]) -> bool | None:
+def _same_zeros(
+    left: tuple[list[str], list[str]], right: tuple[list[str], list[str]]
+) -> bool | None:
     """Whether lhs - rhs of one equation is a constant multiple of that of the other."""
     if left[1] != ["="] or right[1] != ["="]:
         return None
@@ -313,7 +330,11 @@ def _are_proportional(first: Expression, second: Expression) -> bool | None:
     for point, is_real in points_of(first.names | second.names):
         try:
             above, below = (evaluate(side.root, point, is_real) for side in (first, second))
-            ratios.append(above / below if isinstance(below, Fraction) else mpmath.mpc(below) ** -1 * _plain(above))
+            ratios.append(
+                above / below
+                if isinstance(below, Fraction)
+                else mpmath.mpc(below) ** -1 * _plain(above)
+            )
         except (UnreadableError, ZeroDivisionError):
             continue
     if len(ratios) < 3:
@@ -332,6 +353,9 @@ def _same_leaves(left: str, right: str) -> bool | None:
     bases = BASE.match(left), BASE.match(right)
     if any(bases):
         return _same_in_base(left, right)
+    moduli = [match[0] for text in (left, right) if (match := MODULUS.search(text)) is not None]
+    if len(moduli) == 2 and re.findall(r"\w+", moduli[0])[-1] != re.findall(r"\w+", moduli[1])[-1]:
+        return False
     (a, unit_a), (b, unit_b) = _without_unit(left), _without_unit(right)
     units = read_unit(unit_a), read_unit(unit_b)
     if units[0] is not None and units[1] is not None and units[0] != units[1]:

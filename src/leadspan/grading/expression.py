@@ -24,7 +24,11 @@ MAX_DEPTH = 60
 MAX_BITS = 60_000
 """Exact powers and factorials stay below this size."""
 MAX_EXPONENT = 10**15
+MAX_ARGUMENT = 10**30
+"""Of a function: to reduce a larger angle takes as many digits as it has."""
 DIGITS = 60
+MAX_MAGNITUDE = 10_000
+"""Values of more decimal digits are compared but never written out."""
 AGREEING_DIGITS = 30
 """Of two values computed with DIGITS digits; what is lost to cancellation stays far below."""
 LONG_DECIMAL = 6
@@ -35,8 +39,11 @@ FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "arcsin": mpmath.asin, "arccos": mpmath.acos, "arctan": mpmath.atan, "arccot": mpmath.acot, "sinh": mpmath.sinh,
     "cosh": mpmath.cosh, "tanh": mpmath.tanh, "ln": mpmath.log, "log": mpmath.log, "lg": mpmath.log10, "exp": mpmath.exp,
 }  # fmt: skip
+LOGARITHMS = frozenset(["ln", "log", "lg"])
 INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot"}
-WORDS = "|".join(sorted([*FUNCTIONS, "sqrt", "cbrt", "pi", "infty", "infinity", "inf", "oo"], key=len)[::-1])
+WORDS = "|".join(
+    sorted([*FUNCTIONS, "sqrt", "cbrt", "pi", "infty", "infinity", "inf", "oo"], key=len)[::-1]
+)
 SPELLED = {"infinity": "infty", "inf": "infty", "oo": "infty"}
 TOKEN = re.compile(
     rf"""\s*(?:
@@ -329,7 +336,11 @@ class _Parser:
         if self._peek() == "-":
             return self._signed()
         value = self._power()
-        while self._starts_atom() and self._peek() not in CLOSING and self._peek()[1:] not in FUNCTIONS:
+        while (
+            self._starts_atom()
+            and self._peek() not in CLOSING
+            and self._peek()[1:] not in FUNCTIONS
+        ):
             value = self._beside(value)
         if self._peek() == "/" and value[0] in ("constant", "name", "number", "multiply"):
             self._take()
@@ -396,7 +407,7 @@ def _apply(node: Node, point: Mapping[str, Fraction], is_real: bool) -> Any:
     value = _mp(_value(argument, point, is_real))
     if argument[0] == "degrees":
         value = value * mpmath.pi() / 180
-    if name in ("ln", "log", "lg") and is_real and _mp(value).real <= 0:
+    if abs(value) > MAX_ARGUMENT or (name in LOGARITHMS and is_real and _mp(value).real <= 0):
         raise UnreadableError
     if name == "log" and base is not None:
         return mpmath.log(value) / mpmath.log(_mp(_value(base, point, is_real)))
@@ -431,7 +442,12 @@ def _power(base: Any, exponent: Any, is_real: bool) -> Any:
         exact = _exact_root(base, exponent)
         if exact is not None:
             return exact
-    if isinstance(exponent, Fraction) and exponent.denominator % 2 and _mp(base).imag == 0 and _mp(base).real < 0:
+    if (
+        isinstance(exponent, Fraction)
+        and exponent.denominator % 2
+        and _mp(base).imag == 0
+        and _mp(base).real < 0
+    ):
         size = mpmath.power(-_mp(base), _mp(exponent))  # the real root of a negative number
         return -size if exponent.numerator % 2 else size
     if is_real and _mp(base).real < 0:
@@ -454,7 +470,11 @@ def _integer_power(base: Any, exponent: int) -> Any:
 def _exact_root(base: Fraction, exponent: Fraction) -> Fraction | None:
     """`\\sqrt{9/4}` is 3/2; None where the root is irrational."""
     index = exponent.denominator
-    if base < 0 or index > 10 or base.numerator.bit_length() + base.denominator.bit_length() > 2_000:
+    if (
+        base < 0
+        or index > 10
+        or base.numerator.bit_length() + base.denominator.bit_length() > 2_000
+    ):
         return None
     with mpmath.workdps(700):
         roots = [int(mpmath.nint(mpmath.root(part, index))) for part in base.as_integer_ratio()]
@@ -492,6 +512,21 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+def real_value(text: str) -> Any:
+    """Value of a constant real expression, a Fraction or an mpmath number; None for anything else."""
+    expression = parse(text)
+    if expression is None or not expression.is_constant:
+        return None
+    try:
+        with mpmath.workdps(DIGITS):
+            value = evaluate(expression.root, {})
+            size = abs(_mp(value))
+            is_small = size == 0 or abs(mpmath.log10(size)) < MAX_MAGNITUDE
+    except UnreadableError:
+        return None
+    return value if is_small and isinstance(value, Fraction | mpmath.mpf) else None
+
+
 def same_expression(left: Expression, right: Expression) -> bool | None:
     """Whether two expressions are the same number or function; None where that cannot be told."""
     digits = min((d for d in (left.digits, right.digits) if d is not None), default=None)
@@ -524,7 +559,11 @@ def _draw(name: str, trial: int) -> int:
 
 
 def _agree_at(
-    left: Expression, right: Expression, point: Mapping[str, Fraction], is_real: bool, digits: int | None
+    left: Expression,
+    right: Expression,
+    point: Mapping[str, Fraction],
+    is_real: bool,
+    digits: int | None,
 ) -> bool | None:
     try:
         values = [evaluate(side.root, point, is_real) for side in (left, right)]

@@ -59,7 +59,9 @@ CONCLUDES = re.compile(
 )
 TRIVIAL = re.compile(r"(?!\\(?:pi|infty|varnothing|emptyset)$)\\?[A-Za-z]+(?:_\{?\w+\}?)?|\W*")
 """A formula that only names something."""
-CLOCK_OR_RATIO = re.compile(r"(?<![\w.:])\d{1,6}:\d{1,6}(?::\d{1,6})?(?:\s?[ap]\.?m\.?)?", re.IGNORECASE)
+CLOCK_OR_RATIO = re.compile(
+    r"(?<![\w.:])\d{1,6}:\d{1,6}(?::\d{1,6})?(?:\s?[ap]\.?m\.?)?", re.IGNORECASE
+)
 
 
 SEVERAL = re.compile(r"\d\s+[-+]?\d")
@@ -104,7 +106,7 @@ def find_boxes(text: str) -> list[Box]:
             opened.append((token.start(), token.end(), is_box))
         elif mark == "}" and opened:
             start, inner, closes_box = opened.pop()
-            if closes_box and text[inner : token.start()].strip(" \t\n~$,.?…_\\") :
+            if closes_box and text[inner : token.start()].strip(" \t\n~$,.?…_\\"):
                 while found and found[-1].start > start:
                     found.pop()
                 found.append(Box(text[inner : token.start()], start, token.end()))
@@ -155,7 +157,9 @@ def _inner(text: str) -> str:
 def tries_box(text: str) -> bool:
     """Whether a box is begun with content but not closed."""
     last = text.rfind("\\boxed{", -MAX_CHARS if len(text) > MAX_CHARS else 0)
-    return last >= 0 and bool(text[last + 7 : last + 60].strip()) and text[last + 7 : last + 8] != "}"
+    return (
+        last >= 0 and bool(text[last + 7 : last + 60].strip()) and text[last + 7 : last + 8] != "}"
+    )
 
 
 def find_tag(text: str) -> str | None:
@@ -237,7 +241,7 @@ def _core(sentence: str, in_words: bool) -> str:
     bold = sentence.split("**")
     if len(bold) > 1 and bold[-2 if len(bold) % 2 else -1].strip():
         sentence = bold[-2 if len(bold) % 2 else -1]
-    sentence = sentence.strip().strip("*_`\"").strip()
+    sentence = sentence.strip().strip('*_`"').strip()
     listed = _number_list(sentence)
     if listed is not None:
         return listed
@@ -250,7 +254,9 @@ def _core(sentence: str, in_words: bool) -> str:
     return sentence
 
 
-NUMBER_LIST = re.compile(r"^[-−]?\d[\d./]*(?:\s?(?:,|and|or|, and|, or)\s?[-−]?\d[\d./]*){1,20}(?=\.?$)")
+NUMBER_LIST = re.compile(
+    r"^[-−]?\d[\d./]*(?:\s?(?:,|and|or|, and|, or)\s?[-−]?\d[\d./]*){1,20}(?=\.?$)"
+)
 
 
 def _number_list(sentence: str) -> str | None:
@@ -266,7 +272,9 @@ def _joined(formulas: list[Formula], text: str) -> str:
         first -= 1
     last = formulas[-1]
     unit = AFTER_FORMULA.match(text, last.end)
-    return ", ".join(formula.text for formula in formulas[first:]) + (" " + unit[0].strip() if unit else "")
+    return ", ".join(formula.text for formula in formulas[first:]) + (
+        " " + unit[0].strip() if unit else ""
+    )
 
 
 def _unstated(text: str, in_words: bool) -> Found:
@@ -300,7 +308,12 @@ def last_number(text: str) -> re.Match[str] | None:
 def _is_inside_formula(text: str, number: re.Match[str]) -> bool:
     """Whether what stands around a number is a formula without delimiters: then it is no answer."""
     before, after = text[: number.start()][-1:], text[number.end() :][:1]
-    return before in tuple("{^_\\(*/=<>") and before != "" and (before not in "(=" or after in tuple("}^_\\*")) or (after != "" and after in "}^_\\")
+    return (
+        before in tuple("{^_\\(*/=<>")
+        and before != ""
+        and (before not in "(=" or after in tuple("}^_\\*"))
+        or (after != "" and after in "}^_\\")
+    )
 
 
 def _bare_formula(text: str, number: re.Match[str]) -> str:
@@ -348,5 +361,3 @@ def find_pattern(text: str, pattern: str) -> str | None:
     """The last match of a user's pattern: its first group, or all of it."""
     last = last_match(re.compile(pattern), text[-MAX_CHARS:])
     return None if last is None else (last[1] if last.re.groups else last[0])
-
-

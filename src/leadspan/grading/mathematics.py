@@ -1,4 +1,4 @@
-"""Compare two mathematical answers inside a worker: by `compare`, else by math-verify."""
+"""Compare by math-verify, inside a worker, what `compare` cannot read."""
 
 from __future__ import annotations
 
@@ -16,19 +16,13 @@ FLOAT_ROUNDING = 12
 
 
 def judge(extracted: str, golds: list[str]) -> dict[str, Any]:
-    """Compare the extracted answer with each accepted gold.
+    """Compare the extracted answer with each gold.
 
     `unparsed` speaks of the extracted answer alone: a gold that cannot be read is compared as text.
     """
-    verdicts = [compare.same(extracted, gold) for gold in golds]
-    if True in verdicts:
-        return {"outcome": "correct"}
-    if None not in verdicts:
-        return {"outcome": "wrong"}
     answer = None if compare.is_words(extracted) else read(extracted)
-    for gold, verdict in zip(golds, verdicts, strict=True):
-        if verdict is None and answer is not None and _verify(gold, answer):
-            return {"outcome": "correct"}
+    if answer is not None and any(_verify(gold, answer) for gold in golds):
+        return {"outcome": "correct"}
     if answer is None and not compare.is_readable(extracted):
         return {"outcome": "unparsed", "reason": "not readable"}
     return {"outcome": "wrong"}

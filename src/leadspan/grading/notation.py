@@ -31,10 +31,18 @@ LOWERED = "₀₁₂₃₄₅₆₇₈₉₊₋"
 SCRIPTS = str.maketrans(RAISED + LOWERED, "0123456789+-n" + "0123456789+-")
 RAISED_RUN, LOWERED_RUN = re.compile(f"[{RAISED}]+"), re.compile(f"[{LOWERED}]+")
 
-NO_SPACE = re.compile(r"\\!\s*|\\(?:text|mathrm|mbox)\{\s*\}|\{\}|\\(?:allowbreak|nolimits|limits|displaystyle|textstyle)\b")
-SPACE = re.compile(r"(?<!\\)\\[,;: \n]|\\q?quad(?![a-z]*\{)|~|\\(?:thinspace|hfill|par)\b|\\[hv]space\*?\{[^{}]*\}")
-SIZED = re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?(?=\s*(?:[\[\](){}|<>/.]|\\[{}|lr]|$))")
-ESCAPED_AGAIN = re.compile(r"\\\\(?=(?:[dtc]?frac|left|right|sqrt|pi|text|times|cdot|leq?|geq?|neq?|boxed|infty|in)\b)")
+NO_SPACE = re.compile(
+    r"\\!\s*|\\(?:text|mathrm|mbox)\{\s*\}|\{\}|\\(?:allowbreak|nolimits|limits|displaystyle|textstyle)\b"
+)
+SPACE = re.compile(
+    r"(?<!\\)\\[,;: \n]|\\q?quad(?![a-z]*\{)|~|\\(?:thinspace|hfill|par)\b|\\[hv]space\*?\{[^{}]*\}"
+)
+SIZED = re.compile(
+    r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?(?=\s*(?:[\[\](){}|<>/.]|\\[{}|lr]|$))"
+)
+ESCAPED_AGAIN = re.compile(
+    r"\\\\(?=(?:[dtc]?frac|left|right|sqrt|pi|text|times|cdot|leq?|geq?|neq?|boxed|infty|in)\b)"
+)
 TEXT_COMMAND = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|mathrm|mbox|hbox|mathbf|mathit|mathsf|boldsymbol|bm|operatorname\*?|rm|textnormal|emph)"
     r"\s*(?=\{)"
@@ -80,7 +88,13 @@ def canonical(text: str) -> str:
         text = _latex(text)
     else:
         text = _renamed(text)
-    text = text.replace("{,}", ",").replace("\\$", "").replace("$", "").replace("\\%", "%").replace("\\#", "")
+    text = (
+        text.replace("{,}", ",")
+        .replace("\\$", "")
+        .replace("$", "")
+        .replace("\\%", "%")
+        .replace("\\#", "")
+    )
     return strip_delimiters(BLANKS.sub(" ", text))
 
 

@@ -13,12 +13,12 @@ from fractions import Fraction
 import mpmath
 
 from leadspan.grading.expression import (
-    DIGITS,
     LONG_DECIMAL,
     UnreadableError,
     evaluate,
     exact_decimal,
     parse,
+    real_value,
     same_value,
 )
 from leadspan.grading.notation import canonical
@@ -40,7 +40,9 @@ COMMA_DECIMAL = re.compile(r"([-+]?)(\d{4,}|0|\d{1,3}(?=,\d\d$)|\d{1,3}(?:[. ]\d
 UNIT_IN_TEXT = re.compile(
     r"\s*(\\text\s*\{[^{}]*[^\W\d_][^{}]*\}(?:[\s/*.]|\\cdot|\\times|\^\s*\{?\s*-?\d\s*\}?|\\text\s*\{[^{}]*\})*)$"
 )
-UNIT_IN_WORDS = re.compile(r"(?<=[\d})%.])(\s*)([A-Za-z][A-Za-z .,'/\-]*(?:\^\s*\{?\s*-?\d\s*\}?)?[A-Za-z /]*)$")
+UNIT_IN_WORDS = re.compile(
+    r"(?<=[\d})%.])(\s*)([A-Za-z][A-Za-z .,'/\-]*(?:\^\s*\{?\s*-?\d\s*\}?)?[A-Za-z /]*)$"
+)
 SHORT_UNITS = frozenset(
     ["m", "g", "s", "h", "l", "L", "cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "in", "lb", "oz",
      "hr", "am", "pm", "AM", "PM", "yd", "mi", "Hz", "GB", "MB", "eV", "nm", "kJ"]
@@ -78,7 +80,11 @@ def read_number(text: str) -> Number | None:
     clock = CLOCK.fullmatch(TEXT.sub(r"\1", plain).strip())
     if clock is not None:
         return Number(Fraction(clock[1]))
-    plain = LEAD.sub("", DEGREES.sub(" ", plain), count=1).strip() if _leads(plain) else DEGREES.sub(" ", plain).strip()
+    plain = (
+        LEAD.sub("", DEGREES.sub(" ", plain), count=1).strip()
+        if _leads(plain)
+        else DEGREES.sub(" ", plain).strip()
+    )
     comma = COMMA_DECIMAL.fullmatch(plain)
     if comma is not None:
         return _plain(comma[1] + comma[2].replace(".", "").replace(" ", "") + "." + comma[3])
@@ -129,7 +135,9 @@ def split_unit(text: str) -> tuple[str, str]:
     if match is None:
         return text, ""
     first = re.split(r"[ .,'/^-]", match[2])[0]
-    is_unit = first in SHORT_UNITS or (len(first) > 2 and (bool(match[1]) or match.string[match.start() - 1] == "%"))
+    is_unit = first in SHORT_UNITS or (
+        len(first) > 2 and (bool(match[1]) or match.string[match.start() - 1] == "%")
+    )
     return (text[: match.start()].strip(), match[2].strip()) if is_unit else (text, "")
 
 
@@ -139,18 +147,15 @@ def read_value(text: str) -> Number | None:
     if number is not None or len(text) > MAX_CHARS:
         return number
     named = assignment(canonical(text), sums=True)
-    bare, unit = split_unit(CURRENCY.sub("", canonical(text) if named is None else named[1]).strip())
-    expression = parse(bare)
-    if expression is None or not expression.is_constant:
+    bare, unit = split_unit(
+        CURRENCY.sub("", canonical(text) if named is None else named[1]).strip()
+    )
+    value = real_value(bare)
+    if value is None or not mpmath.isfinite(value):
         return None if named is None else read_number(named[1])
-    try:
-        with mpmath.workdps(DIGITS):
-            value = evaluate(expression.root, {})
-    except UnreadableError:
-        return None
-    if isinstance(value, mpmath.mpf) and mpmath.isfinite(value):
+    if not isinstance(value, Fraction):
         value = Fraction(*mpmath.libmp.to_rational(value._mpf_))
-    return Number(value, digits=expression.digits, unit=read_unit(unit)) if isinstance(value, Fraction) else None
+    return Number(value, unit=read_unit(unit))
 
 
 def same_number(left: Number, right: Number, tolerance: float = 0.0) -> bool:
@@ -197,11 +202,7 @@ def answer_key(text: str) -> str:
     number = read_number(text)
     if number is not None:
         return str(number.value)
-    expression = parse(canonical(text)) if len(text) <= MAX_CHARS else None
-    if expression is not None and expression.is_constant:
-        try:
-            with mpmath.workdps(40):
-                return str(mpmath.nstr(evaluate(expression.root, {}), 20))
-        except UnreadableError:
-            pass
-    return normalize(text)
+    value = real_value(canonical(text)) if len(text) <= MAX_CHARS else None
+    if value is None:
+        return normalize(text)
+    return str(value) if isinstance(value, Fraction) else str(mpmath.nstr(value, 20))

@@ -207,7 +207,9 @@ class Grader:
                 reply = self._worker().ask(result.to_json(), self._limit * WALL_FACTOR + 10)
             except TimeoutError:
                 self._drop()
-                return Grade("timeout", result.extracted or None, f"waited {WALL_FACTOR} x {self._limit:g} s")
+                return Grade(
+                    "timeout", result.extracted or None, f"waited {WALL_FACTOR} x {self._limit:g} s"
+                )
             except WorkerDiedError as death:
                 self._drop()
                 return Grade("timeout", result.extracted or None, str(death))

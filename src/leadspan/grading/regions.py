@@ -13,7 +13,7 @@ from typing import Any
 
 import mpmath
 
-from leadspan.grading.expression import DIGITS, UnreadableError, evaluate, parse
+from leadspan.grading.expression import DIGITS, UnreadableError, real_value
 from leadspan.grading.structure import depths, outer, sides, split
 
 Boundary = tuple[Any, int]
@@ -23,12 +23,18 @@ INFINITY = mpmath.inf
 EVERYTHING: Region = (((-INFINITY, 1), (INFINITY, 0)),)
 KEPT_DIGITS = 30
 REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?|\\Re\b|\\mathbf\s*\{R\}|\\R\b")
-REAL_WORDS = re.compile(r"\\text\s*\{\s*(?:all )?real(?: number)?s?\s*\}|(?:all )?real(?: number)?s?", re.IGNORECASE)
-EXPLICIT = re.compile(r"\\(?:cup|cap|infty|setminus|mathbb|le|ge|ne)(?![A-Za-z])|[<>]|\\(?:mid|in)(?![A-Za-z])")
+REAL_WORDS = re.compile(
+    r"\\text\s*\{\s*(?:all )?real(?: number)?s?\s*\}|(?:all )?real(?: number)?s?", re.IGNORECASE
+)
+EXPLICIT = re.compile(
+    r"\\(?:cup|cap|infty|setminus|mathbb|le|ge|ne)(?![A-Za-z])|[<>]|\\(?:mid|in)(?![A-Za-z])"
+)
 BUILDER = re.compile(r"\\mid(?![A-Za-z])|\||:")
 SET_SIGN = re.compile(r"\\(cup|cap|setminus)(?![A-Za-z])")
 JOINED_BY_AND = re.compile(r"\\text\s*\{\s*,?\s*and\s*\}|(?<![A-Za-z\\])and(?![A-Za-z])")
-NAME = re.compile(r"\s*(?:-?\s*[A-Za-z]\w{0,3}(?:_\{?\w+\}?)?(?:\s*\([A-Za-z]\))?|-?\s*\\[a-zA-Z]+)\s*")
+NAME = re.compile(
+    r"\s*(?:-?\s*[A-Za-z]\w{0,3}(?:_\{?\w+\}?)?(?:\s*\([A-Za-z]\))?|-?\s*\\[a-zA-Z]+)\s*"
+)
 FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\ne": "\\ne"}
 
 
@@ -62,7 +68,11 @@ def _read(text: str, depth: int) -> Region:
         region = _read(_member_of(parts[0]), depth + 1)
         for sign, part in zip(signs, parts[1:], strict=True):
             other = _read(_member_of(part), depth + 1)
-            region = union(region, other) if sign == "cup" else intersect(region, other if sign == "cap" else complement(other))
+            region = (
+                union(region, other)
+                if sign == "cup"
+                else intersect(region, other if sign == "cap" else complement(other))
+            )
         return region
     membership = _member_of(text)
     if membership != text:
@@ -89,8 +99,16 @@ def _set_parts(text: str) -> tuple[list[str], list[str]]:
 def _member_of(text: str) -> str:
     r"""The set in `x \in ...`, `x = ...`."""
     operands, signs = sides(text)
-    named = len(signs) == 1 and signs[0] in ("\\in", "=") and (NAME.fullmatch(operands[0]) or not operands[0])
-    is_set = named and (signs[0] == "\\in" or outer(operands[1])[0] in ("[)", "(]", "[]", "{}") or "\\cup" in operands[1])
+    named = (
+        len(signs) == 1
+        and signs[0] in ("\\in", "=")
+        and (NAME.fullmatch(operands[0]) or not operands[0])
+    )
+    is_set = named and (
+        signs[0] == "\\in"
+        or outer(operands[1])[0] in ("[)", "(]", "[]", "{}")
+        or "\\cup" in operands[1]
+    )
     return operands[1] if is_set else text
 
 
@@ -128,13 +146,12 @@ def _number(text: str) -> Any:
     bare = text.strip().removeprefix("+").strip()
     if bare.lstrip("- ") in ("\\infty", "\\infinity"):
         return -INFINITY if bare.startswith("-") else INFINITY
-    expression = parse(bare)
-    if expression is None or not expression.is_constant:
+    value = real_value(bare)
+    if value is None:
         raise UnreadableError
-    value = evaluate(expression.root, {})
-    value = mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
-    if not isinstance(value, mpmath.mpf):
-        raise UnreadableError
+    value = (
+        mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
+    )
     return mpmath.mpf(mpmath.nstr(value, KEPT_DIGITS))
 
 
@@ -184,7 +201,14 @@ def _relation(text: str) -> Region:
 
 def _is_unknown(operand: str) -> bool:
     bare = operand[1:-1] if operand.startswith("|") and operand.endswith("|") else operand
-    return NAME.fullmatch(bare) is not None and bare.strip() not in ("e", "\\infty", "\\pi", "-\\infty", "-e", "-\\pi")
+    return NAME.fullmatch(bare) is not None and bare.strip() not in (
+        "e",
+        "\\infty",
+        "\\pi",
+        "-\\infty",
+        "-e",
+        "-\\pi",
+    )
 
 
 def _half_line(sign: str, value: Any) -> Region:
@@ -222,4 +246,6 @@ def intersect(left: Region, right: Region) -> Region:
 
 def mirror(region: Region) -> Region:
     """The region of -x."""
-    return tuple(sorted(((-end[0], 1 - end[1]), (-start[0], 1 - start[1])) for start, end in region))
+    return tuple(
+        sorted(((-end[0], 1 - end[1]), (-start[0], 1 - start[1])) for start, end in region)
+    )

@@ -10,7 +10,7 @@ from leadspan.errors import ConfigError
 from leadspan.grading import compare, extract
 from leadspan.grading.choice import find_choice, letter_of
 from leadspan.grading.extract import Found
-from leadspan.grading.grade import KINDS, Grade
+from leadspan.grading.grade import KINDS, Grade, Outcome
 from leadspan.grading.notation import canonical
 from leadspan.grading.numbers import read_number, read_value, same_number
 from leadspan.grading.structure import read_group
@@ -18,6 +18,8 @@ from leadspan.grading.structure import read_group
 NUMERIC_TOLERANCE = 1e-4
 """Relative; an answer rounded to four digits is right."""
 HOLDS_NUMBER = re.compile(r"\d|\\(?!text|mathrm|textbf|mbox)|^.$")
+SHORT = 80
+"""Answers of so few characters are compared in place, in milliseconds whatever they hold."""
 PROSE_WORDS = 6
 """A gold with more words than this is searched for its answer as a completion is."""
 
@@ -102,7 +104,11 @@ def judge_found(found: Found, golds: tuple[str, ...], kind: str) -> Grade | Ques
     text = (found.text or "").strip()
     if not text:
         reason = "empty" if found.text is not None else found.reason
-        return Grade("unparsed", None, reason if found.text is not None or "box" in reason else "nothing found")
+        return Grade(
+            "unparsed",
+            None,
+            reason if found.text is not None or "box" in reason else "nothing found",
+        )
     if len(text) > extract.MAX_ANSWER_CHARS:
         return Grade("unparsed", text[:80], "too long")
     if kind == "math":
@@ -134,9 +140,22 @@ def _ask_math(text: str, golds: tuple[str, ...], found: Found) -> Grade | Questi
     if number is not None and all(w is not None for w in wanted):
         if any(same_number(number, w) for w in wanted if w is not None):
             return Grade("correct", text, found.reason)
-        if not found.is_doubtful and not any("," in side for side in (text, *golds)):  # 1,200 may be a list too
+        if not found.is_doubtful and not any(
+            "," in side for side in (text, *golds)
+        ):  # 1,200 may be a list too
             return Grade("wrong", text, found.reason)
-    return Question("math", text, golds, found.reason, is_doubtful=found.is_doubtful)
+    question = Question("math", text, golds, found.reason, is_doubtful=found.is_doubtful)
+    if max(map(len, (text, *golds))) > SHORT:
+        return question
+    verdicts = [compare.same(text, gold) for gold in golds]
+    if True in verdicts:
+        return Grade("correct", text, found.reason)
+    return question if None in verdicts else _not_equal(question)
+
+
+def _not_equal(question: Question) -> Grade:
+    outcome: Outcome = "unparsed" if question.is_doubtful else "wrong"
+    return Grade(outcome, question.extracted, question.reason)
 
 
 def gold_is_readable(gold: str, kind: str) -> bool | Question:
@@ -163,6 +182,6 @@ def settle(question: Question, reply: dict[str, Any]) -> Grade | Question:
     if question.kind == "pattern":
         return judge_found(Found(reply["found"], "pattern"), question.golds, question.of_kind)
     reason = reply.get("reason") or question.reason
-    if question.is_doubtful and reply["outcome"] == "wrong":
-        return Grade("unparsed", question.extracted, reason)
+    if question.kind == "math" and reply["outcome"] == "wrong":
+        return _not_equal(question)
     return Grade(reply["outcome"], reply.get("extracted", question.extracted), reason)

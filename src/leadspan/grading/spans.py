@@ -40,7 +40,9 @@ def find_formulas(text: str) -> list[Formula]:
                 found.append(Formula(inner.strip(), opened.start(), mark.end(), opened[0] != "$"))
             opened = None
         elif token[0] == "\n" or (opened[0] == "$" and _opens(mark)):
-            opened = None if token[0] == "\n" and opened[0] == "$" else mark if _opens(mark) else opened
+            opened = (
+                None if token[0] == "\n" and opened[0] == "$" else mark if _opens(mark) else opened
+            )
     return found
 
 

@@ -12,15 +12,31 @@ OPEN, CLOSE = "([{", ")]}"
 JOINT = re.compile(
     r"\\text\s*\{\s*,?\s*(?:and|or|y|et|und|oder)\s*,?\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:qquad|quad)"
 )
-ENVIRONMENT = re.compile(r"\\begin\s*\{([A-Za-z]+\*?)\}(?:\s*\{[lcr|@ ]*\})?|\\end\s*\{([A-Za-z]+\*?)\}")
+ENVIRONMENT = re.compile(
+    r"\\begin\s*\{([A-Za-z]+\*?)\}(?:\s*\{[lcr|@ ]*\})?|\\end\s*\{([A-Za-z]+\*?)\}"
+)
 MATRICES = frozenset(["matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array"])
-LISTS = frozenset(["cases", "aligned", "gathered", "align", "align*", "gather", "gather*", "rcases", "dcases", "split"])
+LISTS = frozenset(
+    [
+        "cases",
+        "aligned",
+        "gathered",
+        "align",
+        "align*",
+        "gather",
+        "gather*",
+        "rcases",
+        "dcases",
+        "split",
+    ]
+)
 ROW_END = re.compile(r"\\\\(?:\s*\[[^\]]{0,20}\])?")
 RELATION = re.compile(r"\\(?:le|ge|ne|approx|equiv|in|subset(?:eq)?|sim|cong)(?![A-Za-z])|[<>=]")
 NAME_PART = r"(?:\\text\s*\{[^{}]*\}|\\[A-Za-z]++|[A-Za-z])(?:\s*_\s*(?:\{[^{}]*\}|\w))?'*"
 LABEL = re.compile(
     rf"\s*(?:\\(?:angle|overline|triangle|vec|operatorname|overrightarrow|measuredangle|bar|hat|mathbf)\b)?\s*\{{?(?:{NAME_PART}\s*)+\}}?\s*(?:\([^()=]*\))?\s*"
 )
+COMMAND = re.compile(r"\\[A-Za-z]++")
 SUM_LABEL = re.compile(rf"\s*{NAME_PART}(?:\s*[+-]\s*{NAME_PART})+\s*")
 SYMBOL = re.compile(rf"\s*{NAME_PART}\s*")
 
@@ -52,7 +68,13 @@ def outer(text: str) -> tuple[str, str]:
     for start, end, kind in (("\\{", "\\}", "{}"), ("\\langle", "\\rangle", "()")):
         if text.startswith(start) and text.endswith(end) and _holds_all(text[len(start) - 1 :]):
             return kind, text[len(start) : -len(end)].strip()
-    if len(text) > 1 and text[0] in OPEN and text[-1] in CLOSE and text[-2] != "\\" and _holds_all(text):
+    if (
+        len(text) > 1
+        and text[0] in OPEN
+        and text[-1] in CLOSE
+        and text[-2] != "\\"
+        and _holds_all(text)
+    ):
         kind = text[0] + text[-1]
         return ("" if kind == "{}" else kind), text[1:-1].strip()
     return "", text
@@ -83,7 +105,9 @@ def unwrap(text: str) -> str:
 def split(text: str, marks: str = ",;") -> list[str]:
     r"""Parts between commas, semicolons, `and`, `or` that stand outside any bracket."""
     depth = depths(text)
-    cuts = [(place, place + 1) for place, mark in enumerate(text) if depth[place] == 0 and mark in marks]
+    cuts = [
+        (place, place + 1) for place, mark in enumerate(text) if depth[place] == 0 and mark in marks
+    ]
     cuts += [match.span() for match in JOINT.finditer(text) if depth[match.start()] == 0]
     parts, start = [], 0
     for first, last in sorted(cuts):
@@ -117,7 +141,12 @@ def read_matrix(text: str) -> Group | None:
     """
     text = outer(text)[1] if outer(text)[0] == "()" else text
     marks = list(ENVIRONMENT.finditer(text))
-    if len(marks) != 2 or marks[0][1] is None or marks[0].start() or marks[1].end() != len(text.strip()):
+    if (
+        len(marks) != 2
+        or marks[0][1] is None
+        or marks[0].start()
+        or marks[1].end() != len(text.strip())
+    ):
         return None
     name, inner = marks[0][1], text[marks[0].end() : marks[1].start()]
     rows = tuple(row.strip() for row in ROW_END.split(inner) if row.strip())
@@ -175,6 +204,11 @@ def assignment(text: str, sums: bool = False) -> tuple[str, str] | None:
     if len(operands) == 1:
         return "", operands[0]
     name = operands[0]
-    if len(operands) > 2 or not name or is_label(name, sums) or not re.search("[A-Za-z]", name):
+    if (
+        len(operands) > 2
+        or not name
+        or is_label(name, sums)
+        or not re.search("[A-Za-z]", COMMAND.sub("", name))
+    ):
         return name, operands[-1]
     return None

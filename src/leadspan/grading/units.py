@@ -42,7 +42,10 @@ SIZES: dict[str, dict[str, str]] = {
 def _table() -> dict[str, tuple[Powers, Fraction]]:
     table = {}
     for dimensions, sizes in SIZES.items():
-        powers = tuple((name, int(power or "1")) for name, power in re.findall(r"([a-z]+)(?: (-?\d))?", dimensions))
+        powers = tuple(
+            (name, int(power or "1"))
+            for name, power in re.findall(r"([a-z]+)(?: (-?\d))?", dimensions)
+        )
         for names, size in sizes.items():
             table.update(dict.fromkeys(names.split(), (powers, Fraction(size))))
     return table
