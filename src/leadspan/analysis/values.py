@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from leadspan.grading.compare import CURRENCY, DEGREES, SPACING, TEXT, read_number
+from leadspan.grading.notation import canonical
+from leadspan.grading.numbers import CURRENCY, DEGREES, TEXT, read_number
 
 RELATIVE_TOLERANCE = 1e-9
 MAX_LENGTH = 80
@@ -62,8 +63,8 @@ def read_gold(gold: str) -> Gold | None:
 def _bare(gold: str) -> str:
     text = gold.strip().removeprefix("$").removesuffix("$").strip()
     boxed = re.fullmatch(r"\\boxed\{(.*)\}", text, re.DOTALL)
-    text = TEXT.sub(r"\1", boxed[1] if boxed else text)
-    return SPACING.sub(" ", DEGREES.sub("", CURRENCY.sub("", text))).strip().rstrip(".").strip()
+    text = TEXT.sub(r"\1", canonical(boxed[1] if boxed else text))
+    return DEGREES.sub("", CURRENCY.sub("", text)).strip().rstrip(".").strip()
 
 
 def evaluate(text: str) -> complex | None:

@@ -7,8 +7,8 @@ Nothing here imports torch; nothing evaluates an answer as code.
 
 from __future__ import annotations
 
-from leadspan.grading.compare import answer_key
 from leadspan.grading.grade import KINDS, Grade, Outcome, check_kind
+from leadspan.grading.numbers import answer_key
 from leadspan.grading.pool import Grader
 
 __all__ = ["KINDS", "Grade", "Grader", "Outcome", "answer_key", "check_kind"]

@@ -1,173 +1,76 @@
-r"""Decide what plain text and plain numbers can decide, without a computer algebra system.
+r"""Compare two answers as written: text, numbers, expressions, lists, regions, equations.
 
-Every function is linear in its (short) input and evaluates nothing.
+`same` gives a verdict or None where it cannot read one side; math-verify is asked then. Evaluates
+nothing as code.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 
-MAX_CHARS = 200
-"""A longer text is not read as a number."""
-FLOAT_ROUNDING = 6
-"""Decimals agree when they agree to this many places, as in math-verify."""
+import mpmath
 
-NEGATIVE_SPACE = re.compile(r"\\!|\{\}")
-SPACING = re.compile(
-    r"\\[,;: ]|\\q?quad\b|~|\\displaystyle\b|\\(?:left|right)\b(?=\s*[\[\](){}|\\.])"
+from leadspan.grading.expression import (
+    DIGITS,
+    Expression,
+    UnreadableError,
+    evaluate,
+    parse,
+    same_expression,
+    same_value,
 )
-TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf|textit|mathbf|operatorname|rm)\s*\{([^{}]*)\}")
-DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\circ\b|°|\\degree\b")
-CURRENCY = re.compile(r"\\?\$|[€£¥₹]|\\(?:pounds|euro)\b")
-LEAD = re.compile(
-    r"^\s*(?:[A-Za-z](?:_\{?\w+\}?)?\s*(?:=|\\approx|≈)|=|\\approx|≈)\s*(?=[-+.\d\\])"
+from leadspan.grading.expression import points as points_of
+from leadspan.grading.notation import canonical
+from leadspan.grading.numbers import (
+    TEXT,
+    normalize,
+    read_number,
+    same_number,
+    split_unit,
 )
-CLOCK = re.compile(r"^(\d{1,2}):00\s*(?:[ap]\.?\s?m\.?|o'clock)?$", re.IGNORECASE)
-DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:\ \d{3})+|\d+)"
-NUMBER = re.compile(
-    rf"""^(?P<sign>[-+]?)\s*
-    (?:(?P<whole>{DIGITS})\s+(?P<over>\d+)\s*/\s*(?P<beneath>\d+)
-      |(?P<integer>{DIGITS})?(?P<point>\.\d*)?(?:[eE](?P<exponent>[-+]?\d{{1,2}})|\s*/\s*(?P<below>{DIGITS}))?
-      |(?P<mixed>\d+)?\s*\\[dtc]?frac\s*(?:\{{\s*(?P<inner>-?)\s*(?P<above>{DIGITS})\s*\}}|(?P<a>\d))\s*
-       (?:\{{\s*(?P<under>{DIGITS})\s*\}}|(?P<b>\d)))
-    (?P<percent>\s*\\?%|\s*percent\b)?
-    (?P<gap>\s*)(?P<unit>[A-Za-z][A-Za-z .,'/\-]*(?:\^\{{?\d\}}?)?)?\s*\.?$""",
-    re.VERBOSE,
+from leadspan.grading.regions import is_explicit, read_region
+from leadspan.grading.structure import (
+    SYMBOL,
+    Group,
+    assignment,
+    outer,
+    read_group,
+    sides,
+    split,
+    unwrap,
 )
-SHORT_UNITS = frozenset(
-    ["m", "g", "s", "h", "l", "L", "cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "in", "lb", "oz",
-     "hr", "am", "pm", "AM", "PM", "yd", "mi", "Hz", "GB", "MB"]
-)  # fmt: skip
-"""Shorter words behind a number are variables, `2x` or `3 ab`, unless they stand here."""
-MAGNITUDES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+from leadspan.grading.units import read_unit
 
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number as written."""
-
-    value: Fraction
-    also: Fraction | None
-    """What it may stand for too: 50 % is 50 or 0.5, 3 million is 3 or 3,000,000."""
-    is_decimal: bool
-
-
-def read_number(text: str) -> Number | None:
-    r"""Read an integer, decimal, fraction or mixed number, with currency, percent sign or unit.
-
-    None for anything else, such as `2x`, `\sqrt{2}` or `10^5`.
-    """
-    text = _bare(text)
-    clock = CLOCK.match(text)
-    if clock is not None:
-        return Number(Fraction(clock[1]), None, False)
-    match = NUMBER.match(text) if len(text) <= MAX_CHARS else None
-    if match is None or not _is_unit(match):
-        return None
-    value = _value(match)
-    if value is None:
-        return None
-    also = value / 100 if match["percent"] else None
-    magnitude = MAGNITUDES.get((match["unit"] or "").split(" ")[0])
-    return Number(
-        value, value * magnitude if magnitude else also, match["point"] not in (None, ".")
-    )
-
-
-def _bare(text: str) -> str:
-    """Without text commands, currency, degrees, `x =` and spacing."""
-    text = NEGATIVE_SPACE.sub("", text.replace("{,}", ",")).replace("−", "-")
-    text = SPACING.sub(" ", TEXT.sub(r" \1 ", text))
-    text = DEGREES.sub(" ", CURRENCY.sub("", text)).strip().strip("*")
-    return LEAD.sub("", text).strip()
-
-
-def _is_unit(match: re.Match[str]) -> bool:
-    """Whether the letters behind a number may be a unit rather than a variable."""
-    unit = match["unit"]
-    if not unit:
-        return True
-    first = re.split(r"[ .,'/^-]", unit)[0]
-    return first in SHORT_UNITS or (
-        len(first) > 2 and (bool(match["gap"]) or bool(match["percent"]))
-    )
-
-
-def _value(match: re.Match[str]) -> Fraction | None:
-    sign = -1 if match["sign"] == "-" else 1
-    if match["whole"] is not None:
-        part = _over(match["over"], match["beneath"])
-        return None if part is None else sign * (_integer(match["whole"]) + part)
-    if match["above"] is not None or match["a"] is not None:
-        part = _over(match["above"] or match["a"], match["under"] or match["b"])
-        if part is None:
-            return None
-        part = -part if match["inner"] else part
-        return sign * (_integer(match["mixed"] or "0") + part)
-    integer, point = match["integer"] or "", match["point"] or ""
-    if not integer and len(point) < 2:
-        return None
-    value = Fraction(f"{_integer(integer or '0')}{point if len(point) > 1 else ''}")
-    if match["exponent"] is not None:
-        return sign * value * Fraction(10) ** int(match["exponent"])
-    if match["below"] is None:
-        return sign * value
-    below = _integer(match["below"])
-    return None if below == 0 else sign * value / below
-
-
-def _integer(digits: str) -> int:
-    return int(digits.replace(",", "").replace(" ", ""))
-
-
-def _over(above: str, below: str) -> Fraction | None:
-    return Fraction(_integer(above), _integer(below)) if _integer(below) else None
-
-
-def same_number(left: Number, right: Number, tolerance: float = 0.0) -> bool:
-    """Compare two numbers; `50%` equals both 50 and 0.5.
-
-    Args:
-        left: One number.
-        right: The other.
-        tolerance: Allowed difference relative to the larger magnitude; 0 asks for equality, of
-            decimals to FLOAT_ROUNDING places.
-    """
-    is_decimal = left.is_decimal or right.is_decimal
-    pairs = [(left.value, right.value)]
-    if (left.also is None) != (right.also is None):
-        # Where both are marked they mean the same thing: 50 % is not 0.5 %.
-        pairs.append((left.also or left.value, right.also or right.value))
-    return any(_close(a, b, is_decimal, tolerance) for a, b in pairs)
-
-
-def _close(left: Fraction, right: Fraction, is_decimal: bool, tolerance: float) -> bool:
-    if left == right:
-        return True
-    if tolerance:
-        return abs(left - right) <= Fraction(tolerance) * max(abs(left), abs(right))
-    return is_decimal and round(left, FLOAT_ROUNDING) == round(right, FLOAT_ROUNDING)
-
-
-def normalise(text: str) -> str:
-    r"""Text without the marks that carry no meaning: case, spaces, dollar signs, `\text`."""
-    text = SPACING.sub(" ", NEGATIVE_SPACE.sub("", TEXT.sub(r"\1", text.replace("{,}", ","))))
-    text = re.sub(r"\\[dtc]frac\b", r"\\frac", text.replace("−", "-"))
-    text = re.sub(r"(?<=\d)\s+(?=\d)", "_", text.strip())  # 1 1/2 is not 11/2
-    text = re.sub(r"\s+", "", text.replace("$", "").replace("*", "")).rstrip(".")
-    alone = re.fullmatch(r"\(([^(),;]*)\)", text)  # (B) is B
-    return (alone[1] if alone else text).casefold()
+MAX_MEMBERS = 60
+MAX_DEPTH = 5
+SIGN_PAIR = re.compile(r"\\(pm|mp)(?![A-Za-z])")
+EMPTY = re.compile(
+    r"\\varnothing|\\\{\s*\\\}|\\text\s*\{\s*(?:empty set|no (?:real )?solutions?|none)\s*\}|(?:the )?empty set|no (?:real )?solutions?",
+    re.IGNORECASE,
+)
+LABEL_TEXT = re.compile(
+    r"^\\text\s*\{\s*(?:the )?(?:final )?(?:answers?|ans|result|solutions?)\s*(?:is|are)?\s*[:=]?\s*(?:\}\s*[:=]?|(?=\S))",
+    re.IGNORECASE,
+)
+CHOICE_LABEL = re.compile(
+    r"^(?:\\text\s*\{\s*\(?([A-J])\)?[.:)]?\s*\}|\(([A-J])\)|([A-J])[.:)])[\s.:=]*(?=\S)"
+)
+CHOICE_WITHIN = re.compile(r"^\\text\s*\{\s*\(?([A-J])(?:\)|[.:])\s*([^{}]+)\}(.*)$")
+MODULUS = re.compile(
+    r"\(?\s*\\(?:p?mod|bmod|pod)\s*(?:\{[^{}]*\}|\w+)\s*\)?$|\(\\text\s*\{mod\s*\}[^()]*\)$"
+)
+BASE = re.compile(r"^([0-9A-F]+)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\w+)\s*\}?\s*\}|(\d))$")
+BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
+         "twelve": "12", "sixteen": "16"}  # fmt: skip
+WORDS = re.compile(r"(?=.*[^\W\d_]{4})[^\W\d_]+(?:[ '’-][^\W\d_]+)*\.?")
+INDEXED = re.compile(r"\s*\\?([A-Za-z]+)\s*_\s*\{?\s*\w+\s*\}?\s*")
 
 
 def same_text(left: str, right: str) -> bool:
-    """Equal after `normalise`; empty is equal to nothing."""
-    left, right = normalise(left), normalise(right)
+    """Equal after `normalize`; empty is equal to nothing."""
+    left, right = normalize(left), normalize(right)
     return bool(left) and left == right
-
-
-WORDS = re.compile(r"(?=.*[^\W\d_]{4})[^\W\d_]+(?:[ '’-][^\W\d_]+)*\.?")
 
 
 def is_words(text: str) -> bool:
@@ -176,50 +79,334 @@ def is_words(text: str) -> bool:
     To a computer algebra system `east` is e*a*s*t, the same as `seat`. Up to three bare letters are
     taken for algebra.
     """
+    text = canonical(text)
     bare = TEXT.sub(r"\1", text).strip().strip("$.").strip()
     if TEXT.sub("", text).strip(" $.()") == "" and bare and not any(c.isdigit() for c in bare):
         return True
-    return WORDS.fullmatch(bare) is not None
+    return WORDS.fullmatch(bare) is not None and not parse_word(bare)
 
 
-def brackets(text: str) -> str:
-    """The outer brackets of a tuple, set or interval: "(]", or nothing."""
-    text = _unsized(text)
-    if text[:2] == "\\{" and text[-2:] == "\\}":
-        return "{}"
-    return text[0] + text[-1] if text[:1] in ("(", "[") and text[-1:] in (")", "]") else ""
+def parse_word(bare: str) -> bool:
+    """Whether a word is the name of a constant such as `infinity`."""
+    expression = parse(bare)
+    return expression is not None and expression.names <= {"infty"}
 
 
-def _unsized(text: str) -> str:
-    return re.sub(r"\\(?:left|right|[bB]igg?[lr]?)(?![a-z])", "", text).strip().strip("$").strip()
+def same(answer: str, gold: str) -> bool | None:
+    """Whether two answers say the same; None where one of them is not read here.
+
+    Args:
+        answer: As extracted.
+        gold: One accepted answer, as it is written.
+    """
+    if same_text(answer, gold):
+        return True
+    verdicts = [
+        _same(a, g, 0) for a in _readings(canonical(answer)) for g in _readings(canonical(gold))
+    ]
+    if True in verdicts:
+        return True
+    return None if None in verdicts else False
 
 
-def split_tuple(text: str) -> list[str]:
-    """Members of `(a, b)`, `{a, b}` or `a, b`, split at commas outside any bracket."""
-    text = _unsized(text.replace("{,}", ""))
-    if brackets(text) == "{}":
-        text = text[2:-2]
-    elif brackets(text) or (text[:1] == "{" and text[-1:] == "}"):
-        text = text[1:-1]
-    members, depth, start = [], 0, 0
-    for index, mark in enumerate(text):
-        depth += (mark in "([{") - (mark in ")]}")
-        if depth == 0 and mark in ",;" and text[index - 1 : index] != "\\":
-            members.append(text[start:index])
-            start = index + 1
-    members.append(text[start:])
-    return [member.strip() for member in members if member.strip()]
+def _readings(text: str) -> list[str]:
+    r"""What a text may stand for: `\textbf{(C)}\ 12` is the letter and the 12."""
+    text = (
+        LABEL_TEXT.sub(
+            lambda match: (
+                "" if match[0].endswith(("}", ":", "=")) or "}" in match[0] else r"\text{"
+            ),
+            text,
+        ).strip()
+        or text
+    )
+    within = CHOICE_WITHIN.match(text)
+    if within is not None:
+        return [within[1], f"{within[2]}{within[3]}".strip()]
+    label = CHOICE_LABEL.match(text)
+    if label is not None and label.end() < len(text):
+        return [next(group for group in label.groups() if group), text[label.end() :]]
+    return [text]
 
 
-def same_member(left: str, right: str) -> bool:
-    """Equal as numbers if both are numbers, else as text."""
+def _same(left: str, right: str, depth: int) -> bool | None:
+    """Two canonical texts."""
+    if depth > MAX_DEPTH:
+        return None
+    left, right = unwrap(left), unwrap(right)
+    if same_text(left, right):
+        return True
+    if EMPTY.fullmatch(left) or EMPTY.fullmatch(right):
+        return bool(EMPTY.fullmatch(left) and EMPTY.fullmatch(right))
+    numbers = _same_numbers(left, right)
+    if numbers:
+        return True
+    for rule in (_same_regions, _same_groups, _same_equations):
+        verdict = rule(left, right, depth)
+        if verdict is not None:
+            return verdict
+    return False if numbers is False else _same_leaves(left, right)
+
+
+def _same_numbers(left: str, right: str) -> bool | None:
     a, b = read_number(left), read_number(right)
+    return None if a is None or b is None else same_number(a, b)
+
+
+def _same_regions(left: str, right: str, depth: int) -> bool | None:
+    if not (is_explicit(left) or is_explicit(right)):
+        return None
+    a, b = read_region(left), read_region(right)
+    return None if a is None or b is None else a == b
+
+
+def _same_groups(left: str, right: str, depth: int) -> bool | None:
+    """Lists, tuples, sets and matrices, with or without names."""
+    a, b = _group(left), _group(right)
+    if a is None and b is None:
+        return None
+    named = _same_named(left, right, depth)
+    if named is not None:
+        return named
+    a = a or Group("{}", (_value_of(left),))
+    b = b or Group("{}", (_value_of(right),))
+    if "matrix" in (a.kind, b.kind):
+        if a.kind != b.kind or len(a.members) != len(b.members):
+            return None if a.kind != b.kind else False
+        return _in_order([cell for row in a.members for cell in row.split("&")],
+                         [cell for row in b.members for cell in row.split("&")], depth)  # fmt: skip
+    if a.kind in ("", "{}") and b.kind in ("", "{}"):
+        return _in_any_order(a.members, b.members, depth)
+    brackets = {a.kind, b.kind} - {""}
+    if "{}" in brackets or (len(brackets) > 1 and len(a.members) == 2):
+        return False
+    if a.kind == b.kind == "()" or "" not in (a.kind, b.kind) or len(a.members) == len(b.members):
+        return _in_order(a.members, b.members, depth)
+    return False
+
+
+def _group(text: str) -> Group | None:
+    r"""The members, without `x =` or `x \in` in front of all of them, each sign of `\pm` written out."""
+    set_of = re.match(r"[^=<>]{1,40}?\\in(?![A-Za-z])\s*(?=\\\{|\{)", text)
+    text = text[set_of.end() :] if set_of else text
+    whole = assignment(text)
+    group = read_group(text)
+    if group is None or (whole is not None and len(split(text)) == 1):
+        value = whole[1] if whole is not None else text
+        group = read_group(value)
+        if group is None and SIGN_PAIR.search(value):
+            group = Group("", (value,))
+    if group is None or group.kind == "matrix":
+        return group
+    if group.kind == "" and ";" in text and len(split(text, ";")) > 1:
+        rows = split(text, ";")
+        if all(len(split(row, ",")) > 1 for row in rows):
+            return Group("", tuple(f"({', '.join(_values(split(row, ',')))})" for row in rows))
+    if group.kind == "()" and any(map(SIGN_PAIR.search, group.members)):
+        group = Group("", (f"({', '.join(group.members)})",))
+    members = group.members if group.kind not in ("", "{}") else _values(group.members)
+    return Group(group.kind, tuple(sign for member in members for sign in _both_signs(member)))
+
+
+def _values(members: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    return tuple(_value_of(member) for member in members)
+
+
+def _value_of(member: str) -> str:
+    """The 5 of `x = 5`; other members stay."""
+    found = assignment(member)
+    return member if found is None else found[1]
+
+
+def _both_signs(member: str) -> list[str]:
+    if not SIGN_PAIR.search(member) or outer(member)[0] not in ("", "()"):
+        return [member]
+    return [
+        SIGN_PAIR.sub(lambda match: "+" if (match[1] == "pm") == first else "-", member).removeprefix("+")
+        for first in (True, False)
+    ]  # fmt: skip
+
+
+def _same_named(left: str, right: str, depth: int) -> bool | None:
+    """`x = 3, y = 4` by name, and against `(3, 4)` in its order."""
+    a, b = _named(left), _named(right)
+    if a is None and b is None:
+        return None
     if a is not None and b is not None:
-        return same_number(a, b)
-    return same_text(left, right)
+        if a.keys() != b.keys():
+            return None
+        return _in_order([a[name] for name in a], [b[name] for name in a], depth)
+    named, other = (a, right) if a is not None else (b, left)
+    assert named is not None
+    group = read_group(other)
+    if group is None:
+        return None
+    if len({match[1] for name in named if (match := INDEXED.fullmatch(name))}) == 1:
+        return _in_any_order(tuple(named.values()), group.members, depth)
+    if group.kind == "{}":
+        return False
+    values = list(named.values())
+    return _in_order(values, list(_values(group.members)), depth)
 
 
-def answer_key(text: str) -> str:
-    """A text that is the same for answers that read the same: the number, else the bare text."""
-    number = read_number(text)
-    return normalise(text) if number is None else str(number.value)
+def _named(text: str) -> dict[str, str] | None:
+    """Values by name where each member has a name of its own."""
+    whole = assignment(text)
+    if whole is not None and outer(whole[0])[0] == "()":
+        names, values = split(outer(whole[0])[1]), read_group(whole[1])
+        if values is None or values.kind != "()" or len(values.members) != len(names):
+            return None
+        return {normalize(name): value for name, value in zip(names, values.members, strict=True)}
+    group = read_group(text)
+    if group is None or group.kind not in ("", "()"):
+        return None
+    pairs = [assignment(member) for member in group.members]
+    names = [normalize(pair[0]) for pair in pairs if pair is not None and SYMBOL.fullmatch(pair[0])]
+    if len(names) != len(group.members) or len(set(names)) != len(names):
+        return None
+    return {name: pair[1] for name, pair in zip(names, pairs, strict=True) if pair is not None}
+
+
+def _in_order(
+    left: list[str] | tuple[str, ...], right: list[str] | tuple[str, ...], depth: int
+) -> bool | None:
+    if len(left) != len(right):
+        return False
+    verdicts = [_same(a, b, depth + 1) for a, b in zip(left, right, strict=True)]
+    return False if False in verdicts else None if None in verdicts else True
+
+
+def _in_any_order(left: tuple[str, ...], right: tuple[str, ...], depth: int) -> bool | None:
+    if len(left) > MAX_MEMBERS or len(right) > MAX_MEMBERS:
+        return None
+    table = [[_same(a, b, depth + 1) for b in right] for a in left]
+    rows, columns = table, list(zip(*table, strict=True))
+    if all(True in row for row in rows) and all(True in column for column in columns):
+        return True
+    unread = any(True not in line and None in line for line in [*rows, *columns])
+    return None if unread else False
+
+
+def _same_equations(left: str, right: str, depth: int) -> bool | None:
+    r"""`x = 5` against `5` or `x = 5`, and equations that say the same of their variables."""
+    a, b = sides(left), sides(right)
+    if not a[1] and not b[1]:
+        return None
+    if not b[1] or not a[1]:
+        named = assignment(left, sums=True) if a[1] else assignment(right)
+        if named is None:
+            return False if "=" in (a[1] or b[1]) else None
+        rounded = (a if a[1] else b)[0][-1] if "\\approx" in (a[1] or b[1]) else None
+        plain = right if a[1] else left
+        verdict = _same(named[1], plain, depth + 1)
+        decimal = read_number(plain)
+        if not verdict and rounded is not None and decimal is not None and decimal.is_decimal:
+            return _same(rounded, plain, depth + 1)
+        return verdict
+    named_left, named_right = assignment(left), assignment(right)
+    if named_left is not None and named_right is not None:
+        verdict = _same(named_left[1], named_right[1], depth + 1)
+        if verdict or normalize(named_left[0]) == normalize(named_right[0]):
+            return verdict
+    return _same_zeros(a, b)
+
+
+def _same_zeros(
+    left: tuple[list[str], list[str]], right: tuple[list[str], list[str]]
+) -> bool | None:
+    """Whether lhs - rhs of one equation is a constant multiple of that of the other."""
+    if left[1] != ["="] or right[1] != ["="]:
+        return None
+    differences = [parse(f"({pair[0][0]}) - ({pair[0][1]})") for pair in (left, right)]
+    first, second = differences
+    if first is None or second is None:
+        return None
+    with mpmath.workdps(DIGITS):
+        return _are_proportional(first, second)
+
+
+def _are_proportional(first: Expression, second: Expression) -> bool | None:
+    ratios = []
+    for point, is_real in points_of(first.names | second.names):
+        try:
+            above, below = (evaluate(side.root, point, is_real) for side in (first, second))
+            ratios.append(
+                above / below
+                if isinstance(below, Fraction)
+                else mpmath.mpc(below) ** -1 * _plain(above)
+            )
+        except (UnreadableError, ZeroDivisionError):
+            continue
+    if len(ratios) < 3:
+        return None
+    return all(ratio != 0 and same_value(ratio, ratios[0], None) for ratio in ratios)
+
+
+def _plain(value: object) -> object:
+    return mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
+
+
+def _same_leaves(left: str, right: str) -> bool | None:
+    """Two single values: numbers with a base, words, expressions with or without a unit."""
+    if is_words(left) or is_words(right):
+        return False
+    bases = BASE.match(left), BASE.match(right)
+    if any(bases):
+        return _same_in_base(left, right)
+    moduli = [match[0] for text in (left, right) if (match := MODULUS.search(text)) is not None]
+    if len(moduli) == 2 and re.findall(r"\w+", moduli[0])[-1] != re.findall(r"\w+", moduli[1])[-1]:
+        return False
+    (a, unit_a), (b, unit_b) = _without_unit(left), _without_unit(right)
+    units = read_unit(unit_a), read_unit(unit_b)
+    if units[0] is not None and units[1] is not None and units[0] != units[1]:
+        return False
+    first, second = parse(a), parse(b)
+    if first is None or second is None:
+        return None
+    return same_expression(first, second)
+
+
+def _without_unit(text: str) -> tuple[str, str]:
+    r"""Without `\pmod{..}`, degrees and a unit."""
+    bare, unit = split_unit(MODULUS.sub("", text).strip())
+    return bare.removesuffix("%").strip(), unit
+
+
+def _same_in_base(left: str, right: str) -> bool:
+    """`52_8`: the same digits in the same base; a base that one side leaves out is not held against it."""
+    parts = []
+    for text in (left, right):
+        match = BASE.match(text)
+        base = (match[2] or match[3]) if match else None
+        parts.append((match[1] if match else text.replace(" ", ""), BASES.get(base or "", base)))
+    (digits_a, base_a), (digits_b, base_b) = parts
+    return digits_a == digits_b and (base_a is None or base_b is None or base_a == base_b)
+
+
+def same_set(answer: str, gold: str) -> bool:
+    """Equal as sets of members, in any order and whatever the brackets."""
+    mine, wanted = (split(unwrap(outer(canonical(text))[1])) for text in (answer, gold))
+    return bool(mine) and _in_any_order(tuple(mine), tuple(wanted), 0) is True
+
+
+def is_readable(text: str) -> bool:
+    """Whether `same` could give a verdict on an answer: words, a value, or parts that are."""
+    text = unwrap(canonical(text))
+    if is_words(text) or EMPTY.fullmatch(text) or read_number(text) is not None:
+        return True
+    if read_region(text) is not None or BASE.match(text):
+        return True
+    group = read_group(text)
+    if group is not None:
+        cells = [cell for member in group.members for cell in member.split("&")]
+        return bool(cells) and all(_is_readable_leaf(cell) for cell in cells)
+    return all(_is_readable_leaf(side) for side in sides(text)[0])
+
+
+def _is_readable_leaf(text: str) -> bool:
+    text = _value_of(unwrap(text))
+    if is_words(text) or read_number(text) is not None:
+        return True
+    if read_group(text) is not None and outer(text)[0]:
+        return all(_is_readable_leaf(member) for member in split(outer(text)[1]))
+    return all(parse(_without_unit(signed)[0]) is not None for signed in _both_signs(text))

@@ -1,4 +1,4 @@
-r"""Find the answer in a completion: the last box, a stated answer, the last number.
+r"""Find the answer in a completion: boxes, answer tags, stated answers, the last formula, the last number.
 
 Plain text in, plain text out; every search is linear in the text, of which only the end is read.
 """
@@ -7,30 +7,75 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from dataclasses import dataclass
+
+from leadspan.grading.numbers import read_number
+from leadspan.grading.spans import Formula, find_formulas
 
 MAX_CHARS = 200_000
 """Only this much of the end of a completion is searched: an answer stands at the end."""
 MAX_ANSWER_CHARS = 4_000
 """A longer answer is not read."""
 
-BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
-BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$\\]{1,40})")
-STATED = re.compile(
-    r"\banswer(?:\s+(?:to|for)\s[^\n.:]{1,80}?)?[*_]{0,2}\s*(?:\bis\b|:|=)[ \t]*:?[*_]{0,2}[ \t]*",
+BRACES = re.compile(r"\\+(?:boxed|fbox|framebox)\s{0,4}\{|\\.|[{}]", re.DOTALL)
+BARE_BOX = re.compile(r"\\boxed\s{1,4}([^\s{}$\\]{1,40})")
+BETWEEN_BOXES = re.compile(
+    r"(?:[\s$.,;:&()\[\]*]|\\[()\[\],;]|\\q?quad|\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|\b(?:and|or|also|as well as|und|y|et)\b"
+    r"|\b(?:part|question)\s*\(?[a-h1-9]\)?|\([a-h1-9iv]{1,3}\)|[A-Za-z](?:_\{?\w\}?)?\s*=|和|或|及){0,40}"
+)
+MAX_BETWEEN = 80
+TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
+FINAL = re.compile(
+    r"\bfinal\s{1,3}answer[*_]{0,3}\s{0,6}(?:is\b|:|：|\bto\b[^\n.:]{1,60}\bis\b)[\s*_]{0,8}(?:(?:the\s{1,3})?final\s{1,3}answer\s{1,3}is\s{0,3}:?\s{0,4})?",
     re.IGNORECASE,
 )
-SENTENCE_END = re.compile(r"\.(?=\s|$|\*)|\n")
-DISPLAY = re.compile(r"\$\$([^$]{1,400})\$\$|\\\[(.{1,400}?)\\\]", re.DOTALL)
-MATH_SPAN = re.compile(r"(?<!\\)\$([^$\n]{1,400})(?<!\\)\$|\\\(([^\n]{1,400}?)\\\)")
-WORD = re.compile(r"[^\W\d_]{2,}")
-COMMAND = re.compile(r"\\[A-Za-z]+")
-NUMBER = re.compile(r"(?<![\w.])[-−+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?")
-
-PRICE = re.compile(r"\\?[$€£]\s?" + NUMBER.pattern.removeprefix(r"(?<![\w.])"))
+STATED = re.compile(
+    r"(?:\banswers?(?:\s(?:to|for|of)\s[^\n.:]{1,80}?)?[*_]{0,3}\s{0,6}(?:\b(?:is|are)\b|:|：|=)"
+    r"|(?:答案|答え|정답|答)(?:应该|应)?(?:是|为|：|:|は)|\b(?:antwort|respuesta|r[eé]ponse|risposta|resposta|ответ)\b\s{0,3}(?:ist|es|est|è|é|:|：|—|-)"
+    r"|\banswer[*_]{0,3}(?=\s{0,4}(?:\$|\\\(|\\\[)))"
+    r"[ \t]{0,8}:?[*_]{0,3}[ \t]{0,8}",
+    re.IGNORECASE,
+)
+HEADING = re.compile(
+    r"(?:^|\n)[ \t]{0,8}[#*_ ]{0,8}(?:the[ \t])?(?:final[ \t]{1,3})?(?:answers?|result|solution)[ \t]{0,4}[:：]?[*_ \t]{0,8}[:：]?[*_ \t]{0,8}\n\s{0,20}(?=\S)",
+    re.IGNORECASE,
+)
+SENTENCE_END = re.compile(r"[.。!](?=\s|$|\*)|\n")
+JOINED = re.compile(r"\s*(?:,|;)?\s*(?:and|or|,|;|y|et|und)\s*")
+AFTER_FORMULA = re.compile(r"\s{0,3}(?:%|\\%|percent\b|degrees?\b|°)")
+WORD = re.compile(r"[^\W\d_²³¹⁰-₟¼-¾]{2,}")
+COMMAND = re.compile(r"\\(?:begin|end)\{[^{}]*\}|\\[A-Za-z]++")
+NUMBER = re.compile(
+    r"(?<![\w.,])[-−+]?(?:\d{1,3}(?:,\d{3})++(?![\d,]*\d)|\d++)?(?:\.\d++|(?<=\d))(?:,\d{1,2}(?![\d,]))?(?:[eE][-+]?\d{1,3}(?!\w)|/\d++)?\s?%?"
+)
+PRICE = re.compile(r"\\?[$€£]\s?" + NUMBER.pattern.removeprefix(r"(?<![\w.,])"))
 STARTS_AS_NUMBER = re.compile(
-    r"^\\?[$€£]?[-−]?\d[\d,./]*(?: ?%)?(?= [^\W\d_]+(?: [^\W\d_]+){0,3}$)"
+    r"^\\?[$€£]?[-−]?\d[\d,./]*(?: ?%)?(?= [^\W\d_]{1,30}(?: [^\W\d_]{1,30}){0,3}$)"
 )
 """A number and up to four words: "11 more CDs"."""
+CONCLUDES = re.compile(
+    r"(?:^|[.!\n])[\s*_]{0,6}(?:so|thus|therefore|hence|finally|altogether|in total|in all|overall|consequently|∴|所以|因此)\b",
+    re.IGNORECASE,
+)
+TRIVIAL = re.compile(r"(?!\\(?:pi|infty|varnothing|emptyset)$)\\?[A-Za-z]+(?:_\{?\w+\}?)?|\W*")
+"""A formula that only names something."""
+CLOCK_OR_RATIO = re.compile(
+    r"(?<![\w.:])\d{1,6}:\d{1,6}(?::\d{1,6})?(?:\s?[ap]\.?m\.?)?", re.IGNORECASE
+)
+
+
+SEVERAL = re.compile(r"\d\s+[-+]?\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer as it stands in a completion."""
+
+    text: str | None
+    reason: str
+    """The rule that found it, or why there is none."""
+    is_doubtful: bool = False
+    """Not stated as the answer, such as a number inside a formula: never called wrong."""
 
 
 def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
@@ -39,93 +84,277 @@ def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     return newest[0] if newest else None
 
 
-def find_box(text: str) -> str | None:
-    r"""Content of the last complete `\boxed{...}`, braces balanced, outermost where they nest."""
-    text = text[-MAX_CHARS:]
-    if "boxed" not in text and "fbox" not in text:
-        return None
-    found: str | None = None
-    found_at = -1
-    open_at: list[tuple[int, bool]] = []
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Content of a box and where the box stands."""
+
+    text: str
+    start: int
+    end: int
+
+
+def find_boxes(text: str) -> list[Box]:
+    r"""The complete `\boxed{...}` that hold something, braces balanced, innermost where they nest."""
+    if "boxed" not in text and "box" not in text:
+        return []
+    found: list[Box] = []
+    opened: list[tuple[int, int, bool]] = []
     for token in BRACES.finditer(text):
-        if token[0] == "{" or (token[0][-1] == "{" and len(token[0]) > 2):
-            open_at.append((token.end(), len(token[0]) > 1))
-        elif token[0] == "}" and open_at:
-            start, is_box = open_at.pop()
-            if is_box:
-                found, found_at = text[start : token.start()], token.start()
+        mark = token[0]
+        is_box = mark[-1] == "{" and len(mark) > 2
+        if mark == "{" or is_box:
+            opened.append((token.start(), token.end(), is_box))
+        elif mark == "}" and opened:
+            start, inner, closes_box = opened.pop()
+            if closes_box and text[inner : token.start()].strip(" \t\n~$,.?…_\\"):
+                while found and found[-1].start > start:
+                    found.pop()
+                found.append(Box(text[inner : token.start()], start, token.end()))
     bare = last_match(BARE_BOX, text)
-    if bare is not None and bare.start() > found_at:
-        return bare[1].rstrip(".,;")
+    if bare is not None and (not found or bare.start() > found[-1].end):
+        found.append(Box(bare[1].rstrip(".,;"), bare.start(), bare.end()))
     return found
 
 
+def find_box(text: str, parts: int = 1) -> str | None:
+    r"""Content of the last box, or of the boxes that stand side by side at the end.
+
+    Args:
+        text: The completion.
+        parts: How many answers are asked for: if the completion holds just so many different boxes,
+            one for each part of the problem, all of them count.
+    """
+    boxes = find_boxes(text[-MAX_CHARS:])
+    if not boxes:
+        return None
+    return _join_boxes(boxes, text[-MAX_CHARS:], parts)
+
+
+def _join_boxes(boxes: list[Box], text: str, parts: int) -> str:
+    distinct = list(dict.fromkeys(box.text.strip() for box in boxes))
+    if parts > 1 and len(distinct) == parts:
+        return ", ".join(distinct)
+    first = len(boxes) - 1
+    while first and _stand_together(text[boxes[first - 1].end : boxes[first].start]):
+        first -= 1
+    return ", ".join(dict.fromkeys(_inner(box.text).strip() for box in boxes[first:]))
+
+
+def _stand_together(between: str) -> bool:
+    return len(between) <= MAX_BETWEEN and BETWEEN_BOXES.fullmatch(between) is not None
+
+
+def _inner(text: str) -> str:
+    r"""Of `x = \boxed{7}` within a box, the 7."""
+    for _ in range(3):
+        boxes = find_boxes(text)
+        if not boxes:
+            return text
+        text = boxes[-1].text
+    return text
+
+
 def tries_box(text: str) -> bool:
-    """Whether a box is begun at all."""
-    return "\\boxed{" in text[-MAX_CHARS:]
+    """Whether a box is begun with content but not closed."""
+    last = text.rfind("\\boxed{", -MAX_CHARS if len(text) > MAX_CHARS else 0)
+    return (
+        last >= 0 and bool(text[last + 7 : last + 60].strip()) and text[last + 7 : last + 8] != "}"
+    )
+
+
+def find_tag(text: str) -> str | None:
+    """Content of the last `<answer>...</answer>` that holds something."""
+    found, opened = None, None
+    for tag in TAG.finditer(text):
+        if tag[0][1] != "/":
+            opened = tag.end()
+        elif opened is not None:
+            inner = text[opened : tag.start()].strip()
+            found, opened = (inner or found), None
+    return found
+
+
+def find_answer(text: str, in_words: bool = False, parts: int = 1) -> Found:
+    """The answer by the first rule that finds one.
+
+    Boxes, unless a "final answer is" follows them; answer tags; stated answers; the last formula;
+    the last bare number.
+
+    Args:
+        text: The completion.
+        in_words: A word or a name is asked for: a number that stands about is no answer.
+        parts: How many answers are asked for.
+    """
+    text = text[-MAX_CHARS:]
+    boxes = find_boxes(text)
+    final = last_match(FINAL, text)
+    if boxes:
+        if final is not None and final.start() > boxes[-1].end:
+            stated = _statement(text, final.end(), in_words)
+            if stated and (in_words or any(mark.isdigit() for mark in stated) or "\\" in stated):
+                return Found(stated, "final answer")
+        return Found(_join_boxes(boxes, text, parts), "box")
+    if tries_box(text):
+        return Found(None, "box not closed")
+    tagged = find_tag(text)
+    if tagged is not None:
+        return Found(_core(tagged, in_words), "tag")
+    stated = find_stated(text, in_words)
+    if stated is not None:
+        return Found(stated, "stated")
+    return _unstated(text, in_words)
 
 
 def find_stated(text: str, in_words: bool = False) -> str | None:
-    """What the last "answer is" or "answer:" states: its formula, its bold part, its number.
+    """What the last "answer is", "answer:" or answer heading states: its formula, bold part or number.
 
     A sentence around the answer is stripped: "Mark needs **25 days**." states `25 days`. A sentence
     without a formula, bold part or number is returned whole, and so is one that is asked for words.
     """
     text = text[-MAX_CHARS:]
-    last = last_match(STATED, text)
-    if last is None:
-        return None
-    rest = text[last.end() : last.end() + MAX_ANSWER_CHARS].lstrip()
-    display = DISPLAY.match(rest)
-    if display is not None:
-        return next(group for group in display.groups() if group is not None).strip()
-    end = SENTENCE_END.search(rest)
-    stated = (rest[: end.start()] if end else rest).strip()
-    return _core(stated, in_words) or None
+    matches = [last_match(pattern, text) for pattern in (FINAL, STATED, HEADING)]
+    ends = sorted((match.end() for match in matches if match is not None), reverse=True)
+    return next((stated for end in ends if (stated := _statement(text, end, in_words))), None)
+
+
+def _statement(text: str, start: int, in_words: bool) -> str | None:
+    """The answer in the sentence or display that begins at a place."""
+    rest = text[start : start + MAX_ANSWER_CHARS].lstrip()
+    formulas = find_formulas(rest)
+    if formulas and formulas[0].start == 0 and formulas[0].is_display:
+        return formulas[0].text
+    place = 0
+    for end in SENTENCE_END.finditer(rest):
+        if not any(f.start < end.start() < f.end for f in formulas[:20]):
+            place = end.start()
+            break
+    else:
+        place = len(rest)
+    return _core(rest[:place].strip(), in_words) or None
 
 
 def _core(sentence: str, in_words: bool) -> str:
     """The part of a sentence that is the answer."""
-    parts = [next(g for g in match if g) for match in MATH_SPAN.findall(sentence)]
-    if parts:
-        return str(parts[-1]).strip()
+    formulas = find_formulas(sentence)
+    if formulas:
+        return _joined(formulas, sentence)
     bold = sentence.split("**")
     if len(bold) > 1 and bold[-2 if len(bold) % 2 else -1].strip():
         sentence = bold[-2 if len(bold) % 2 else -1]
-    sentence = sentence.strip().strip("*_").strip()
+    sentence = sentence.strip().strip('*_`"').strip()
+    listed = _number_list(sentence)
+    if listed is not None:
+        return listed
     if in_words or len(WORD.findall(COMMAND.sub(" ", sentence))) < 2:
         return sentence
-    for pattern in (STARTS_AS_NUMBER, PRICE, NUMBER):
+    for pattern in (STARTS_AS_NUMBER, CLOCK_OR_RATIO, PRICE, NUMBER):
         found = last_match(pattern, sentence)
-        if found is not None:
+        if found is not None and found[0].strip():
             return found[0].strip()
     return sentence
 
 
-def find_number(text: str) -> str | None:
-    """The last number in plain digits."""
-    last = last_match(NUMBER, text[-MAX_CHARS:])
-    return None if last is None else last[0]
-
-
-CHOICE_STATED = re.compile(
-    r"\b(?i:answer|choice|option)(?:\s+is)?[*_]{0,2}\s*[:=]?\s*[*_$(\[{\\boxedtr]*\s*([A-Z])\b(?!')"
+NUMBER_LIST = re.compile(
+    r"^[-−]?\d[\d./]*(?:\s?(?:,|and|or|, and|, or)\s?[-−]?\d[\d./]*){1,20}(?=\.?$)"
 )
-CHOICE_ALONE = re.compile(r"(?:^|[\n(\[*])\s*\(?([A-Z])\)?[.:)\]*]*\s*(?=$|\n)")
 
 
-def find_choice(text: str) -> str | None:
-    """The last letter given as an answer: boxed, stated, or alone on its line."""
-    text = text[-MAX_CHARS:]
-    box = find_box(text)
-    if box is not None:
-        letters = re.findall(r"(?<![A-Za-z\\])[A-Z](?![A-Za-z])", re.sub(r"\\[a-z]+", " ", box))
-        return letters[0] if letters else None
-    for pattern in (CHOICE_STATED, CHOICE_ALONE):
-        last = last_match(pattern, text)
-        if last is not None:
-            return last[1]
-    return None
+def _number_list(sentence: str) -> str | None:
+    """`3 and 5`, `1, 2 and 4`."""
+    match = NUMBER_LIST.match(sentence)
+    return match[0] if match is not None else None
+
+
+def _joined(formulas: list[Formula], text: str) -> str:
+    """The last formula, with those before it that a comma, `and` or `or` joins to it."""
+    first = len(formulas) - 1
+    while first and JOINED.fullmatch(text[formulas[first - 1].end : formulas[first].start]):
+        first -= 1
+    last = formulas[-1]
+    unit = AFTER_FORMULA.match(text, last.end)
+    return ", ".join(formula.text for formula in formulas[first:]) + (
+        " " + unit[0].strip() if unit else ""
+    )
+
+
+def _unstated(text: str, in_words: bool) -> Found:
+    """A whole text that is nothing but the answer, the last formula, or the last bare number."""
+    if len(text) <= 200 and _is_bare(text):
+        return Found(text.strip(), "whole")
+    if in_words and len(text.split()) <= 5:
+        return Found(text.strip(), "whole", is_doubtful=True)
+    formulas = find_formulas(text)
+    telling = [formula for formula in formulas if not TRIVIAL.fullmatch(formula.text)]
+    outside = _blank(text, formulas)
+    number = None if in_words else last_number(outside)
+    if telling and not (number and _concludes(outside, telling[-1].end, number.start())):
+        return Found(_joined(telling, text), "last formula")
+    if number is not None:
+        if not _is_inside_formula(outside, number):
+            return Found(number[0].strip(), "last number")
+        return Found(_bare_formula(outside, number), "number inside a formula", is_doubtful=True)
+    if formulas:
+        return Found(formulas[-1].text, "last formula")
+    return Found(None, "nothing found")
+
+
+def last_number(text: str) -> re.Match[str] | None:
+    """The last number in plain digits."""
+    numbers = (match for match in NUMBER.finditer(text) if match[0].strip(" %+-−"))
+    newest = deque(numbers, maxlen=1)
+    return newest[0] if newest else None
+
+
+def _is_inside_formula(text: str, number: re.Match[str]) -> bool:
+    """Whether what stands around a number is a formula without delimiters: then it is no answer."""
+    before, after = text[: number.start()][-1:], text[number.end() :][:1]
+    return (
+        before in tuple("{^_\\(*/=<>")
+        and before != ""
+        and (before not in "(=" or after in tuple("}^_\\*"))
+        or (after != "" and after in "}^_\\")
+    )
+
+
+def _bare_formula(text: str, number: re.Match[str]) -> str:
+    """The formula without delimiters around a number: what stands between words."""
+    start, end = text.rfind("\n", 0, number.start()) + 1, text.find("\n", number.end())
+    line = text[max(start, number.start() - 400) : end if end >= 0 else len(text)][:800]
+    masked = COMMAND.sub(lambda command: "\\" * len(command[0]), line)
+    words = list(WORD.finditer(masked))
+    place = number.start() - max(start, number.start() - 400)
+    before = max((word.end() for word in words if word.end() <= place), default=0)
+    after = min((word.start() for word in words if word.start() >= place), default=len(line))
+    return line[before:after].strip(" .,:;=") or number[0].strip()
+
+
+def _is_bare(text: str) -> bool:
+    """No sentence: nothing but formulas and numbers, perhaps with one word behind them."""
+    if "\n" in text.strip() or not text.strip():
+        return False
+    formulas = find_formulas(text)
+    if not formulas and SEVERAL.search(text) and read_number(text) is None:
+        return False
+    words = WORD.findall(COMMAND.sub(" ", _blank(text, formulas)))
+    starts_as_word = WORD.match(text.strip()) is not None
+    is_value = any(mark.isdigit() for mark in text) and not starts_as_word
+    return (len(words) <= 1 and is_value) or (not words and not formulas)
+
+
+def _blank(text: str, formulas: list[Formula]) -> str:
+    """The text with its formulas blanked out, places kept."""
+    parts, place = [], 0
+    for formula in formulas:
+        parts += [text[place : formula.start], " " * (formula.end - formula.start)]
+        place = formula.end
+    return "".join([*parts, text[place:]])
+
+
+def _concludes(text: str, formula_end: int, number_start: int) -> bool:
+    """Whether a sentence behind the last formula begins as a conclusion and holds the number."""
+    if number_start < formula_end:
+        return False
+    return CONCLUDES.search(text[formula_end:number_start]) is not None
 
 
 def find_pattern(text: str, pattern: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Compare two mathematical answers by math-verify. Runs inside a worker, never in the parent."""
+"""Compare by math-verify, inside a worker, what `compare` cannot read."""
 
 from __future__ import annotations
 
@@ -11,27 +11,37 @@ from leadspan.grading import compare
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 LATEX = (LatexExtractionConfig(boxed_match_priority=0),)
+FLOAT_ROUNDING = 12
+"""Places to which math-verify rounds; at its own 6, 1/2006! equals 1/2004!."""
 
 
 def judge(extracted: str, golds: list[str]) -> dict[str, Any]:
-    """Compare the extracted answer with each accepted gold.
+    """Compare the extracted answer with each gold.
 
-    `unparsed` speaks of the extracted answer alone: a gold that math-verify cannot read is compared
-    as text, or member by member.
+    `unparsed` speaks of the extracted answer alone: a gold that cannot be read is compared as text.
     """
     answer = None if compare.is_words(extracted) else read(extracted)
-    for gold in golds:
-        if same_parts(extracted, gold):
-            return {"outcome": "correct"}
-        wanted = None if answer is None or compare.is_words(gold) else read(gold)
-        # math-verify's own timers are signals in this process; the parent's kill is the limit here.
-        if wanted is not None and verify(
-            wanted, answer, timeout_seconds=None, allow_set_relation_comp=True
-        ):
-            return {"outcome": "correct"}
-    if answer is None and not compare.is_words(extracted):
+    if answer is not None and any(_verify(gold, answer) for gold in golds):
+        return {"outcome": "correct"}
+    if answer is None and not compare.is_readable(extracted):
         return {"outcome": "unparsed", "reason": "not readable"}
     return {"outcome": "wrong"}
+
+
+def _verify(gold: str, answer: Any) -> bool:
+    wanted = None if compare.is_words(gold) else read(gold)
+    if wanted is None:
+        return False
+    # math-verify's own timers are signals in this process; the worker's CPU limit is the limit here.
+    return bool(
+        verify(
+            wanted,
+            answer,
+            float_rounding=FLOAT_ROUNDING,
+            timeout_seconds=None,
+            allow_set_relation_comp=True,
+        )
+    )
 
 
 def read(text: str) -> Any:
@@ -43,15 +53,3 @@ def read(text: str) -> Any:
         parsing_timeout=None,
     )
     return found or None
-
-
-def same_parts(left: str, right: str) -> bool:
-    """Equal as text or, member by member and in order, as tuples of the same brackets."""
-    if compare.same_text(left, right):
-        return True
-    lefts, rights = compare.split_tuple(left), compare.split_tuple(right)
-    return (
-        len(lefts) == len(rights) > 0
-        and compare.brackets(left) == compare.brackets(right)
-        and all(compare.same_member(a, b) for a, b in zip(lefts, rights, strict=True))
-    )

@@ -1,4 +1,4 @@
-"""Worker processes with hard limits: the parent kills the one that overruns and starts another.
+"""Worker processes with hard limits: one that overruns ends, and the parent starts another.
 
 Answers that text and plain numbers decide never reach a worker, so that a run of exact-match rows
 starts none. Knows nothing about benchmarks.
@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -24,10 +25,14 @@ from leadspan.grading.rules import Question, ask, gold_is_readable, settle
 
 START_SECONDS = 120.0
 """A worker that has not started by then never will."""
+OUT_OF_MEMORY = 77
+"""Exit status of a worker over its limit of memory."""
+WALL_FACTOR = 10
+"""The outer guard on the clock, in limits: for what waits without working, such as a sleep."""
 
 
 class WorkerDiedError(Exception):
-    """The worker ended: out of memory, out of stack, or killed."""
+    """The worker ended; the message says by which limit."""
 
 
 T = TypeVar("T")
@@ -62,6 +67,7 @@ class Worker:
             stderr=subprocess.DEVNULL,
             env=environment,
         )
+        self._limit, self._memory = limit_seconds, memory_gib
         self._unread = b""
         self._read(START_SECONDS)
 
@@ -69,15 +75,15 @@ class Worker:
         """Put one question.
 
         Raises:
-            TimeoutError: No answer within the limit.
-            WorkerDiedError: The process ended.
+            TimeoutError: No answer within the guard on the clock.
+            WorkerDiedError: The process ended, at its limit of CPU time or of memory, or killed.
         """
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(question).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
-            raise WorkerDiedError from None
+            raise self._death() from None
         reply: dict[str, Any] = json.loads(self._read(limit_seconds))
         return reply
 
@@ -90,10 +96,18 @@ class Worker:
                 raise TimeoutError
             chunk = os.read(handle, 65536)
             if not chunk:
-                raise WorkerDiedError
+                raise self._death()
             self._unread += chunk
         line, _, self._unread = self._unread.partition(b"\n")
         return line
+
+    def _death(self) -> WorkerDiedError:
+        status = self._process.wait()
+        if status == -signal.SIGPROF:
+            return WorkerDiedError(f"over {self._limit:g} s")
+        if status == OUT_OF_MEMORY:
+            return WorkerDiedError(f"over {self._memory:g} GiB")
+        return WorkerDiedError("worker died")
 
     def end(self) -> None:
         """Kill the process, whatever it does."""
@@ -187,16 +201,20 @@ class Grader:
         return [future.result() for future in [self.submit(*row) for row in rows]]
 
     def _judge(self, question: Question) -> Grade:
-        try:
-            worker = self._worker()
-            reply = worker.ask(question.to_json(), self._limit)
-        except TimeoutError:
-            self._drop()
-            return Grade("timeout", question.extracted, f"over {self._limit:g} s")
-        except WorkerDiedError:
-            self._drop()
-            return Grade("timeout", question.extracted, "worker died")
-        return settle(question, reply)
+        result: Grade | Question = question
+        while isinstance(result, Question):  # what a pattern finds may be a question again
+            try:
+                reply = self._worker().ask(result.to_json(), self._limit * WALL_FACTOR + 10)
+            except TimeoutError:
+                self._drop()
+                return Grade(
+                    "timeout", result.extracted or None, f"waited {WALL_FACTOR} x {self._limit:g} s"
+                )
+            except WorkerDiedError as death:
+                self._drop()
+                return Grade("timeout", result.extracted or None, str(death))
+            result = settle(result, reply)
+        return result
 
     def _worker(self) -> Worker:
         worker: Worker | None = getattr(self._own, "worker", None)

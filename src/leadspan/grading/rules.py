@@ -8,11 +8,20 @@ from typing import Any
 
 from leadspan.errors import ConfigError
 from leadspan.grading import compare, extract
-from leadspan.grading.grade import KINDS, Grade
+from leadspan.grading.choice import find_choice, letter_of
+from leadspan.grading.extract import Found
+from leadspan.grading.grade import KINDS, Grade, Outcome
+from leadspan.grading.notation import canonical
+from leadspan.grading.numbers import read_number, read_value, same_number
+from leadspan.grading.structure import read_group
 
 NUMERIC_TOLERANCE = 1e-4
 """Relative; an answer rounded to four digits is right."""
 HOLDS_NUMBER = re.compile(r"\d|\\(?!text|mathrm|textbf|mbox)|^.$")
+SHORT = 80
+"""Answers of so few characters are compared in place, in milliseconds whatever they hold."""
+PROSE_WORDS = 6
+"""A gold with more words than this is searched for its answer as a completion is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +29,19 @@ class Question:
     """What a worker is asked."""
 
     kind: str
+    """`math`, `pattern` or a user's `module:function`."""
     extracted: str
     golds: tuple[str, ...]
     reason: str
     completion: str = ""
-    """Only for a user's own function."""
+    """Only for a user's own function or pattern."""
     is_about_gold: bool = False
     """Asks whether the golds can be read, instead of grading."""
+    is_doubtful: bool = False
+    """Never `wrong`: the text need not be the answer."""
+    pattern: str = ""
+    of_kind: str = ""
+    """How what a pattern finds is graded."""
 
     def to_json(self) -> dict[str, Any]:
         """As the worker reads it."""
@@ -36,6 +51,7 @@ class Question:
             "golds": self.golds,
             "completion": self.completion,
             "is_about_gold": self.is_about_gold,
+            "pattern": self.pattern,
         }
 
 
@@ -43,113 +59,129 @@ def ask(
     completion: str, golds: tuple[str, ...], kind: str, pattern: str | None
 ) -> Grade | Question:
     """Grade a completion if text and plain numbers suffice, else say what to ask a worker."""
+    end = completion[-extract.MAX_CHARS :]
     if kind not in KINDS:
-        return Question(kind, "", golds, "own", completion[-extract.MAX_CHARS :])
-    in_words = kind == "math" and not any(HOLDS_NUMBER.search(gold) for gold in golds)
-    found, reason = find(completion, kind, pattern, in_words)
-    if found is None or not found.strip():
-        return Grade("unparsed", None, _why_not(found, reason))
-    if len(found) > extract.MAX_ANSWER_CHARS:
-        return Grade("unparsed", found[:80], "too long")
-    found = found.strip()
-    if kind == "math":
-        return _ask_math(found, golds, reason)
-    outcome = _decide(found, golds, kind)
-    return Grade(outcome, found, reason if outcome != "unparsed" else "not a number")
-
-
-def find(
-    completion: str, kind: str, pattern: str | None = None, in_words: bool = False
-) -> tuple[str | None, str]:
-    """The answer as it stands in the completion, and the rule that found it.
-
-    With `in_words` a word or a name is asked for, and a number that stands about is no answer.
-    """
+        return Question(kind, "", golds, "own", end)
     if pattern is not None:
-        return extract.find_pattern(completion, pattern), "pattern"
+        return Question("pattern", "", golds, "pattern", end, pattern=pattern, of_kind=kind)
+    golds = golds if kind in ("exact", "choice") else tuple(map(answer_of_gold, golds))
+    return judge_found(find(completion, kind, golds), golds, kind)
+
+
+def answer_of_gold(gold: str) -> str:
+    """The answer in a gold that is a solution or prose; other golds stay as they are."""
+    box = extract.find_box(gold)
+    if box is not None:
+        return box
+    words = extract.WORD.findall(extract.COMMAND.sub(" ", gold))
+    if len(words) > PROSE_WORDS and any(mark in gold for mark in "$\\0123456789"):
+        return extract.find_answer(gold).text or gold
+    return gold
+
+
+def find(completion: str, kind: str, golds: tuple[str, ...]) -> Found:
+    """The answer as it stands in the completion, and the rule that found it."""
     if kind == "choice":
-        return extract.find_choice(completion), "choice"
-    box = extract.find_box(completion)
+        return Found(find_choice(completion), "choice")
+    in_words = kind == "math" and not any(HOLDS_NUMBER.search(gold) for gold in golds)
+    parts = _count_parts(golds) if completion.count("boxed") > 1 and kind != "numeric" else 1
+    if kind in ("math", "numeric"):
+        return extract.find_answer(completion, in_words, parts)
+    box = extract.find_box(completion, parts)
     if box is not None or extract.tries_box(completion):
-        return box, "box" if box is not None else "box not closed"
-    if kind == "exact":
-        return completion.strip(), "whole"
-    stated = extract.find_stated(completion, in_words)
-    if stated is not None:
-        return stated, "stated"
-    if kind == "set":
-        return completion.strip(), "whole"
-    return (None if in_words else extract.find_number(completion)), "last number"
+        return Found(box, "box" if box is not None else "box not closed")
+    stated = None if kind == "exact" else extract.find_stated(completion)
+    return Found(completion.strip(), "whole") if stated is None else Found(stated, "stated")
 
 
-def _why_not(found: str | None, reason: str) -> str:
-    if found is not None:
-        return "empty"
-    return reason if reason == "box not closed" else "nothing found"
+def _count_parts(golds: tuple[str, ...]) -> int:
+    groups = [read_group(canonical(gold)) for gold in golds]
+    return max((len(group.members) for group in groups if group is not None), default=1)
+
+
+def judge_found(found: Found, golds: tuple[str, ...], kind: str) -> Grade | Question:
+    """Grade what was found, or say what to ask a worker."""
+    text = (found.text or "").strip()
+    if not text:
+        reason = "empty" if found.text is not None else found.reason
+        return Grade(
+            "unparsed",
+            None,
+            reason if found.text is not None or "box" in reason else "nothing found",
+        )
+    if len(text) > extract.MAX_ANSWER_CHARS:
+        return Grade("unparsed", text[:80], "too long")
+    if kind == "math":
+        return _ask_math(text, golds, found)
+    outcome = _decide(text, golds, kind)
+    return Grade(outcome, text, found.reason if outcome != "unparsed" else "not a number")
 
 
 def _decide(found: str, golds: tuple[str, ...], kind: str) -> Any:
     if kind == "exact":
         return "correct" if any(found == gold.strip() for gold in golds) else "wrong"
     if kind == "choice":
-        letters = [find_letter(gold) for gold in golds]
-        return "correct" if found.upper() in letters else "wrong"
+        return "correct" if found.upper() in [letter_of(gold) for gold in golds] else "wrong"
     if kind == "set":
-        return "correct" if any(_same_set(found, gold) for gold in golds) else "wrong"
-    number = compare.read_number(found)
+        return "correct" if any(compare.same_set(found, gold) for gold in golds) else "wrong"
+    number = read_value(found)
     if number is None:
         return "unparsed"
-    wanted = [compare.read_number(gold) for gold in golds]
-    same = (compare.same_number(number, w, NUMERIC_TOLERANCE) for w in wanted if w is not None)
+    wanted = [read_value(gold) for gold in golds]
+    same = (same_number(number, w, NUMERIC_TOLERANCE) for w in wanted if w is not None)
     return "correct" if any(same) else "wrong"
 
 
-def _same_set(found: str, gold: str) -> bool:
-    mine, wanted = compare.split_tuple(found), compare.split_tuple(gold)
-    return (
-        bool(mine)
-        and all(any(compare.same_member(a, b) for b in wanted) for a in mine)
-        and all(any(compare.same_member(a, b) for a in mine) for b in wanted)
-    )
-
-
-def _ask_math(found: str, golds: tuple[str, ...], reason: str) -> Grade | Question:
-    if any(compare.same_text(found, gold) for gold in golds):
-        return Grade("correct", found, reason)
-    number = compare.read_number(found)
-    wanted = [compare.read_number(gold) for gold in golds]
+def _ask_math(text: str, golds: tuple[str, ...], found: Found) -> Grade | Question:
+    if any(compare.same_text(text, gold) for gold in golds):
+        return Grade("correct", text, found.reason)
+    number = read_number(text)
+    wanted = [read_number(gold) for gold in golds]
     if number is not None and all(w is not None for w in wanted):
-        same = any(compare.same_number(number, w) for w in wanted if w is not None)
-        return Grade("correct" if same else "wrong", found, reason)
-    return Question("math", found, golds, reason)
+        if any(same_number(number, w) for w in wanted if w is not None):
+            return Grade("correct", text, found.reason)
+        if not found.is_doubtful and not any(
+            "," in side for side in (text, *golds)
+        ):  # 1,200 may be a list too
+            return Grade("wrong", text, found.reason)
+    question = Question("math", text, golds, found.reason, is_doubtful=found.is_doubtful)
+    if max(map(len, (text, *golds))) > SHORT:
+        return question
+    verdicts = [compare.same(text, gold) for gold in golds]
+    if True in verdicts:
+        return Grade("correct", text, found.reason)
+    return question if None in verdicts else _not_equal(question)
+
+
+def _not_equal(question: Question) -> Grade:
+    outcome: Outcome = "unparsed" if question.is_doubtful else "wrong"
+    return Grade(outcome, question.extracted, question.reason)
 
 
 def gold_is_readable(gold: str, kind: str) -> bool | Question:
     """Whether a gold can be read, or what to ask a worker about it."""
     if kind == "choice":
-        return find_letter(gold) is not None
+        return letter_of(gold) is not None
     if kind == "numeric":
-        return compare.read_number(gold) is not None
-    if kind == "math" and compare.read_number(gold) is None:
-        return Question(kind, "", (gold,), "gold", is_about_gold=True)
+        return read_value(answer_of_gold(gold)) is not None
+    if kind == "math" and read_number(gold) is None:
+        return Question(kind, "", (answer_of_gold(gold),), "gold", is_about_gold=True)
     if kind not in KINDS:
         return Question(kind, "", (gold,), "gold", is_about_gold=True)
     return bool(gold.strip())
 
 
-def find_letter(gold: str) -> str | None:
-    """`B` of `B`, `(B)` or `b.`."""
-    letter = gold.strip().strip("().").upper()
-    return letter if len(letter) == 1 and letter.isalpha() else None
-
-
-def settle(question: Question, reply: dict[str, Any]) -> Grade:
-    """A worker's reply as a grade.
+def settle(question: Question, reply: dict[str, Any]) -> Grade | Question:
+    """A worker's reply as a grade, or as the next question where a pattern was looked for.
 
     Raises:
-        ConfigError: The user's own function failed.
+        ConfigError: The user's own function or pattern failed.
     """
     if "error" in reply:
-        raise ConfigError(f"grading {question.kind}: {reply['error']}")
+        raise ConfigError(f"grading {question.pattern or question.kind}: {reply['error']}")
+    if question.kind == "pattern":
+        return judge_found(Found(reply["found"], "pattern"), question.golds, question.of_kind)
     reason = reply.get("reason") or question.reason
+    if question.kind == "math" and reply["outcome"] == "wrong":
+        return _not_equal(question)
     return Grade(reply["outcome"], reply.get("extracted", question.extracted), reason)

@@ -1,7 +1,8 @@
 """The process in which answers are compared by math-verify or a user's own function.
 
 Started as `python -m leadspan.grading.worker LIMIT_SECONDS MEMORY_GIB`; reads one JSON question a
-line, writes one JSON reply a line. The parent kills it at the limit; the alarm below only ends it
+line, writes one JSON reply a line. The limit is CPU time of this process, so that a busy machine
+changes no outcome: the kernel ends the process by SIGPROF. The alarm on the clock only ends it
 where the parent is gone.
 """
 
@@ -10,13 +11,17 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import resource
 import signal
 import sys
 from importlib import import_module
 from typing import Any
 
+from leadspan.grading.compare import is_readable, same
+from leadspan.grading.extract import find_pattern
 from leadspan.grading.grade import Grade
+from leadspan.grading.pool import OUT_OF_MEMORY, WALL_FACTOR
 
 RANK = ("error", "correct", "wrong", "unparsed", "timeout")
 """With several golds the best outcome counts, but an error is never hidden."""
@@ -27,34 +32,60 @@ def main() -> None:
     limit_seconds, memory_gib = float(sys.argv[1]), float(sys.argv[2])
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints must not be taken for a reply
-    import_module("leadspan.grading.mathematics")  # its second of start-up counts for no question
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     wanted = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (wanted if most < 0 else min(wanted, most), most))
     print("ready", file=replies, flush=True)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     for line in sys.stdin:
-        signal.alarm(math.ceil(limit_seconds) + 5)
+        signal.alarm(math.ceil(limit_seconds * WALL_FACTOR) + 60)
+        signal.setitimer(signal.ITIMER_PROF, limit_seconds)
         question = json.loads(line)
         try:
             reply = answer(question)
         except MemoryError:
-            os._exit(1)  # what is left of the heap is not to be trusted
+            os._exit(OUT_OF_MEMORY)  # what is left of the heap is not to be trusted
         except RecursionError:
             reply = {"outcome": "unparsed", "reason": "too deep"}
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
         print(json.dumps(reply), file=replies, flush=True)
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Answer one question of either kind of grading."""
-    from leadspan.grading.mathematics import judge, read
-
+    if question["kind"] == "pattern":
+        return find_by(question["pattern"], question["completion"])
     if question["kind"] != "math":
         return judge_by(question)
     if question["is_about_gold"]:
-        readable = read(question["golds"][0]) is not None
+        gold = question["golds"][0]
+        readable = is_readable(gold) or _mathematics().read(gold) is not None
         return {"outcome": "correct" if readable else "unparsed"}
-    return judge(question["extracted"], question["golds"])
+    verdicts = [same(question["extracted"], gold) for gold in question["golds"]]
+    if True in verdicts or None not in verdicts:
+        return {"outcome": "correct" if True in verdicts else "wrong"}
+    unread = [
+        gold for gold, verdict in zip(question["golds"], verdicts, strict=True) if verdict is None
+    ]
+    reply: dict[str, Any] = _mathematics().judge(question["extracted"], unread)
+    return reply
+
+
+def _mathematics() -> Any:
+    """The module of math-verify, whose second of start-up counts for no question."""
+    left, _ = signal.setitimer(signal.ITIMER_PROF, 0)
+    module = import_module("leadspan.grading.mathematics")
+    signal.setitimer(signal.ITIMER_PROF, left)
+    return module
+
+
+def find_by(pattern: str, completion: str) -> dict[str, Any]:
+    """What a user's pattern finds."""
+    try:
+        return {"found": find_pattern(completion, pattern)}
+    except re.error as error:
+        return {"error": f"answer_pattern is no regular expression ({error}). Mend it."}
 
 
 def judge_by(question: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,208 @@
+r"""The one reader of numbers and the one normal form, for extraction, comparison and voting.
+
+`½`, `\frac12`, `0.5` and `50\%` are read here, with thousands separators, powers of ten, units and
+currency. Linear in the (short) text; nothing is evaluated as code.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+import mpmath
+
+from leadspan.grading.expression import (
+    LONG_DECIMAL,
+    UnreadableError,
+    evaluate,
+    exact_decimal,
+    parse,
+    real_value,
+    same_value,
+)
+from leadspan.grading.notation import canonical
+from leadspan.grading.structure import assignment
+from leadspan.grading.units import Unit, read_unit
+
+MAX_CHARS = 400
+"""A longer text is not read as a number."""
+
+TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+CURRENCY = re.compile(r"\\?\$|[€£¥₹]|\\(?:pounds|euro)\b")
+DEGREES = re.compile(r"\^\\circ(?:\s*[CF]\b)?")
+LEAD = re.compile(r"(?:[A-Za-z](?:_\{?\w+\}?)?\s*(?:=|\\approx)|=|\\approx)\s*(?=[-+.\d\\])")
+CLOCK = re.compile(r"(\d{1,2}):00\s*(?:[ap]\.?\s?m\.?|o'clock)?", re.IGNORECASE)
+PLAIN = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
+PERCENT = re.compile(r"\s*(?:%|\bpercent\b|\bper cent\b)\s*$")
+MIXED = re.compile(r"([-+]?\s*\d+)\s+(\d+)\s*/\s*(\d+)(?![\d.])")
+COMMA_DECIMAL = re.compile(r"([-+]?)(\d{4,}|0|\d{1,3}(?=,\d\d$)|\d{1,3}(?:[. ]\d{3})+),(\d+)")
+UNIT_IN_TEXT = re.compile(
+    r"\s*(\\text\s*\{[^{}]*[^\W\d_][^{}]*\}(?:[\s/*.]|\\cdot|\\times|\^\s*\{?\s*-?\d\s*\}?|\\text\s*\{[^{}]*\})*)$"
+)
+UNIT_IN_WORDS = re.compile(
+    r"(?<=[\d})%.])(\s*)([A-Za-z][A-Za-z .,'/\-]*(?:\^\s*\{?\s*-?\d\s*\}?)?[A-Za-z /]*)$"
+)
+SHORT_UNITS = frozenset(
+    ["m", "g", "s", "h", "l", "L", "cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "in", "lb", "oz",
+     "hr", "am", "pm", "AM", "PM", "yd", "mi", "Hz", "GB", "MB", "eV", "nm", "kJ"]
+)  # fmt: skip
+"""Shorter words behind a number are variables, `2x` or `3 ab`, unless they stand here."""
+MAGNITUDES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+OF_A_NUMBER = frozenset(["mixed", "multiply", "divide", "fraction", "power", "factorial"])
+"""Operations within what still counts as one number as written, such as `4.5 \\times 10^{33}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number as written."""
+
+    value: Fraction
+    also: Fraction | None = None
+    """What it may stand for too: 50 % is 50 or 0.5, 3 million is 3 or 3,000,000."""
+    is_decimal: bool = False
+    digits: int | None = None
+    """Significant digits of a decimal that may have been rounded (LONG_DECIMAL or more)."""
+    unit: Unit | None = None
+
+
+def read_number(text: str) -> Number | None:
+    r"""Read an integer, decimal, fraction, mixed number or power, with currency, percent or unit.
+
+    None for anything else, such as `2x`, `\sqrt{2}` or `2 + 3`.
+    """
+    if len(text) > MAX_CHARS:
+        return None
+    plain = text.strip()
+    if PLAIN.fullmatch(plain):
+        return _plain(plain)
+    plain = CURRENCY.sub("", canonical(plain)).strip()
+    clock = CLOCK.fullmatch(TEXT.sub(r"\1", plain).strip())
+    if clock is not None:
+        return Number(Fraction(clock[1]))
+    plain = (
+        LEAD.sub("", DEGREES.sub(" ", plain), count=1).strip()
+        if _leads(plain)
+        else DEGREES.sub(" ", plain).strip()
+    )
+    comma = COMMA_DECIMAL.fullmatch(plain)
+    if comma is not None:
+        return _plain(comma[1] + comma[2].replace(".", "").replace(" ", "") + "." + comma[3])
+    return _with_unit(plain)
+
+
+def _leads(text: str) -> bool:
+    return LEAD.match(text) is not None
+
+
+def _plain(text: str) -> Number:
+    significant = len(text.lstrip("+-").replace(".", "").lstrip("0"))
+    is_decimal = not text.endswith(".") and "." in text
+    value = exact_decimal(text.lstrip("+-"))
+    assert value is not None  # no exponent
+    digits = significant if is_decimal and significant >= LONG_DECIMAL else None
+    return Number(-value if text.startswith("-") else value, None, is_decimal, digits)
+
+
+def _with_unit(text: str) -> Number | None:
+    """The number in front of a percent sign, a unit or a magnitude."""
+    bare, unit = split_unit(text)
+    is_percent = PERCENT.search(bare)
+    if is_percent:
+        bare = bare[: is_percent.start()]
+    elif PERCENT.fullmatch(" " + unit):
+        is_percent, unit = PERCENT.search(" " + unit), ""
+    expression = parse(MIXED.sub(r"\1\\frac{\2}{\3}", TEXT.sub(r"\1", bare).strip(), count=1))
+    if expression is None or not expression.is_constant or expression.operations - OF_A_NUMBER:
+        return None
+    try:
+        value = evaluate(expression.root, {})
+    except UnreadableError:
+        return None
+    if not isinstance(value, Fraction):
+        return None
+    magnitude = MAGNITUDES.get(unit.strip().split(" ")[0].lower())
+    also = value / 100 if is_percent else value * magnitude if magnitude else None
+    return Number(value, also, "." in bare, expression.digits, read_unit(unit))
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    r"""An answer and the unit behind it: `12\pi \text{ cm}^2` is `12\pi` and `cm ^2`."""
+    match = UNIT_IN_TEXT.search(text)
+    if match is not None and match.start():
+        return text[: match.start()].strip(), TEXT.sub(r" \1 ", match[1]).strip()
+    match = UNIT_IN_WORDS.search(text)
+    if match is None:
+        return text, ""
+    first = re.split(r"[ .,'/^-]", match[2])[0]
+    is_unit = first in SHORT_UNITS or (
+        len(first) > 2 and (bool(match[1]) or match.string[match.start() - 1] == "%")
+    )
+    return (text[: match.start()].strip(), match[2].strip()) if is_unit else (text, "")
+
+
+def read_value(text: str) -> Number | None:
+    r"""`read_number`, and the real value of a constant expression such as `\frac{\pi}{2}`."""
+    number = read_number(text)
+    if number is not None or len(text) > MAX_CHARS:
+        return number
+    named = assignment(canonical(text), sums=True)
+    bare, unit = split_unit(
+        CURRENCY.sub("", canonical(text) if named is None else named[1]).strip()
+    )
+    value = real_value(bare)
+    if value is None or not mpmath.isfinite(value):
+        return None if named is None else read_number(named[1])
+    if not isinstance(value, Fraction):
+        value = Fraction(*mpmath.libmp.to_rational(value._mpf_))
+    return Number(value, unit=read_unit(unit))
+
+
+def same_number(left: Number, right: Number, tolerance: float = 0.0) -> bool:
+    """Compare two numbers; `50%` equals both 50 and 0.5, and units of two dimensions never agree.
+
+    Args:
+        left: One number.
+        right: The other.
+        tolerance: Allowed difference relative to the larger magnitude; 0 asks for equality, of long
+            decimals to the digits that both give.
+    """
+    if left.unit is not None and right.unit is not None and left.unit != right.unit:
+        if left.unit[0] != right.unit[0]:
+            return False
+        scaled = left.value * left.unit[1], right.value * right.unit[1]
+        return _close(*scaled, left, right, tolerance)
+    pairs = [(left.value, right.value)]
+    if (left.also is None) != (right.also is None):
+        # Where both are marked they mean the same thing: 50 % is not 0.5 %.
+        pairs.append((left.also or left.value, right.also or right.value))
+    return any(_close(a, b, left, right, tolerance) for a, b in pairs)
+
+
+def _close(a: Fraction, b: Fraction, left: Number, right: Number, tolerance: float) -> bool:
+    if a == b:
+        return True
+    if tolerance:
+        return abs(a - b) <= Fraction(tolerance) * max(abs(a), abs(b))
+    digits = [number.digits for number in (left, right) if number.digits is not None]
+    return bool(digits) and same_value(a, b, min(digits))
+
+
+def normalize(text: str) -> str:
+    r"""Text without the marks that carry no meaning: case, spaces, layout, dollar signs, `\text`."""
+    text = TEXT.sub(r"\1", canonical(text)).replace("$", "").replace("*", "").strip()
+    text = re.sub(r"(?<=\d)\s+(?=\d)", "_", text)  # 1 1/2 is not 11/2
+    text = re.sub(r"([_^])\{(\w)\}", r"\1\2", re.sub(r"\s+", "", text)).rstrip(".")
+    alone = re.fullmatch(r"\(([^(),;]*)\)", text)  # (B) is B
+    return (alone[1] if alone else text).casefold()
+
+
+def answer_key(text: str) -> str:
+    """A text that is the same for answers that read the same: the value, else the bare text."""
+    number = read_number(text)
+    if number is not None:
+        return str(number.value)
+    value = real_value(canonical(text)) if len(text) <= MAX_CHARS else None
+    if value is None:
+        return normalize(text)
+    return str(value) if isinstance(value, Fraction) else str(mpmath.nstr(value, 20))
