@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from leadspan.analysis.cost import stated_speed
 from leadspan.analysis.plan import Plan, plan_stated
 from leadspan.cli.main import app
 from leadspan.config import RunConfig, SweepConfig
@@ -256,6 +257,25 @@ def test_seeds_and_lsps_of_one_setting_are_planned_once(
     assert len(asked) == len(summed["settings"]) < len(trained) == summed["runs"]
     assert {point.config.truncation.lsp for point in trained} <= set(asked[0])
     assert summed["seconds"] is None, "no speed was given"
+    assert summed["device_hours"] is None
+
+
+def test_device_hours_are_hours_times_devices(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    points = expand(tiny_sweep(tmp_path, tiny_student, tiny_teacher), tmp_path)
+
+    def hours(num_ranks: int) -> dict[str, Any]:
+        def plan_one(run: RunConfig, lsps: Sequence[float]) -> Plan:
+            speed = stated_speed(1e-6, 0.5)
+            return plan_stated(run, 10, 60, 5, speed, num_ranks=num_ranks, lsps=lsps)
+
+        return sum_up(plan_sweep(points, plan_one), num_ranks)
+
+    alone, four = hours(1), hours(4)
+    assert alone["device_hours"] == pytest.approx(alone["seconds"] / 3600)
+    assert four["seconds"] == pytest.approx(alone["seconds"] / 4)
+    assert four["device_hours"] == pytest.approx(alone["device_hours"])
 
 
 def test_data_that_are_not_here_are_planned_for_only_where_their_size_is_known(

@@ -68,7 +68,8 @@ def plan(
     if "grids" in read_yaml(config):
         if overrides:
             raise ConfigError(f"{config}: --set changes a run.yaml, not a sweep. Edit the sweep.")
-        found = sum_up(plan_sweep(expand(load_sweep(config), config.parent), plan_one))
+        planned = plan_sweep(expand(load_sweep(config), config.parent), plan_one)
+        found = sum_up(planned, ranks)
         shown = [(f"{one['name']}, {one['runs']} runs", one) for one in found["settings"]]
     else:
         found = plan_one(load_run_config(config, tuple(overrides)), PLANNED_LSPS).to_json()
@@ -79,24 +80,23 @@ def plan(
     for title, content in shown:
         _print_plan(content, title)
     if "runs" in found:
-        hours = "" if found["seconds"] is None else f", {found['seconds'] / 3600:.0f} device hours"
+        hours = found["device_hours"]
+        hours = "" if hours is None else f", {hours:.3g} device hours"
         typer.echo(f"all {found['runs']} runs: {found['flops']:.3g} FLOPs{hours}")
 
 
 def _speed(folders: list[Path], peak_tflops: float | None, utilisation: float) -> Any:
     from leadspan.analysis.cost import fit_speed, measurement_of, stated_speed
     from leadspan.errors import ConfigError, RunError
+    from leadspan.runs import read_json
 
     if folders:
         measured = []
         for folder in folders:
             try:
-                manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-                measured.append(measurement_of(manifest))
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise RunError(
-                    f"{folder}: must be a finished run to calibrate with; {error}. Train it first."
-                ) from None
+                measured.append(measurement_of(read_json(folder / "manifest.json")))
+            except RunError as error:
+                raise RunError(f"--calibrate {folder}: must be a finished run; {error}") from None
         return fit_speed(measured)
     if peak_tflops is None:
         return None
