@@ -89,8 +89,14 @@ class Summary:
         return tuple(run for run in self.runs if not run.is_done)
 
     def models(self, kind: str) -> tuple[Run, ...]:
-        """Finished rows of the untrained student (`base`) or the `teacher`."""
-        return tuple(run for run in self.runs if run.row.kind == kind and run.is_done)
+        """Finished rows of the untrained students (`base`) or the teachers (`teacher`).
+
+        The one that the runs of the curve begin from, or learn from, comes first.
+        """
+        part = "student" if kind == "base" else "teacher"
+        of_curve = _model_of(self.curve[0].runs[0], part) if self.curve else None
+        found = [run for run in self.runs if run.row.kind == kind and run.is_done]
+        return tuple(sorted(found, key=lambda run: _model_of(run, part) != of_curve))
 
 
 def summarise(results: Results) -> Summary:
@@ -120,6 +126,12 @@ def summarise(results: Results) -> Summary:
         plan_source=str(results.plan.get("seconds_from") or "") if results.plan else None,
         datasets=results.datasets,
     )
+
+
+def _model_of(run: Run, part: str) -> tuple[Any, Any]:
+    """Path and revision of a run's student or teacher."""
+    model = run.config.get(part) or {}
+    return model.get("path"), model.get("revision")
 
 
 def find_lsp(groups: Iterable[Group], lsp: float) -> Group | None:
