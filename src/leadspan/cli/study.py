@@ -22,7 +22,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("runs/demo"),
     quick: Annotated[bool, typer.Option("--quick", help="Three LSPs, one seed.")] = False,
     world_seed: Annotated[int, typer.Option(help="Seed of the embedded world.")] = 101,
-    jobs: Annotated[int, typer.Option(help="Runs side by side.")] = 2,
+    jobs: Annotated[int, typer.Option(help="Runs side by side.", min=1)] = 2,
 ) -> None:
     """Build the embedded world, sweep over LSP on it, and report what the cuts cost."""
     from leadspan.study.demo import run_demo
@@ -33,7 +33,7 @@ def demo(
 def sweep(
     config: Annotated[Path, typer.Argument(help="sweep.yaml")],
     output: Annotated[Path | None, typer.Option(help="Sweep folder; runs/NAME by default.")] = None,
-    jobs: Annotated[int, typer.Option(help="Runs side by side on this machine.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Runs side by side on this machine, in turn on its GPUs.", min=1)] = 1,
     launcher: Annotated[str, typer.Option(help="local, slurm, or submitit-local.")] = "local",
 ) -> None:
     """Run every point of a sweep that is not finished yet, then report.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from leadspan.study.report.summary import Summary
+from leadspan.study.report.summary import Summary, model_of
 from leadspan.study.report.table import Table, say_range
 from leadspan.study.report.wording import (
     say_count,
@@ -42,8 +42,7 @@ def _models(summary: Summary) -> list[tuple[str, Run]]:
     for kind, label in (("base", "untrained student"), ("teacher", "teacher")):
         runs = summary.models(kind)
         for run in runs:
-            part = run.config.get("student" if kind == "base" else "teacher") or {}
-            name = "@".join(str(part[key]) for key in ("path", "revision") if part.get(key))
+            name = model_of(run, "student" if kind == "base" else "teacher")
             labelled.append((f"{label} {name}" if len(runs) > 1 else label, run))
     return labelled
 

@@ -94,9 +94,10 @@ class Summary:
         The one that the runs of the curve begin from, or learn from, comes first.
         """
         part = "student" if kind == "base" else "teacher"
-        of_curve = _model_of(self.curve[0].runs[0], part) if self.curve else None
+        trained = self.curve[0].runs if self.curve else ()
+        of_curve = model_of(trained[0], part) if trained else None
         found = [run for run in self.runs if run.row.kind == kind and run.is_done]
-        return tuple(sorted(found, key=lambda run: _model_of(run, part) != of_curve))
+        return tuple(sorted(found, key=lambda run: model_of(run, part) != of_curve))
 
 
 def summarise(results: Results) -> Summary:
@@ -128,10 +129,11 @@ def summarise(results: Results) -> Summary:
     )
 
 
-def _model_of(run: Run, part: str) -> tuple[Any, Any]:
-    """Path and revision of a run's student or teacher."""
-    model = run.config.get(part) or {}
-    return model.get("path"), model.get("revision")
+def model_of(run: Run, part: str) -> str:
+    """A run's student or teacher, with its revision behind an @ where it has one."""
+    model = run.config.get(part)
+    parts = [model.get("path"), model.get("revision")] if isinstance(model, dict) else []
+    return "@".join(str(part) for part in parts if part is not None)
 
 
 def find_lsp(groups: Iterable[Group], lsp: float) -> Group | None:
