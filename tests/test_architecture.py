@@ -20,6 +20,7 @@ FLOORS = {
     "runs": 1,
     "models": 1,
     "flops": 1,
+    "sizes": 1,
     "registry": 1,
     "messages": 1,
     "tracking": 1,

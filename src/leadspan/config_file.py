@@ -86,20 +86,57 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_override(content: dict[str, Any], assignment: str) -> dict[str, Any]:
-    """Return `content` with one `a.b=value` applied; the value is read as YAML."""
+    """Return `content` with one `a.b=value` applied; the value is read as YAML.
+
+    Raises:
+        ConfigError: It is no assignment, its value is no YAML, or its key names no place in `content`.
+    """
     key, equals, value = assignment.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {assignment}: write key=value, for example truncation.lsp=0.25.")
-    return set_key(content, key.strip(), yaml.safe_load(value))
+    try:
+        return set_key(content, key.strip(), yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        what = getattr(error, "problem", None) or "it cannot be read"
+        raise ConfigError(
+            f"--set {assignment}: the value must be YAML; {what}. Close what is open, and quote the "
+            "whole for the shell: --set 'supervision.sections=[cot, answer]'."
+        ) from None
+    except ConfigError as error:
+        raise ConfigError(f"--set {assignment}: {error}") from None
 
 
 def set_key(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """Return a copy of the nested mapping with the dotted `key` set."""
-    head, _, rest = key.partition(".")
-    if not rest:
-        return {**content, head: value}
-    inner = content.get(head)
-    return {**content, head: set_key(inner if isinstance(inner, dict) else {}, rest, value)}
+    """Return a copy of the nested mapping with the dotted `key` set.
+
+    A number in the key is the place of an entry in a list, counted from 0:
+    `evaluation.benchmarks.0.limit`.
+
+    Raises:
+        ConfigError: A list has no such entry, or a name in the key is empty.
+    """
+    changed: dict[str, Any] = _replaced(content, key.split("."), value, "")
+    return changed
+
+
+def _replaced(content: Any, names: list[str], value: Any, place: str) -> Any:
+    if not names:
+        return value
+    name, *rest = names
+    if not name:
+        raise ConfigError("a key must be names with single dots between them.")
+    if isinstance(content, list | tuple):
+        if not name.isdecimal() or int(name) >= len(content):
+            raise ConfigError(
+                f"{place} is a list of {len(content)} entries, counted from 0; got {name!r}. Name one "
+                f"of them, or set the whole list: {place}=[...]."
+            )
+        entries = list(content)
+        entries[int(name)] = _replaced(entries[int(name)], rest, value, f"{place}.{name}")
+        return entries
+    inner = content if isinstance(content, dict) else {}
+    inside = f"{place}.{name}".lstrip(".")
+    return {**inner, name: _replaced(inner.get(name), rest, value, inside)}
 
 
 def load_run_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:

@@ -23,6 +23,10 @@ class RunError(LeadspanError):
     """A run folder is locked, incomplete or belongs to another config."""
 
 
+class FolderHeldError(RunError):
+    """Another process is writing in a folder: what is there is alive, not failed."""
+
+
 class RunStopped(RunError):  # noqa: N818 - nothing went wrong
     """A run was told to stop; its checkpoint is written and the same command goes on."""
 

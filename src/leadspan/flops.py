@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from leadspan.errors import ConfigError
+
 Attention = Literal["full", "causal"]
 """`full` computes every pair of a T x T square (eager, SDPA with a mask); `causal` only the pairs
 that are attended (flash attention)."""
@@ -129,6 +131,21 @@ def model_shape(model_config: Any) -> ModelShape:
         qk_norm=kind in QK_NORM_MODEL_TYPES,
         windows=_windows(config, layers),
     )
+
+
+def check_flops_known(model_config: Any, path: str) -> None:
+    """Check that a budget of FLOPs can be counted on this model.
+
+    Raises:
+        ConfigError: It cannot: counted as nothing, the budget would never be spent.
+    """
+    try:
+        model_shape(model_config)
+    except ValueError as error:
+        raise ConfigError(
+            f"training.budget.flops must be for models whose FLOPs are known; {path}: {error} Give "
+            "training.budget.tokens, training.steps or training.epochs."
+        ) from None
 
 
 def _windows(config: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:

@@ -22,7 +22,7 @@ import yaml
 
 from leadspan.config import RunConfig
 from leadspan.config_file import config_hash, content_hash, read_yaml
-from leadspan.errors import ConfigError, DamagedError, RunError
+from leadspan.errors import ConfigError, DamagedError, FolderHeldError, RunError
 from leadspan.integrity import describe_bytes, describe_file, iter_sealed_lines, seal, unseal
 from leadspan.progress import say
 
@@ -93,17 +93,28 @@ def lock_folder(path: Path) -> Iterator[None]:
     """Hold the folder for this process; the kernel lets go when the process ends, however it ends.
 
     Raises:
-        RunError: Another process holds it.
+        FolderHeldError: Another process holds it.
     """
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RunError(
+            raise FolderHeldError(
                 f"{path}: another process is writing here. Wait for it or end it."
             ) from None
         yield
+
+
+def is_held(path: Path) -> bool:
+    """True while some process, this one included, holds the folder."""
+    if not (path / ".lock").is_file():
+        return False
+    try:
+        with lock_folder(path):
+            return False
+    except FolderHeldError:
+        return True
 
 
 def describe_environment() -> dict[str, Any]:

@@ -25,7 +25,7 @@ from leadspan.analysis.plan import PLANNED_LSPS, plan_run, plan_stated
 from leadspan.config import RunConfig
 from leadspan.config_file import validate
 from leadspan.distill.batches import num_forwarded_tokens
-from leadspan.errors import ConfigError
+from leadspan.errors import ConfigError, RunError
 from leadspan.flops import forward_flops, training_flops
 from leadspan.traces.render import render
 from leadspan.traces.sources import load_traces
@@ -148,11 +148,48 @@ def test_stated_peak() -> None:
     assert "100 TFLOP/s" in stated_speed(100, 0.5).source
 
 
+MANIFEST = {"tokens_forwarded": 10, "train_flops": 99, "train_seconds": 1.5}
+
+
 def test_measurement_of_a_manifest() -> None:
-    manifest = {"tokens_forwarded": 10, "train_flops": 99, "train_seconds": 1.5}
-    assert measurement_of(manifest) == Measurement(10, 99, 1.5)
-    with pytest.raises(KeyError):
-        measurement_of({})
+    assert measurement_of(MANIFEST) == Measurement(10, 99, 1.5)
+    assert measurement_of({**MANIFEST, "num_ranks": 4}).seconds == 6, "of all devices"
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {},
+        [],
+        {**MANIFEST, "train_flops": None},
+        {**MANIFEST, "train_flops": 0},
+        {**MANIFEST, "train_seconds": 0.0},
+        {**MANIFEST, "train_seconds": float("nan")},
+        {**MANIFEST, "tokens_forwarded": "ten"},
+    ],
+    ids=repr,
+)
+def test_a_run_that_measured_nothing_is_refused(manifest: Any) -> None:
+    with pytest.raises(RunError, match="of its manifest must be above 0; got "):
+        measurement_of(manifest)
+
+
+def test_ranks_measured_and_ranks_planned_are_told_apart() -> None:
+    """What two devices did in 3 s takes 6 s on one and 1.5 s on four."""
+    config = _config()
+    workload = stated_workload(100, 1000, 100, config, 1.0)
+    shape = shape_of(STUDENT)
+    cost = predict_cost(config, workload, shape, None)
+    measured = {
+        "tokens_forwarded": cost.tokens_forwarded,
+        "train_flops": cost.flops,
+        "train_seconds": 3.0,
+        "num_ranks": 2,
+    }
+    speed = fit_speed([measurement_of(measured)])
+    for ranks, seconds in ((1, 6.0), (2, 3.0), (4, 1.5)):
+        found = predict_cost(config, workload, shape, None, speed, num_ranks=ranks).seconds
+        assert found == pytest.approx(seconds)
 
 
 def test_plan_of_a_run(tmp_path: Path, tiny_tokenizer: Any) -> None:

@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Qw
 from leadspan.analysis.memory import StepShape, TeacherMemory, predict_memory
 from leadspan.analysis.model_sizes import (
     QWEN3_CONFIGS,
-    count_parameters,
     load_model_config,
     shape_of,
 )
@@ -23,6 +22,7 @@ from leadspan.distill.teacher_source import LiveTeacher
 from leadspan.distill.train import build_optimizer
 from leadspan.errors import ConfigError
 from leadspan.flops import model_shape
+from leadspan.sizes import count_parameters
 from tests.analysis.live_memory import LiveMemory
 
 SIZES: dict[str, Any] = {

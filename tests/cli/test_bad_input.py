@@ -58,6 +58,15 @@ def _succeeds(*arguments: str | Path) -> None:
         ("truncation.lps=0.5", "Did you mean 'lsp'?"),
         ("training.steps=0", "training.steps must be greater than or equal to 1; got 0."),
         ("teacher=null", "teacher is required when loss.kd_ratio > 0"),
+        ("supervision.sections=[cot", "--set supervision.sections=[cot: the value must be YAML; "),
+        ("traces.where={a: 1", "--set traces.where={a: 1: the value must be YAML; "),
+        ("traces.where='a", "the value must be YAML; "),
+        ("supervision.sections=@cot", "the value must be YAML; "),
+        ("training.learning_rate=.inf", "training.learning_rate must be a finite number"),
+        ("truncation..lsp=0.5", "--set truncation..lsp=0.5: a key must be names with single dots"),
+        ("evaluation.benchmarks.1.limit=2", "evaluation.benchmarks is a list of 1 entries"),
+        ("evaluation.benchmarks.limit=2", "counted from 0; got 'limit'"),
+        ("evaluation.benchmarks.0.limt=2", "evaluation.benchmarks.0.limt is not a known key"),
         ("student.attention=flex_attention", "teacher.attention must be flex_attention or"),
     ],
 )
@@ -69,8 +78,37 @@ def test_settings(
     tiny_teacher: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    benchmarks = {"benchmarks": [{"path": "gsm8k"}]}
+    path = _run_yaml(tmp_path, tiny_student, tiny_teacher, evaluation=benchmarks)
+    error = _fails(capsys, "train", path, "--set", setting)
+    assert says in error
+    assert len(error.splitlines()) == 1 or not error.startswith("--set")
+
+
+def test_settings_of_traces_alone(
+    tmp_path: Path, tiny_student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traces = write_traces(tmp_path / "traces.jsonl")
+    for setting in ("traces.where={a: 1", "traces.where", "loss.kd_ratio=1"):
+        arguments = ("analyze", traces, "--tokenizer", tiny_student, "--set", setting)
+        assert len(_fails(capsys, *arguments).splitlines()) == 1
+
+
+@pytest.mark.parametrize("manifest", [None, {"train_flops": None}, [1], "{"], ids=str)
+def test_a_run_that_cannot_calibrate(
+    manifest: Any,
+    tmp_path: Path,
+    tiny_student: Path,
+    tiny_teacher: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     path = _run_yaml(tmp_path, tiny_student, tiny_teacher)
-    assert says in _fails(capsys, "train", path, "--set", setting)
+    if manifest is not None:
+        text = manifest if isinstance(manifest, str) else json.dumps(manifest)
+        (tmp_path / "manifest.json").write_text(text)
+    error = _fails(capsys, "plan", path, "--calibrate", tmp_path)
+    assert error.startswith(f"--calibrate {tmp_path}: must be a finished run; ")
+    assert len(error.splitlines()) == 1
 
 
 def test_all_problems_of_a_config_are_shown_together(

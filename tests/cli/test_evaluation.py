@@ -34,6 +34,22 @@ def test_evaluate_says_accuracy_with_its_interval(evaluated):
     assert "samples.jsonl" in evaluated[1]
 
 
+@pytest.mark.parametrize("named", ["option", "config"])
+def test_a_list_entry_is_changed_wherever_the_benchmarks_are_named(
+    named, evaluated, tiny_student, tmp_path
+):
+    file = str(evaluated[0] / "sums.jsonl")
+    source = ["--benchmark", file]
+    if named == "config":
+        (tmp_path / "run.yaml").write_text(f"evaluation: {{benchmarks: [{{path: {file}}}]}}")
+        source = ["--config", str(tmp_path / "run.yaml")]
+    limit = ["--set", "evaluation.benchmarks.0.limit=2"]
+    found = run(
+        "evaluate", str(tiny_student), *source, *FEW, *limit, "--output", str(tmp_path / "o")
+    )
+    assert "2 problems, 2 samples" in found.stdout
+
+
 def test_grade_again(evaluated):
     found = run("grade", str(evaluated[0] / "out" / "samples.jsonl"), "--json").stdout
     assert json.loads(found)["changes"] == {}

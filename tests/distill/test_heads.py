@@ -50,6 +50,25 @@ def test_known_architectures_give_their_own_logits(name: str) -> None:
     assert (head.bias_V is not None) == (name == "Phi")
 
 
+DROPOUT: dict[str, dict[str, Any]] = {
+    "GPT2": {"embd_pdrop": 0.5, "n_head": 2, "bos_token_id": 0, "eos_token_id": 1},
+    "GPTNeoX": {"hidden_dropout": 0.5},
+    "Llama": {"attention_dropout": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", DROPOUT)
+def test_dropout_is_no_reason_to_refuse_a_model(name: str) -> None:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**{**SIZES, **DROPOUT[name]})
+    model = transformers.AutoModelForCausalLM.from_config(config).train()
+    evaluating = model.get_input_embeddings().eval()
+    for _ in range(5):
+        check_head(model, name)
+    assert model.training, "each module is left in the mode it was in"
+    assert not evaluating.training
+
+
 def test_tied_heads_are_the_embedding_itself() -> None:
     model = build_tiny_model(40, seed=0)
     assert head_of(model).weight_VH is model.get_input_embeddings().weight

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from leadspan import distill, render, truncate
 from leadspan.config import RunConfig, TrainingConfig
@@ -407,3 +407,19 @@ def test_a_student_trained_without_a_chat_template_is_exported_without_one(
     }
     run = train(RunConfig.model_validate(content), tmp_path / "run")
     assert AutoTokenizer.from_pretrained(run.student_path).chat_template is None
+
+
+def test_a_budget_of_flops_that_cannot_be_counted_ends_before_the_first_step(
+    tmp_path: Path,
+) -> None:
+    student = tmp_path / "gpt2"
+    tokenizer = build_tiny_tokenizer()
+    tokenizer.save_pretrained(student)
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": len(tokenizer)}
+    GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=1, eos_token_id=1)).save_pretrained(student)
+    options = {"student": {"path": str(student), "dtype": "float32"}, "kd_ratio": 0, "bf16": False}
+    with pytest.raises(ConfigError, match=r"training.budget.flops must be .*got 'gpt2'"):
+        distill(_sequences(), output=tmp_path / "flops", budget={"flops": 1e9}, **options)
+    assert not (tmp_path / "flops" / "metrics.jsonl").exists()
+    spent = distill(_sequences(), output=tmp_path / "tokens", budget={"tokens": 500}, **options)
+    assert spent.manifest["train_flops"] is None

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A real one-node Slurm on this machine: a sweep of three points, one job killed in mid-training, requeued,
-# resumed and finished. Needs root and Debian's slurm-wlm and munge; installs them where they are missing.
+# A real one-node Slurm on this machine: the teacher's capture and a sweep of three points that wait for it, one
+# job killed in mid-training, requeued, resumed and finished; then a capture that fails. Needs root and Debian's slurm-wlm and munge; installs them where they are missing.
 #
 #   tests/slurm/run.sh [PYTHON]
 set -euo pipefail
@@ -12,13 +12,12 @@ host=$(hostname -s)
 command -v slurmctld >/dev/null || { apt-get update -qq && apt-get install -y -qq slurm-wlm munge >/dev/null; }
 
 stop() {
-    pkill -x slurmctld || true
-    pkill -x slurmd || true
-    pkill -x munged || true
+    for file in "$work"/slurmctld.pid "$work"/slurmd.pid /run/munge/munged.pid; do
+        [ ! -s "$file" ] || kill "$(cat "$file")" || true
+    done
     rm -rf "$work"
 }
 trap stop EXIT
-stop 2>/dev/null
 mkdir -p "$work/state" "$work/spool" /run/munge /var/log/munge /var/lib/munge /etc/munge
 
 [ -s /etc/munge/munge.key ] || dd if=/dev/urandom bs=1 count=1024 of=/etc/munge/munge.key 2>/dev/null
@@ -82,4 +81,13 @@ wait "$driver"
 restarts=$(scontrol show job "$job" | grep -o 'Restarts=[0-9]*' | cut -d= -f2)
 finished=$(ls "$work"/sweep/points/*/manifest.json | wc -l)
 echo "job $job was restarted $restarts time(s); $finished of 3 points finished"
-[ "$restarts" -ge 1 ] && [ "$finished" = 3 ] && echo "passed"
+[ "$restarts" -ge 1 ] && [ "$finished" = 3 ]
+capture=$(cat "$work/sweep/job_id")
+scontrol show job "$job" | grep -q "Dependency=(null)" # met: the capture ended before
+grep -q . "$work/sweep/teacher_cache/manifest.json"
+echo "capture was job $capture"
+
+sed -i "s#path: .*/teacher\$#path: $work/nowhere#" "$work/sweep.yaml"
+! "$python" -m leadspan sweep "$work/sweep.yaml" --output "$work/lost" --launcher slurm 2>"$work/said"
+cat "$work/said"
+[ "$(grep -c "^failed: .*: the teacher's capture failed: " "$work/said")" = 3 ] && echo "passed"

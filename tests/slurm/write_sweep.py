@@ -30,6 +30,7 @@ def main(folder: Path) -> None:
             },
         },
         "grids": [{"lsp": [0.5, 0.75, 1.0]}],
+        "capture": {"mode": "topk", "k": 8},
         "reference_models": False,
         "slurm": {"gpus": 0, "cpus": 1, "minutes": 30},
     }

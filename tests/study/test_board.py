@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from leadspan.config import RunConfig
+from leadspan.runs import lock_folder
 from leadspan.study.board import Board
 from leadspan.study.sweep import Point
 
@@ -74,3 +75,18 @@ def test_the_table_shows_what_runs_and_why_points_failed(
     assert set(rows) == {"lsp-1", "lsp-2"}
     assert re.search(r"running +0 s +lsp-1: 40/80 steps \[bold\]", rows["lsp-1"])
     assert re.search(r"failed +the disk is full \[/red\]", rows["lsp-2"])
+
+
+def test_what_runs_elsewhere_is_no_failure(
+    points: list[Point], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Board(points, tmp_path) as board, lock_folder(points[1].folder(tmp_path)):
+        board.end(points[1])
+        board.end(points[2])
+        console = Console(width=100, record=True)
+        console.print(board.table())
+    first, second = capsys.readouterr().err.splitlines()
+    assert "1 done, 0 running, 1 running elsewhere, 0 failed, 2 waiting" in first
+    assert "; lsp-1 running elsewhere" in first
+    assert second.endswith("; lsp-2 failed")
+    assert re.search(r"lsp-1 +elsewhere", console.export_text())

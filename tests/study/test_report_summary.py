@@ -16,12 +16,14 @@ from leadspan.study.report.interval import (
     estimate_ratio,
     half_width,
 )
+from leadspan.study.report.run_tables import models_table
 from leadspan.study.report.summary import (
     PAPER_RETENTION,
     compute_frontier,
     recommend,
     summarise,
 )
+from leadspan.study.report.wording import headline
 from leadspan.study.results import Row, Run, read_results
 
 from .made_up_sweep import add_point, build_demo_sweep, write_json, write_sweep_file
@@ -53,6 +55,32 @@ def test_the_demo_summary(tmp_path: Path) -> None:
     assert summary.recommended is not None
     assert summary.recommended.lsp == 0.4
     assert len(summary.failed) == 1
+
+
+def test_a_curve_is_compared_with_the_student_it_began_from(tmp_path: Path) -> None:
+    """Several untrained students stand in the table by name; the first is the curve's own."""
+    write_sweep_file(tmp_path)
+    other = {"path": "models/Other-1B", "revision": "step9"}
+    for name, kind, accuracy in (
+        ("base", "base", 0.2),
+        ("base_Other-1B@step9", "base", 0.9),
+        ("lsp-0.5", "train", 0.5),
+        ("lsp-1.0", "train", 0.7),
+    ):
+        point = add_point(
+            tmp_path, name, kind, accuracy=accuracy, lsp=0.5 if "0.5" in name else 1.0
+        )
+        config = yaml.safe_load((point / "run.yaml").read_text())
+        if name != "base":
+            config["student"] = other
+        (point / "run.yaml").write_text(yaml.safe_dump(config))
+    summary = summarise(read_results(tmp_path))
+    assert [run.row.run for run in summary.models("base")] == ["base_Other-1B@step9", "base"]
+    assert "did not beat the untrained student (0." in headline(summary)
+    assert [row[0] for row in models_table(summary).rows] == [
+        "untrained student models/Other-1B@step9",
+        "untrained student runs/demo/world/student",
+    ]
 
 
 def test_means_retention_and_ratios_by_hand(tmp_path: Path) -> None:

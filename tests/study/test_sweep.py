@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from leadspan.analysis.cost import stated_speed
 from leadspan.analysis.plan import Plan, plan_stated
 from leadspan.cli.main import app
 from leadspan.config import RunConfig, SweepConfig
@@ -31,8 +32,10 @@ from leadspan.study.sweep import (
     load_sweep,
     name_point,
     prepare_sweep,
+    reference_model,
+    run_and_record,
 )
-from tests.conftest import build_traces
+from tests.conftest import build_traces, save_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,6 +95,64 @@ def test_reference_models_come_first(
         "train",
         "train",
     ]
+
+
+def test_every_student_and_teacher_is_a_reference_once(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    """With its revision, and named so that a student who joins later renames nobody."""
+    grids = [
+        {"lsp": [0.5, 1.0], "seed": [0, 1]},
+        {"student.path": [str(tiny_student), "open/Other-1B"], "seed": [0, 1]},
+        {"student": [{"path": "open/Other-1B", "revision": "step/9"}]},
+        {"student.path": ["closed/Other-1B"], "teacher.path": ["open/Large"]},
+    ]
+    one, many = (
+        expand(
+            tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=g, reference_models=True),
+            tmp_path,
+        )
+        for g in (grids[:1], grids)
+    )
+    assert [point.name for point in one if point.kind != "train"] == ["base", "teacher"]
+    found = {
+        point.name: (model.path, model.revision)
+        for point in many
+        if point.kind != "train"
+        and (model := reference_model(point.kind, point.config)) is not None
+    }
+    assert found == {
+        "base": (str(tiny_student), None),
+        "base_Other-1B": ("open/Other-1B", None),
+        "base_Other-1B@step.9": ("open/Other-1B", "step/9"),
+        "base_Other-1B_2": ("closed/Other-1B", None),
+        "teacher": (str(tiny_teacher), None),
+        "teacher_Large": ("open/Large", None),
+    }
+    by_name = {point.name: point for point in many}
+    revision = by_name["base_Other-1B@step.9"].overrides["student.revision"]
+    assert revision == "step/9"
+
+
+def test_a_reference_is_evaluated_in_its_revision(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = {
+        **tiny_sweep(tmp_path, tiny_student, tiny_teacher).base,
+        "student": {"path": "open/Some-1B", "revision": "step9"},
+        "evaluation": {"benchmarks": [{"path": "gsm8k"}]},
+    }
+    sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher, base=base, reference_models=True)
+    points = prepare_sweep(sweep, tmp_path / "out")
+    asked: list[tuple[Any, Any]] = []
+
+    def evaluate(student: Any, *_: Any, revision: Any = None) -> None:
+        asked.append((student, revision))
+
+    monkeypatch.setattr("leadspan.evaluation.evaluate.evaluate", evaluate)
+    for point in points[:2]:
+        run_and_record(point.folder(tmp_path / "out"))
+    assert asked == [("open/Some-1B", "step9"), (str(tiny_teacher), None)]
 
 
 def test_all_bad_points_are_told_together(
@@ -163,6 +224,96 @@ def test_one_capture_serves_every_lead_and_nothing_is_run_twice(
     assert run_points(points, out, num_jobs=1) == []
     after = {p.name: RunFolder(p.folder(out)).manifest_path.stat().st_mtime_ns for p in points}
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("traces", "grids", "times"),
+    [
+        ({"sample": 9}, [{"lsp": [0.5, 1.0], "seed": [0, 1, 2]}], 1),
+        ({}, [{"seed": [0, 1]}, {"traces.num_processes": [1, 2]}, {"loss.beta": [0.1]}], 1),
+        ({}, [{"traces.seed": [1, 2], "traces.validation_fraction": [0.1, 0.2]}], 1),
+        ({}, [{"loss.kd_ratio": [0.0]}], 0),
+        ({"sample": 9}, [{"traces.seed": [1, 2]}], 2),
+        ({}, [{"traces.max_tokens": [30, 60]}], 2),
+        ({}, [{"lsp": [0.5], "keep": ["lead", "tail"], "seed": [0, 1]}], 2),
+        ({}, [{"render.system_prompt": ["keep", "drop"]}], 2),
+    ],
+)
+def test_the_teacher_reads_the_same_once(
+    traces: dict[str, Any],
+    grids: list[dict[str, Any]],
+    times: int,
+    tmp_path: Path,
+    tiny_student: Path,
+    tiny_teacher: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = tiny_sweep(tmp_path, tiny_student, tiny_teacher).base
+    base = {**base, "traces": {**base["traces"], **traces}}
+    sweep = tiny_sweep(
+        tmp_path, tiny_student, tiny_teacher, base=base, grids=grids, capture={"k": 4}
+    )
+    captured: list[Path] = []
+
+    def capture(config: RunConfig, output: Path, settings: Any) -> None:
+        captured.append(output)
+
+    monkeypatch.setattr("leadspan.distill.capture_run.capture_run", capture)
+    capture_teacher(sweep, prepare_sweep(sweep, tmp_path / "out"), tmp_path / "out")
+    assert captured == [tmp_path / "out" / "teacher_cache"] * times
+
+
+def test_every_teacher_has_a_cache_of_its_own(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    other = save_tiny_model(tmp_path / "other", seed=5, hidden=48)
+    out = tmp_path / "out"
+    grids = [{"lsp": [0.5]}, {"teacher.path": [str(tiny_teacher), str(other)], "lsp": [0.5, 1.0]}]
+    sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids, capture={"k": 4})
+    points = prepare_sweep(sweep, out)
+    capture_teacher(sweep, points, out)
+    assert run_points(points, out, num_jobs=1) == []
+    caches = {
+        (point.config.teacher.path, Path(point.config.teacher.cache or "").parent == out)
+        for point in points
+        if point.config.teacher is not None
+    }
+    assert caches == {(str(tiny_teacher), True), (str(other), True)}
+    identities = {
+        json.loads(p.read_text())["teacher"] for p in out.glob("teacher_cache*/identity.json")
+    }
+    assert identities == {str(tiny_teacher), str(other)}
+
+
+@pytest.mark.parametrize("how", ["relative", "dots", "link", "moved"])
+def test_a_sweep_goes_on_however_its_folder_is_named(
+    how: str,
+    tmp_path: Path,
+    tiny_student: Path,
+    tiny_teacher: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher, capture={"k": 4})
+    first = tmp_path / "out"
+    points = prepare_sweep(sweep, first)
+    capture_teacher(sweep, points, first)
+    assert run_points(points[:1], first, num_jobs=1) == []
+    again = {
+        "relative": Path("out"),
+        "dots": tmp_path / "nowhere" / ".." / "out",
+        "link": tmp_path / "link",
+        "moved": tmp_path / "elsewhere",
+    }[how]
+    (tmp_path / "nowhere").mkdir()
+    if how == "link":
+        again.symlink_to(first)
+    elif how == "moved":
+        first.rename(again)
+    points = prepare_sweep(sweep, again)
+    assert [is_finished(point, again) for point in points] == [True, False]
+    assert run_points(points, again, num_jobs=1) == []
+    assert len(list((again / "points").iterdir())) == 2
 
 
 def _drive(points: list[Point], out: Path) -> None:
@@ -256,6 +407,25 @@ def test_seeds_and_lsps_of_one_setting_are_planned_once(
     assert len(asked) == len(summed["settings"]) < len(trained) == summed["runs"]
     assert {point.config.truncation.lsp for point in trained} <= set(asked[0])
     assert summed["seconds"] is None, "no speed was given"
+    assert summed["device_hours"] is None
+
+
+def test_device_hours_are_hours_times_devices(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    points = expand(tiny_sweep(tmp_path, tiny_student, tiny_teacher), tmp_path)
+
+    def hours(num_ranks: int) -> dict[str, Any]:
+        def plan_one(run: RunConfig, lsps: Sequence[float]) -> Plan:
+            speed = stated_speed(1e-6, 0.5)
+            return plan_stated(run, 10, 60, 5, speed, num_ranks=num_ranks, lsps=lsps)
+
+        return sum_up(plan_sweep(points, plan_one), num_ranks)
+
+    alone, four = hours(1), hours(4)
+    assert alone["device_hours"] == pytest.approx(alone["seconds"] / 3600)
+    assert four["seconds"] == pytest.approx(alone["seconds"] / 4)
+    assert four["device_hours"] == pytest.approx(alone["device_hours"])
 
 
 def test_data_that_are_not_here_are_planned_for_only_where_their_size_is_known(

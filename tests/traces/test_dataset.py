@@ -204,6 +204,24 @@ def test_cut_points_in_characters_become_tokens(run: Callable[..., RunConfig]) -
         assert len(text) >= 4
 
 
+@pytest.mark.parametrize(
+    ("point", "kept"),
+    [(float("nan"), 0.5), (-3, 0.5), ("9", 0.5), (None, 0.5), (float("inf"), "cot"), (1e9, "cot")],
+    ids=str,
+)
+def test_odd_cut_points_in_characters(
+    run: Callable[..., RunConfig], point: object, kept: float | str
+) -> None:
+    """What is no place falls back on lsp; a place past the end is the end of the CoT."""
+    truncation = {"policy": "column", "column": "mine", "column_unit": "characters", "lsp": 0.5}
+    config = run(truncation=truncation, validation_fraction=0)
+    made = build_sequences(config, byte_level(), annotate=lambda trace: {"mine": point})
+    for sequence in made.train:
+        cut = build_policy(config.truncation).cut(sequence)
+        close = sequence.cot.end - sequence.meta["num_close_tokens"]
+        assert len(cut) == (close if kept == "cot" else len(sequence) // 2)
+
+
 def test_annotate_adds_cut_points_and_is_not_cached(
     run: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

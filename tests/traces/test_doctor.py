@@ -151,3 +151,47 @@ def test_template_that_eats_the_cot_is_told_and_harmless(tmp_path: Path) -> None
     found = findings(tmp_path)
     assert "deletes the CoT" in found["template and CoT"].message
     assert found["round trip"].level == "ok"
+
+
+def test_cut_points_that_are_none_are_counted(tmp_path: Path) -> None:
+    model_folder(tmp_path / "student")
+    rows = [
+        {"id": f"r{n}", "prompt": f"{n}?", "cot": "so it is. " * 5, "answer": "a", "at": at}
+        for n, at in enumerate([5, 9.0, float("nan"), None, -2, "7"])
+    ]
+    file = tmp_path / "own.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    traces = {"path": str(file), "drop_duplicates": False, "validation_fraction": 0}
+    for unit in ("characters", "tokens"):
+        truncation = {"policy": "column", "column": "at", "column_unit": unit, "lsp": 0.5}
+        found = findings(tmp_path, traces=traces, truncation=truncation)["cut points"]
+        assert found.level == "warning"
+        assert found.message.startswith(
+            "2 of 6 traces have a cut point in at; the others, first r2,"
+        )
+
+
+UNKNOWN = {"model_type": "gpt2", "n_embd": 16, "n_head": 2, "n_layer": 1, "vocab_size": 400}
+
+
+@pytest.mark.parametrize(
+    ("odd", "budget", "level"),
+    [
+        ("student", {"flops": 1e12}, "error"),
+        ("teacher", {"flops": 1e12}, "error"),
+        ("student", {"tokens": 1000}, None),
+        (None, {"flops": 1e12}, None),
+    ],
+)
+def test_a_budget_of_flops_needs_models_of_known_cost(
+    tmp_path: Path, odd: str | None, budget: dict[str, float], level: str | None
+) -> None:
+    for name in ("student", "teacher"):
+        folder = model_folder(tmp_path / name)
+        if name == odd:
+            (folder / "config.json").write_text(json.dumps(UNKNOWN))
+    teacher = {"path": str(tmp_path / "teacher")}
+    found = findings(tmp_path, teacher=teacher, training={"budget": budget})
+    assert (found["budget"].level if "budget" in found else None) == level
+    if level is not None:
+        assert f"{tmp_path / str(odd)}: model config: model_type must be" in found["budget"].message

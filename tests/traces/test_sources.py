@@ -196,6 +196,17 @@ def test_duplicates_go_and_shared_ids_stay_apart(tmp_path: Path) -> None:
     assert len(filtered(tmp_path, rows, drop_duplicates=False)[0]) == 4
 
 
+def test_equal_rows_that_are_kept_have_ids_of_their_own(tmp_path: Path) -> None:
+    rows = [*[row(0)] * 4, {**row(1), "id": "r0"}, *[row(0)] * 2]
+    ids, _ = filtered(tmp_path, rows, drop_duplicates=False)
+    assert len(set(ids)) == len(rows) == 7
+    assert ids[0] == "r0"
+    assert filtered(tmp_path, rows, drop_duplicates=False)[0] == ids
+    # a row that bears the very id that another would be given
+    taken = [row(0), {**row(1), "id": ids[1]}, row(0)]
+    assert len(set(filtered(tmp_path, taken, drop_duplicates=False)[0])) == 3
+
+
 def test_decontamination_counts_by_benchmark(tmp_path: Path) -> None:
     long = "A train leaves at nine and runs for three hours at forty miles an hour. How far?"
     (tmp_path / "bench").mkdir()

@@ -164,6 +164,9 @@ COLUMNS = [
     ({"column_unit": "tokens", "lsp": 0.5}, {"at": None}, 7),
     ({"column_unit": "tokens", "lsp": 0.5}, {"at": "six"}, 7),
     ({"column_unit": "tokens", "lsp": 0.5}, {"at": float("nan")}, 7),
+    ({"column_unit": "tokens", "lsp": 0.5}, {"at": -1}, 7),
+    ({"column_unit": "tokens"}, {"at": float("inf")}, 14),
+    ({"column_unit": "fraction"}, {"at": float("inf")}, 11),
     ({"column_unit": "tokens", "max_tokens": 4}, {"at": 6}, 4),
 ]
 

@@ -20,15 +20,18 @@ from leadspan.analysis.memory import (
     TeacherMemory,
     predict_memory,
 )
-from leadspan.analysis.model_sizes import count_parameters
 from leadspan.config import RunConfig
+from leadspan.errors import RunError
 from leadspan.flops import Attention, ModelShape, forward_flops, training_flops
 from leadspan.records import Sequence as TokenSequence
+from leadspan.sizes import WIDTHS, run_folder_bytes
 from leadspan.traces.supervise import supervise
 from leadspan.traces.truncate import build_policy
 
 CACHE_BYTES_PER_TOKEN = 214
 """Of a top-64 teacher cache with packed ids and 8-bit log-probabilities."""
+MEASURED = ("tokens_forwarded", "train_flops", "train_seconds")
+"""Keys of a manifest that say how fast a run was."""
 DEVICE_SLACK_GIB = 1.0
 FRAGMENTATION = 1.05
 """A card must hold the predicted peak times this, plus the slack of context and libraries."""
@@ -63,7 +66,7 @@ class SecondsModel:
     """Where the figures come from, in words."""
 
     def predict(self, tokens: float, flops: float) -> float:
-        """Seconds of a training."""
+        """Device seconds of a training."""
         return tokens * self.per_token + flops * self.per_flop
 
 
@@ -74,6 +77,7 @@ class Measurement:
     tokens: int
     flops: int
     seconds: float
+    """Of all its devices together: the clock's, times the ranks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class CostPoint:
     teacher_flops: int
     memory: MemoryParts
     disk_gib: float
-    """Checkpoints, the exported student, and the teacher cache where one is used."""
+    """The run folder at its largest (see `sizes`), and the teacher cache where one is used."""
     seconds: float | None
 
     @property
@@ -203,7 +207,7 @@ def _memory(
     step = step_shape(config, workload, device)
     source = None
     if config.loss.kd_ratio > 0:
-        width = 2 if teacher is None or config.teacher is None else _width(config.teacher.dtype)
+        width = 2 if teacher is None or config.teacher is None else WIDTHS[config.teacher.dtype]
         source = TeacherMemory(teacher, width, 0 if teacher else 16 * 64)
     parts = predict_memory(student, step, source)
     if num_ranks == 1:
@@ -244,19 +248,11 @@ def step_shape(config: RunConfig, workload: Workload, device: str = "cuda") -> S
     )
 
 
-def _disk_bytes(config: RunConfig, workload: Workload, student: ModelShape) -> int:
-    size = count_parameters(student).total
-    width = _width(config.student.dtype)
-    checkpoint = 9 * width * size if config.student.lora is None else 0
-    exported = 4 * width * size  # up to three best checkpoints, and the student
+def _disk_bytes(config: RunConfig, workload: Workload, shape: ModelShape) -> int:
     cached = 0
     if config.teacher is not None and config.teacher.cache is not None:
         cached = CACHE_BYTES_PER_TOKEN * workload.uncut
-    return checkpoint + exported + cached
-
-
-def _width(dtype: str) -> int:
-    return 4 if dtype == "float32" else 2
+    return run_folder_bytes(config.student, shape) + cached
 
 
 def stated_speed(peak_tflops: float, utilisation: float) -> SecondsModel:
@@ -297,14 +293,24 @@ def fit_speed(measured: Sequence[Measurement]) -> SecondsModel:
     return SecondsModel(per_flop, per_token, source)
 
 
-def measurement_of(manifest: dict[str, Any]) -> Measurement:
+def measurement_of(manifest: Any) -> Measurement:
     """Read speed off the manifest of a finished run.
 
     Raises:
-        KeyError: The manifest does not hold what training measures.
+        RunError: It does not hold tokens, FLOPs and seconds above 0.
     """
-    return Measurement(
-        tokens=int(manifest["tokens_forwarded"]),
-        flops=int(manifest["train_flops"] or 0),
-        seconds=float(manifest["train_seconds"]),
-    )
+    content = manifest if isinstance(manifest, dict) else {}
+    found: list[Any] = [content.get(key) for key in MEASURED]
+    if not all(_is_positive(value) for value in found):
+        raise RunError(
+            f"{', '.join(MEASURED)} of its manifest must be above 0; got "
+            f"{', '.join(map(str, found))}. FLOPs are known of models of some families only: see "
+            "docs/cost.md, or give --peak-tflops."
+        )
+    tokens, flops, seconds = found
+    return Measurement(int(tokens), int(flops), float(seconds) * int(content.get("num_ranks") or 1))
+
+
+def _is_positive(value: Any) -> bool:
+    """True for a finite number above 0."""
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from leadspan.analysis.model_sizes import count_parameters
 from leadspan.flops import ModelShape
+from leadspan.sizes import count_parameters
 
 GIB = 1024**3
 Compute = Literal["autocast", "float32", "bfloat16"]

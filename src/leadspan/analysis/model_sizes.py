@@ -1,4 +1,4 @@
-"""Sizes of models: parameters by part, and the published Qwen3 configs, so that planning needs no download.
+"""Where a model's sizes are read: in its folder, or the published Qwen3 configs, without a download.
 
 The Qwen3 sizes are facts of the published config.json files. Knows nothing about time or memory.
 """
@@ -6,7 +6,6 @@ The Qwen3 sizes are facts of the published config.json files. Knows nothing abou
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +35,6 @@ QWEN3_CONFIGS: dict[str, dict[str, Any]] = {
     "Qwen/Qwen3-32B": _qwen3(5120, 64, 64, 25600, False),
 }
 """Model name -> the keys of its config.json that decide its cost; `-Base` models share them."""
-
-
-@dataclass(frozen=True, slots=True)
-class NumParameters:
-    """Parameters of a dense decoder by part."""
-
-    layers: int
-    """All layers together: matrices, norms and biases."""
-    embedding: int
-    head: int
-    """0 where the head is tied to the embedding."""
-    linear: int
-    """Of `layers`, those in matrices."""
-
-    @property
-    def total(self) -> int:
-        """Every parameter once."""
-        return self.layers + self.embedding + self.head
 
 
 def load_model_config(path: str) -> dict[str, Any]:
@@ -88,18 +69,3 @@ def shape_of(path: str) -> ModelShape:
         return model_shape(load_model_config(path))
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
-
-
-def count_parameters(shape: ModelShape) -> NumParameters:
-    """Parameters by part; biases of the few models that have them are left out (under 0.1 %)."""
-    linear = shape.layers * sum(inputs * outputs for inputs, outputs in shape.linears)
-    norms_per_layer = (4 if shape.post_norm else 2) * shape.hidden
-    if shape.qk_norm:
-        norms_per_layer += 2 * shape.head_dim
-    embedding = shape.vocabulary * shape.hidden
-    return NumParameters(
-        layers=linear + shape.layers * norms_per_layer + shape.hidden,
-        embedding=embedding,
-        head=0 if shape.tied_head else embedding,
-        linear=linear,
-    )

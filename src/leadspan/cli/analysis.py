@@ -94,7 +94,7 @@ def _read(source: str, tokenizer: str | None, overrides: list[str]) -> tuple[Ana
     """Analyse a file of traces, or the traces of a run.yaml; also returns their config."""
     from leadspan.analysis.analyze import analyze as analyze_traces
     from leadspan.config import RenderConfig, TracesConfig
-    from leadspan.config_file import load_run_config, set_key, validate
+    from leadspan.config_file import apply_override, load_run_config, validate
     from leadspan.errors import ConfigError
     from leadspan.models import load_tokenizer
 
@@ -109,22 +109,15 @@ def _read(source: str, tokenizer: str | None, overrides: list[str]) -> tuple[Ana
             )
         content: dict[str, Any] = {"traces": {"path": source}, "render": {}}
         for assignment in overrides:
-            key, equals, value = assignment.partition("=")
-            if not equals or key.split(".")[0] not in content:
+            if not assignment.startswith(("traces.", "render.")):
                 raise ConfigError(
                     f"--set {assignment}: write traces.KEY=VALUE or render.KEY=VALUE."
                 )
-            content = set_key(content, key, _yaml(value))
+            content = apply_override(content, assignment)
         traces = validate(TracesConfig, content["traces"], "--set traces")
         render = validate(RenderConfig, content["render"], "--set render")
         path = tokenizer
     return analyze_traces(traces, load_tokenizer(path), render), traces
-
-
-def _yaml(value: str) -> Any:
-    import yaml
-
-    return yaml.safe_load(value)
 
 
 def _saving(source: str, overrides: list[str], lsp: float | None) -> dict[str, float] | None:

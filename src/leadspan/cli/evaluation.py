@@ -125,13 +125,13 @@ def _read_settings(
     elif (folder / "run.yaml").is_file():
         content = read_yaml(folder / "run.yaml")
     content = {part: content.get(part) or {} for part in ("evaluation", "render")}
-    for assignment in overrides:
-        if not assignment.startswith(("evaluation.", "render.")):
-            raise ConfigError(f"--set {assignment}: only evaluation.* and render.* apply here.")
-        content = apply_override(content, assignment)
     if benchmarks:
         paths = [{"path": path} for path in benchmarks]
         content["evaluation"] = {**content["evaluation"], "benchmarks": paths}
+    for assignment in overrides:  # after the benchmarks, so that a change reaches those too
+        if not assignment.startswith(("evaluation.", "render.")):
+            raise ConfigError(f"--set {assignment}: only evaluation.* and render.* apply here.")
+        content = apply_override(content, assignment)
     where = str(config or "--set")
     evaluation = validate(EvaluationConfig, content["evaluation"], f"{where}: evaluation")
     render = validate(RenderConfig, content["render"], f"{where}: render")

@@ -68,7 +68,8 @@ def plan(
     if "grids" in read_yaml(config):
         if overrides:
             raise ConfigError(f"{config}: --set changes a run.yaml, not a sweep. Edit the sweep.")
-        found = sum_up(plan_sweep(expand(load_sweep(config), config.parent), plan_one))
+        planned = plan_sweep(expand(load_sweep(config), config.parent), plan_one)
+        found = sum_up(planned, ranks)
         shown = [(f"{one['name']}, {one['runs']} runs", one) for one in found["settings"]]
     else:
         found = plan_one(load_run_config(config, tuple(overrides)), PLANNED_LSPS).to_json()
@@ -79,7 +80,8 @@ def plan(
     for title, content in shown:
         _print_plan(content, title)
     if "runs" in found:
-        hours = "" if found["seconds"] is None else f", {found['seconds'] / 3600:.0f} device hours"
+        hours = found["device_hours"]
+        hours = "" if hours is None else f", {hours:.3g} device hours"
         typer.echo(f"all {found['runs']} runs: {found['flops']:.3g} FLOPs{hours}")
 
 
@@ -94,9 +96,7 @@ def _speed(folders: list[Path], peak_tflops: float | None, utilisation: float) -
             try:
                 measured.append(measurement_of(RunFolder(folder).manifest))
             except (RunError, ValueError, KeyError, TypeError) as error:
-                raise RunError(
-                    f"{folder}: must be a finished run to calibrate with; {error}. Train it first."
-                ) from None
+                raise RunError(f"--calibrate {folder}: must be a finished run; {error}") from None
         return fit_speed(measured)
     if peak_tflops is None:
         return None

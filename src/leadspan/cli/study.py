@@ -22,7 +22,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("runs/demo"),
     quick: Annotated[bool, typer.Option("--quick", help="Three LSPs, one seed.")] = False,
     world_seed: Annotated[int, typer.Option(help="Seed of the embedded world.")] = 101,
-    jobs: Annotated[int, typer.Option(help="Runs side by side.")] = 2,
+    jobs: Annotated[int, typer.Option(help="Runs side by side.", min=1)] = 2,
 ) -> None:
     """Build the embedded world, sweep over LSP on it, and report what the cuts cost."""
     from leadspan.study.demo import run_demo
@@ -33,23 +33,33 @@ def demo(
 def sweep(
     config: Annotated[Path, typer.Argument(help="sweep.yaml")],
     output: Annotated[Path | None, typer.Option(help="Sweep folder; runs/NAME by default.")] = None,
-    jobs: Annotated[int, typer.Option(help="Runs side by side on this machine.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Runs side by side on this machine, in turn on its GPUs.", min=1)] = 1,
     launcher: Annotated[str, typer.Option(help="local, slurm, or submitit-local.")] = "local",
 ) -> None:
-    """Run every point of a sweep that is not finished yet, then report."""
+    """Run every point of a sweep that is not finished yet, then report.
+
+    On this machine the jobs share out the GPUs in turn. With Slurm the teacher's capture is a job too,
+    and the runs that read it wait for it.
+    """
     from leadspan.study.advice import datasets_of, write_analysis
     from leadspan.study.launch import run_points
     from leadspan.study.report import write_report
     from leadspan.study.slurm import run_points_on_slurm
-    from leadspan.study.sweep import capture_teacher, load_sweep, prepare_sweep, read_failure
+    from leadspan.study.sweep import (
+        RUNNING_ELSEWHERE,
+        capture_teacher,
+        load_sweep,
+        prepare_sweep,
+        read_failure,
+    )
 
     if launcher not in LAUNCHERS:
         raise ConfigError(f"--launcher must be one of {', '.join(LAUNCHERS)}; got {launcher!r}.")
     folder = output or Path("runs") / config.stem
     settings = load_sweep(config)
     points = prepare_sweep(settings, folder)
-    capture_teacher(settings, points, folder)
     if launcher == "local":
+        capture_teacher(settings, points, folder)
         failed = run_points(points, folder, jobs)
     else:
         cluster = launcher.removeprefix("submitit-")
@@ -61,6 +71,7 @@ def sweep(
     typer.echo(f"{len(points) - len(failed)} of {len(points)} runs done. Report: {report_path}")
     for point in failed:
         reason = read_failure(point.folder(folder))
-        typer.echo(f"failed: {point.folder(folder)}: {reason}", err=True)
+        state = "" if reason == RUNNING_ELSEWHERE else "failed: "
+        typer.echo(f"{state}{point.folder(folder)}: {reason}", err=True)
     if failed:
         raise typer.Exit(1)

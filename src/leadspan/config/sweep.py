@@ -24,7 +24,8 @@ class SlurmConfig(Part):
     partition: str | None = None
     """Slurm partition; null is the cluster's default."""
     gpus: int = Field(default=1, ge=0)
-    """GPUs a job; with more than one a run is sharded over them, a rank each, as under torchrun."""
+    """GPUs a job, the capture's too; with more than one it is shared over them, a rank each, as under
+    torchrun."""
     cpus: int = Field(default=8, ge=1)
     """Cores a job."""
     memory_gib: float | None = Field(default=None, gt=0)
@@ -48,6 +49,6 @@ class SweepConfig(Part):
     slurm: SlurmConfig = SlurmConfig()
     """For `--launcher slurm`."""
     reference_models: bool = True
-    """Evaluate the untrained student and the teacher too, as rows of their own."""
+    """Evaluate each untrained student and each teacher too, as rows of their own."""
     tags: dict[str, str | int | float] = Field(default_factory=dict)
     """Labels of the whole sweep, copied into its table."""

@@ -50,6 +50,11 @@ def capture_run(config: RunConfig, output: Path, settings: CaptureSettings) -> C
     config = without_lead_cut(config)
     if config.teacher is None:
         raise ConfigError("capture: run.yaml must name a teacher. Set teacher.path.")
+    if config.truncation.lsp_end is not None:
+        raise ConfigError(
+            "capture: truncation.lsp_end must be null where the cut keeps no lead: every step would be a "
+            "capture of its own. Use a live teacher."
+        )
     with join_ranks() as ranks:
         tokenizer = load_tokenizer(
             config.student.path, config.student.revision, config.render.chat_template

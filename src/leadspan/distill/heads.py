@@ -5,6 +5,8 @@ Knows nothing about losses. Shape suffixes: V width of the head, H hidden.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,14 +68,17 @@ def head_of(model: Any) -> Head:
 def check_head(model: Any, name: str) -> None:
     """Check that the head as taken apart gives the model's own logits, on two tokens.
 
+    Both are computed in evaluation mode: two passes under dropout differ whatever the head does.
+
     Raises:
         DataError: It does not: the architecture does something to its logits that is not known here.
     """
     head = head_of(model)
     input_ids = torch.tensor([[0, 1]], device=head.weight_VH.device)
-    expected = model(input_ids=input_ids, use_cache=False).logits[0].float()
     backbone = getattr(model, model.base_model_prefix)
-    hidden = backbone(input_ids=input_ids, use_cache=False).last_hidden_state[0]
+    with _evaluating(model):
+        expected = model(input_ids=input_ids, use_cache=False).logits[0].float()
+        hidden = backbone(input_ids=input_ids, use_cache=False).last_hidden_state[0]
     logits = (hidden.to(head.weight_VH.dtype) @ head.weight_VH.T).float()
     if head.bias_V is not None:
         logits += head.bias_V
@@ -86,3 +91,15 @@ def check_head(model: Any, name: str) -> None:
             f"{name}: the logits of {type(model).__name__} must be its head times its final hidden "
             "states, scaled and capped; they differ. This architecture is not supported."
         )
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, each module's own mode again afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -45,6 +45,7 @@ from leadspan.distill.section_sums import NUM_SUMS, section_means, section_sums
 from leadspan.distill.stopping import stop_requests
 from leadspan.distill.teacher_source import TeacherSource
 from leadspan.errors import RunError, RunStopped
+from leadspan.flops import check_flops_known
 from leadspan.progress import progress
 from leadspan.records import Example
 from leadspan.runs import RunFolder
@@ -76,9 +77,12 @@ class Trainer:
         self._examples = examples
         self._validation = validation
         self._packed = config.student.attention in PACKING
-        self._flops = FlopsMeter(
-            config, objective.student.config, teacher.model_config if teacher else None
-        )
+        teacher_config = teacher.model_config if teacher else None
+        self._flops = FlopsMeter(config, objective.student.config, teacher_config)
+        if self._training.budget is not None and self._training.budget.flops is not None:
+            check_flops_known(objective.student.config, config.student.path)
+            if teacher_config is not None and config.teacher is not None:
+                check_flops_known(teacher_config, config.teacher.path)
         num_examples = len(examples)
         self._steps_per_epoch = num_examples / self._training.batch_size
         self._num_steps = self._compute_num_steps()

@@ -31,6 +31,7 @@ def evaluate(
     config: EvaluationConfig | Mapping[str, Any],
     output: str | Path,
     render: RenderConfig | None = None,
+    revision: str | None = None,
 ) -> EvaluationResult:
     """Evaluate `student`; a second call with the same arguments goes on where the first stopped.
 
@@ -39,6 +40,7 @@ def evaluate(
         config: Benchmarks, sampling, back end; or the same as a mapping.
         output: Gets samples.jsonl, identity.json and, when all is done, evaluation.json.
         render: How the student's prompts are rendered, as in its training.
+        revision: Of a hub id: commit, tag or branch.
 
     Raises:
         ConfigError: There is no benchmark, or two have one name.
@@ -52,7 +54,7 @@ def evaluate(
     folder = EvaluationFolder(output)
     with lock_folder(folder.path), Grader(limit_seconds=config.grading_limit_seconds) as grader:
         as_text = check_golds(benchmarks, grader)
-        opened = open_student(student, config, render or RenderConfig())
+        opened = open_student(student, config, render or RenderConfig(), revision)
         identity = identity_of(opened, config, benchmarks)
         folder.claim(identity)
         for benchmark in benchmarks:

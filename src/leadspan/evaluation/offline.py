@@ -16,7 +16,13 @@ from leadspan.integrity import check_checksums
 class VllmBackend:
     """Generates with vLLM's own scheduler; a seed fixes a sample up to bfloat16 batching effects."""
 
-    def __init__(self, student: str, config: EvaluationConfig, stop_ids: frozenset[int]) -> None:
+    def __init__(
+        self,
+        student: str,
+        config: EvaluationConfig,
+        stop_ids: frozenset[int],
+        revision: str | None = None,
+    ) -> None:
         try:
             import vllm
         except ImportError:
@@ -28,6 +34,8 @@ class VllmBackend:
         try:
             self._llm = vllm.LLM(
                 model=student,
+                revision=revision,
+                tokenizer_revision=revision,
                 dtype="auto" if config.dtype == "auto" else config.dtype,
                 tensor_parallel_size=config.tensor_parallel,
                 max_num_seqs=config.batch_size,

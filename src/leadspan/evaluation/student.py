@@ -39,12 +39,18 @@ class Prompt:
 class LocalStudent:
     """A model folder or hub id: prompts are rendered here, with its own tokenizer and template."""
 
-    def __init__(self, path: str | Path, config: EvaluationConfig, render: RenderConfig) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        config: EvaluationConfig,
+        render: RenderConfig,
+        revision: str | None = None,
+    ) -> None:
         from leadspan.models import load_tokenizer
         from leadspan.traces.render import Renderer
 
-        self._path, self._config = str(path), config
-        self._tokenizer = load_tokenizer(self._path)
+        self._path, self._revision, self._config = str(path), revision, config
+        self._tokenizer = load_tokenizer(self._path, revision)
         self._renderer = Renderer(self._tokenizer, render)
         self._layout = self._renderer.layout
         self._opened = not self._layout.think_open
@@ -58,8 +64,11 @@ class LocalStudent:
         """What the student is and how it is asked."""
         layout = self._layout
         frame = [layout.template, layout.variables, layout.think_open, layout.think_close]
+        student = {"path": self._path, "fingerprint": fingerprint(self._path)}
+        if self._revision is not None:
+            student["revision"] = self._revision
         return {
-            "student": {"path": self._path, "fingerprint": fingerprint(self._path)},
+            "student": student,
             "chat_template": _digest(json.dumps(frame, sort_keys=True, default=str)),
             "backend": {"name": self._config.backend, "dtype": self._dtype},
         }
@@ -122,7 +131,7 @@ class LocalStudent:
         if self._config.backend == "vllm":
             from leadspan.evaluation.offline import VllmBackend
 
-            return VllmBackend(self._path, self._config, frozenset({self._end_id}))
+            return VllmBackend(self._path, self._config, frozenset({self._end_id}), self._revision)
         return self._transformers()
 
     def _transformers(self) -> Backend:
@@ -132,7 +141,8 @@ class LocalStudent:
         from leadspan.models import check_head_width, load_causal_lm
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        loaded = ModelConfig.model_validate({"path": self._path, "dtype": self._dtype})
+        content = {"path": self._path, "revision": self._revision, "dtype": self._dtype}
+        loaded = ModelConfig.model_validate(content)
         model = load_causal_lm(loaded, device)
         check_head_width(model, self._tokenizer, self._path)
         sampling, size = self._config.sampling, self._config.batch_size
@@ -183,11 +193,13 @@ class ServedStudent:
 Student = LocalStudent | ServedStudent
 
 
-def open_student(path: str | Path, config: EvaluationConfig, render: RenderConfig) -> Student:
+def open_student(
+    path: str | Path, config: EvaluationConfig, render: RenderConfig, revision: str | None = None
+) -> Student:
     """The student by the back end that the config names; no model is loaded yet."""
     if config.backend == "endpoint" and config.endpoint and config.endpoint.api == "chat":
         return ServedStudent(config)
-    return LocalStudent(path, config, render)
+    return LocalStudent(path, config, render, revision)
 
 
 def fingerprint(path: str) -> str:

@@ -110,8 +110,9 @@ def _plan(sweep_folder: Path, trained: Sequence[Point]) -> dict[str, Any]:
     finished = _by_lsp([point for point in members if is_finished(point, sweep_folder)])
     chosen = [finished[lsp] for lsp in sorted({min(finished), max(finished)})] if finished else []
     manifests = [RunFolder(point.folder(sweep_folder)).manifest for point in chosen]
-    speed, device = None, "cuda"
+    speed, device, num_ranks = None, "cuda", 1
     if manifests:
+        num_ranks = manifests[0].get("num_ranks", 1)
         device = "cpu" if manifests[0]["device"] == "cpu" else "cuda"
         if all(manifest["train_flops"] for manifest in manifests):
             source = "this sweep's runs " + " and ".join(point.name for point in chosen)
@@ -122,6 +123,7 @@ def _plan(sweep_folder: Path, trained: Sequence[Point]) -> dict[str, Any]:
         _tokenizer_of(run),
         speed,
         device,
+        num_ranks,
         lsps=sorted({*_by_lsp(members), 1.0}),
         annotate=annotator_of(run.truncation),
         limit=LIMIT,

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leadspan.progress import say
-from leadspan.study.sweep import Point, is_finished, read_failure
+from leadspan.study.sweep import (
+    RUNNING_ELSEWHERE,
+    Point,
+    is_finished,
+    is_running,
+    read_failure,
+)
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -30,6 +36,8 @@ class Board:
     def __init__(self, points: Sequence[Point], sweep_folder: Path) -> None:
         self.missing = [point for point in points if not is_finished(point, sweep_folder)]
         self.failed: list[Point] = []
+        """Without a result: failed, or running elsewhere."""
+        self._elsewhere: set[str] = set()
         self._folder = sweep_folder
         self._num_done_before = len(points) - len(self.missing)
         self._num_done = 0
@@ -60,15 +68,22 @@ class Board:
         self._running.pop(point.name, None)
 
     def end(self, point: Point) -> None:
-        """A point has stopped: done where everything it was to leave behind is there, else failed."""
+        """A point has stopped: done where everything it was to leave behind is there, else failed.
+
+        One that another process works on is neither, but is without a result of this call.
+        """
         self._running.pop(point.name, None)
-        is_done = is_finished(point, self._folder)
-        if is_done:
+        if is_finished(point, self._folder):
             self._num_done += 1
+            state = "done"
         else:
             self.failed.append(point)
+            state = "failed"
+            if is_running(point.folder(self._folder)):
+                self._elsewhere.add(point.name)
+                state = RUNNING_ELSEWHERE
         if self._live is None:
-            say(f"{self.headline()}; {point.name} {'done' if is_done else 'failed'}")
+            say(f"{self.headline()}; {point.name} {state}")
 
     def headline(self) -> str:
         """All states in one line, with the time left at the pace so far."""
@@ -77,9 +92,11 @@ class Board:
         parts = [
             f"{self._num_done_before + self._num_done} done",
             f"{len(self._running)} running",
-            f"{len(self.failed)} failed",
+            f"{len(self.failed) - len(self._elsewhere)} failed",
             f"{left - len(self._running)} waiting",
         ]
+        if self._elsewhere:
+            parts.insert(2, f"{len(self._elsewhere)} running elsewhere")
         if left and ended:
             seconds = (time.monotonic() - self._started) / ended * left
             parts.append(f"about {_say_seconds(seconds)} left")
@@ -103,7 +120,8 @@ class Board:
             table.add_row(Text(name), "running", _say_seconds(now - started), Text(words))
         for point in list(self.failed):
             reason = read_failure(point.folder(self._folder))
-            table.add_row(Text(point.name), Text("failed", style="red"), "", Text(reason))
+            state = Text("elsewhere") if point.name in self._elsewhere else Text("failed", "red")
+            table.add_row(Text(point.name), state, "", Text(reason))
         return table
 
 

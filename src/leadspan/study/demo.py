@@ -35,6 +35,7 @@ def run_demo(output: Path, world_seed: int, quick: bool, num_jobs: int) -> str:
     Returns:
         What came out and where the report lies, and the advice for the world and its late variant.
     """
+    output = output.resolve()  # however the folder is named, its runs are the same
     world = build_world(output / "world", world_seed)
     late_traces = write_late_traces(output / "world", world_seed)
     sweep = build_demo_sweep(world, world_seed, quick)

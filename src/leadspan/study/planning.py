@@ -57,8 +57,11 @@ def plan_sweep(
     return planned
 
 
-def sum_up(settings: Sequence[PlannedSetting]) -> dict[str, Any]:
-    """Plain data: every setting's plan, and the cost of all runs together, captures apart."""
+def sum_up(settings: Sequence[PlannedSetting], num_ranks: int = 1) -> dict[str, Any]:
+    """Plain data: every setting's plan, and the cost of all runs together, captures apart.
+
+    `seconds` is the clock's, one run after the other; a device hour is an hour of one device.
+    """
     content, num_runs, flops = [], 0, 0
     seconds: float | None = 0.0
     for setting in settings:
@@ -69,4 +72,10 @@ def sum_up(settings: Sequence[PlannedSetting]) -> dict[str, Any]:
         for run in runs:
             seconds = None if seconds is None or run.seconds is None else seconds + run.seconds
         content.append({"name": setting.name, "runs": len(runs), **setting.plan.to_json()})
-    return {"settings": content, "runs": num_runs, "flops": flops, "seconds": seconds}
+    return {
+        "settings": content,
+        "runs": num_runs,
+        "flops": flops,
+        "seconds": seconds,
+        "device_hours": None if seconds is None else seconds * num_ranks / 3600,
+    }

@@ -251,8 +251,8 @@ def _mapping(path: Path, required: bool = False) -> dict[str, Any]:
 
 
 def _kind_of(point: Path) -> Kind:
-    """The kind of a point that cannot be read."""
-    return next((kind for kind in KINDS if point.name == kind), "train")
+    """The kind of a point that cannot be read; `base` and `base_Qwen3-4B` are reference models."""
+    return next((kind for kind in KINDS if point.name.partition("_")[0] == kind), "train")
 
 
 def _order(run: Run) -> tuple[Any, ...]:

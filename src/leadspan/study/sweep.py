@@ -7,21 +7,16 @@ own manifest or evaluation is there, whoever wrote it. Knows nothing about how p
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from leadspan.config import (
-    EvaluationConfig,
-    LossConfig,
-    RunConfig,
-    SupervisionConfig,
-    SweepConfig,
-    TrainingConfig,
-)
+from leadspan.config import ModelConfig, RunConfig, SweepConfig
 from leadspan.config_file import (
     config_hash,
     load_run_config,
@@ -29,8 +24,14 @@ from leadspan.config_file import (
     set_key,
     validate,
 )
-from leadspan.errors import ConfigError, DamagedError, LeadspanError, RunStopped
-from leadspan.runs import RunFolder, read_json, write_json_atomic, write_text_atomic
+from leadspan.errors import (
+    ConfigError,
+    DamagedError,
+    FolderHeldError,
+    LeadspanError,
+    RunStopped,
+)
+from leadspan.runs import RunFolder, is_held, read_json, write_json_atomic, write_text_atomic
 
 SHORT_KEYS = {
     "lsp": "truncation.lsp",
@@ -40,7 +41,8 @@ SHORT_KEYS = {
 }
 Kind = Literal["base", "teacher", "train"]
 CACHE = "teacher_cache"
-"""Name of the shared cache in a sweep folder."""
+"""Name of the shared cache in a sweep folder; that of a second teacher begins so too."""
+RUNNING_ELSEWHERE = "running elsewhere: another process is writing here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +81,23 @@ def expand(sweep: SweepConfig, folder: Path) -> list[Point]:
     """
     points: dict[str, Point] = {}
     problems: list[str] = []
+    cache = str(folder.resolve() / CACHE)
     base = dict(sweep.base)
-    if sweep.capture is not None:
-        base = set_key(base, "teacher.cache", str(folder / CACHE))
+    if sweep.capture is not None and isinstance(base.get("teacher"), dict):
+        base["teacher"] = {**base["teacher"], "cache": cache}
     for grid in sweep.grids:
         for values in itertools.product(*grid.values()):
             overrides = {
                 SHORT_KEYS.get(key, key): value for key, value in zip(grid, values, strict=True)
             }
-            content: dict[str, Any] = dict(base)
-            for key, value in overrides.items():
-                content = set_key(content, key, list(value) if isinstance(value, tuple) else value)
             name = name_point(overrides)
             try:
+                content: dict[str, Any] = dict(base)
+                for key, value in overrides.items():
+                    plain = list(value) if isinstance(value, tuple) else value
+                    content = set_key(content, key, plain)
+                if sweep.capture is not None and isinstance(content.get("teacher"), dict):
+                    content["teacher"] = {"cache": cache, **content["teacher"]}
                 config = validate(RunConfig, content, f"sweep point {name}")
             except ConfigError as error:
                 problems.append(str(error))
@@ -99,13 +105,73 @@ def expand(sweep: SweepConfig, folder: Path) -> list[Point]:
             points.setdefault(config_hash(config), Point(name, "train", overrides, config))
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
-    trained = list(points.values())
-    return (_reference_points(trained[0].config) if sweep.reference_models else []) + trained
+    trained = _with_caches(list(points.values()), cache)
+    return (_reference_points(trained) if sweep.reference_models else []) + trained
 
 
-def _reference_points(config: RunConfig) -> list[Point]:
-    names: list[Kind] = ["base", "teacher"] if config.teacher is not None else ["base"]
-    return [Point(name, name, {}, config) for name in names]
+def _with_caches(points: list[Point], shared: str) -> list[Point]:
+    """The points, each with the cache of its own teacher: `shared` for the first, others beside it."""
+    caches: dict[str, str] = {}
+    placed = []
+    for point in points:
+        teacher = point.config.teacher
+        if teacher is not None and teacher.cache == shared:
+            of_teacher = {
+                key: value
+                for key, value in point.overrides.items()
+                if key.startswith("teacher") or key == "training.bf16"
+            }
+            name = f"{shared}_{name_point(of_teacher)}" if of_teacher else shared
+            cache = caches.setdefault(_teacher_identity(point.config), name)
+            teacher = teacher.model_copy(update={"cache": cache})
+            point = replace(point, config=point.config.model_copy(update={"teacher": teacher}))
+        placed.append(point)
+    return placed
+
+
+def _teacher_identity(config: RunConfig) -> str:
+    """What tells the distributions of one teacher from those of another, before anything is loaded."""
+    assert config.teacher is not None
+    teacher = config.teacher.model_dump(include={"path", "revision", "dtype", "quantization"})
+    return json.dumps([teacher, config.training.bf16])
+
+
+def _reference_points(trained: Sequence[Point]) -> list[Point]:
+    """Every untrained student and every teacher of the points, once for each way it is evaluated."""
+    kinds: tuple[Kind, ...] = ("base", "teacher")
+    references: list[Point] = []
+    for kind in kinds:
+        found: dict[str, Point] = {}
+        for point in trained:
+            model = reference_model(kind, point.config)
+            if model is None:
+                continue
+            config = point.config
+            asked = [config.evaluation.model_dump_json(), config.render.model_dump_json()]
+            key = json.dumps([model.path, model.revision, *asked])
+            if key not in found:
+                name = _reference_name(kind, model, {other.name for other in found.values()})
+                part = "student" if kind == "base" else "teacher"
+                overrides = {f"{part}.path": model.path, f"{part}.revision": model.revision}
+                found[key] = Point(name, kind, overrides, config)
+        references += found.values()
+    return references
+
+
+def reference_model(kind: Kind, config: RunConfig) -> ModelConfig | None:
+    """The model that a point evaluates as it is: the teacher, or the student before training."""
+    return config.teacher if kind == "teacher" else config.student
+
+
+def _reference_name(kind: Kind, model: ModelConfig, taken: Collection[str]) -> str:
+    """The kind for the first, whatever joins it later; then with the model's name and revision."""
+    if not taken:
+        return kind
+    name = f"{kind}_{model.path.rstrip('/').rpartition('/')[2]}"
+    if model.revision is not None:
+        name += f"@{model.revision.replace('/', '.')}"
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    return name if name not in taken else next(each for each in numbered if each not in taken)
 
 
 def name_point(overrides: Mapping[str, Any]) -> str:
@@ -143,6 +209,7 @@ def prepare_sweep(sweep: SweepConfig, folder: Path) -> list[Point]:
         )
     write_text_atomic(sweep_path, yaml.safe_dump(content, sort_keys=False))
     for point in points:
+        _follow_cache(point, folder)
         RunFolder(point.folder(folder)).claim_config(point.config)
         write_json_atomic(
             point.folder(folder) / "point.json",
@@ -156,33 +223,71 @@ def prepare_sweep(sweep: SweepConfig, folder: Path) -> list[Point]:
     return points
 
 
-def capture_teacher(sweep: SweepConfig, points: list[Point], folder: Path) -> None:
-    """Run the teacher over whatever the unfinished points need and the shared cache lacks."""
-    from leadspan.distill.capture_run import CaptureSettings, capture_run, without_lead_cut
+def _follow_cache(point: Point, folder: Path) -> None:
+    """Let the run.yaml of a sweep that was moved, or begun under another path, name the cache of today."""
+    path = point.folder(folder) / "run.yaml"
+    cache = point.config.teacher.cache if point.config.teacher is not None else None
+    if cache is None or Path(cache).parent != folder.resolve() or not path.is_file():
+        return
+    content = read_yaml(path)
+    earlier = content["teacher"].get("cache") if isinstance(content.get("teacher"), dict) else None
+    if earlier and earlier != cache and Path(earlier).name == Path(cache).name:
+        moved = set_key(content, "teacher.cache", cache)
+        write_text_atomic(path, yaml.safe_dump(moved, sort_keys=False))
 
+
+def capture_teacher(sweep: SweepConfig, points: list[Point], folder: Path) -> None:
+    """Run the teachers over whatever the unfinished points need and the shared caches lack."""
     if sweep.capture is None:
         return
+    import torch
+
+    from leadspan.distill.capture_run import CaptureSettings, capture_run, without_lead_cut
+
     settings = CaptureSettings(mode=sweep.capture.mode, k=sweep.capture.k)
     needed: dict[str, RunConfig] = {}
     for point in points:
-        if point.kind == "train" and not is_finished(point, folder):
+        if needs_capture(point, folder):
             config = without_lead_cut(point.config)
-            needed.setdefault(config_hash(_what_the_teacher_reads(config)), config)
+            needed.setdefault(_what_the_teacher_reads(config), config)
     for config in needed.values():
-        capture_run(config, folder / CACHE, settings)
+        assert config.teacher is not None
+        assert config.teacher.cache is not None
+        capture_run(config, Path(config.teacher.cache), settings)
+    torch.cuda.empty_cache()  # what the teacher took is the points' now
 
 
-def _what_the_teacher_reads(config: RunConfig) -> RunConfig:
-    """The config with everything reset that does not change which sequences are captured."""
-    neutral: dict[str, Any] = {
-        "supervision": SupervisionConfig(),
-        "loss": LossConfig(),
-        "training": TrainingConfig(steps=1),
-        "evaluation": EvaluationConfig(),
-    }
-    if config.traces.sample is None:
-        neutral["seed"] = 0
-    return config.model_copy(update=neutral)
+def needs_capture(point: Point, folder: Path) -> bool:
+    """True for an unfinished point that learns from a cache of its sweep."""
+    config = point.config
+    if point.kind != "train" or config.loss.kd_ratio == 0 or is_finished(point, folder):
+        return False
+    cache = config.teacher.cache if config.teacher is not None else None
+    return cache is not None and Path(cache).parent == folder.resolve()
+
+
+def _what_the_teacher_reads(config: RunConfig) -> str:
+    """The teacher, and everything that decides which tokens it reads; the training's seed is not in it."""
+    apart = {"num_processes", "validation_fraction"}
+    if config.traces.sample is None and config.traces.sample_fraction == 1.0:
+        apart.add("seed")
+    return json.dumps(
+        {
+            "teacher": _teacher_identity(config),
+            "tokenizer": [config.student.path, config.student.revision],
+            "traces": config.traces.model_dump(mode="json", exclude=apart),
+            "render": config.render.model_dump(mode="json"),
+            "truncation": config.truncation.model_dump(mode="json"),
+        },
+        sort_keys=True,
+    )
+
+
+def capture_and_record(folder: Path) -> None:
+    """Capture for the sweep of a folder, as a job of its own; where it fails, leave the reason there."""
+    with _recording_failure(folder):
+        sweep = load_sweep(folder / "sweep.yaml")
+        capture_teacher(sweep, expand(sweep, folder), folder)
 
 
 def is_finished(point: Point, sweep_folder: Path) -> bool:
@@ -211,22 +316,39 @@ def run_point(point_folder: Path) -> None:
     if kind == "train":
         run(config, point_folder)
         return
-    reference = config.teacher if kind == "teacher" else config.student
+    reference = reference_model(kind, config)
     assert reference is not None
     if config.evaluation.benchmarks and is_first_rank():
-        evaluate(reference.path, config.evaluation, point_folder / "evaluation", config.render)
+        evaluate(
+            reference.path,
+            config.evaluation,
+            point_folder / "evaluation",
+            config.render,
+            revision=reference.revision,
+        )
 
 
 def run_and_record(point_folder: Path) -> None:
-    """Run one point; where it fails, not where it is stopped, leave the reason beside it."""
-    (point_folder / "failed.json").unlink(missing_ok=True)
-    try:
+    """Run one point; where it fails, not where it is stopped or held, leave the reason beside it."""
+    with _recording_failure(point_folder):
         run_point(point_folder)
-    except RunStopped:
+
+
+@contextmanager
+def _recording_failure(folder: Path) -> Iterator[None]:
+    (folder / "failed.json").unlink(missing_ok=True)
+    try:
+        yield
+    except (RunStopped, FolderHeldError):
         raise
     except Exception as error:
-        record_failure(point_folder, error)
+        record_failure(folder, error)
         raise
+
+
+def is_running(point_folder: Path) -> bool:
+    """True while some process trains or evaluates the point."""
+    return is_held(point_folder) or is_held(point_folder / "evaluation")
 
 
 def record_failure(point_folder: Path, error: BaseException) -> None:
@@ -236,6 +358,8 @@ def record_failure(point_folder: Path, error: BaseException) -> None:
 
 
 def read_failure(point_folder: Path) -> str:
-    """Why a point failed, as it was recorded; a killed one records nothing."""
+    """Why a point has no result: as it was recorded; a killed one records nothing."""
+    if is_running(point_folder):
+        return RUNNING_ELSEWHERE
     path = point_folder / "failed.json"
     return str(read_json(path)["error"]) if path.is_file() else "ended without a word"

@@ -19,7 +19,7 @@ from leadspan.traces.render import Renderer, iter_rendered
 from leadspan.traces.sections import Refusal
 from leadspan.traces.sources import LoadedTraces, iter_traces
 from leadspan.traces.store import cache_folder, load_sequences, save_sequences
-from leadspan.traces.truncate import TOKENS_SUFFIX
+from leadspan.traces.truncate import TOKENS_SUFFIX, cut_point
 
 Annotate = Callable[[Trace], Mapping[str, Any]]
 """Adds entries to a trace's `meta` before it is rendered, such as its own cut point."""
@@ -141,9 +141,10 @@ def _fitting(
 def _located(rows: Pairs, renderer: Renderer, column: str) -> Pairs:
     """Turn cut points in characters of the CoT into tokens of the sequence."""
     for trace, sequence in rows:
-        point = sequence.meta.get(column)
-        if isinstance(point, int | float) and not isinstance(point, bool):
-            (tokens,) = renderer.positions_of([(trace, sequence, int(point))])
+        point = cut_point(sequence.meta.get(column))
+        if point is not None:
+            offset = int(min(point, len(trace.cot)))
+            (tokens,) = renderer.positions_of([(trace, sequence, offset)])
             sequence = replace(sequence, meta={**sequence.meta, column + TOKENS_SUFFIX: tokens})
         yield trace, sequence
 

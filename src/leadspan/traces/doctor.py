@@ -12,8 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from leadspan.config import ModelConfig, RunConfig
-from leadspan.errors import LeadspanError
+from leadspan.config import ModelConfig, RunConfig, TeacherConfig
+from leadspan.errors import ConfigError, LeadspanError
+from leadspan.flops import ModelShape, check_flops_known, model_shape
 from leadspan.models import (
     check_same_vocabulary,
     end_of_turn_id,
@@ -23,17 +24,16 @@ from leadspan.models import (
     real_vocab_size,
 )
 from leadspan.records import Sequence, Trace
+from leadspan.sizes import count_stored_parameters, run_folder_bytes
 from leadspan.traces.cuts import report_cuts
 from leadspan.traces.dataset import Annotate, build_sequences, iter_sequences
 from leadspan.traces.layout import Layout
 from leadspan.traces.render import Renderer
 from leadspan.traces.sources import LoadedTraces
-from leadspan.traces.truncate import build_policy
+from leadspan.traces.truncate import build_policy, cut_point
 
 ROWS_LOOKED_AT = 64
 REFUSED_WORTH_A_WARNING = 0.05
-CHECKPOINT_COPIES = 13
-"""Of the weights: three resumable checkpoints with two Adam moments, three best ones, the export."""
 PROBE = "leadspan looks whether this thought survives"
 
 
@@ -68,7 +68,7 @@ def examine(
     tokenizer = _try(findings, "student tokenizer", lambda: _tokenizer(config.student))
     if tokenizer is None:
         return findings
-    findings += _head("student", config.student, tokenizer)
+    findings += [*_head("student", config.student, tokenizer), *_budget(config)]
     if config.teacher is not None and config.teacher.cache is None:
         findings += _teacher(config, tokenizer)
     renderer = _try(findings, "chat template", lambda: Renderer(tokenizer, config.render))
@@ -155,6 +155,22 @@ def _teacher(config: RunConfig, student_tokenizer: Any) -> Findings:
         return
     yield Finding("ok", "vocabularies", f"{len(tokenizer):,} tokens agree one by one")
     yield from _head("teacher", teacher, tokenizer)
+
+
+def _budget(config: RunConfig) -> Findings:
+    """Whether a budget of FLOPs can be spent: what it runs must be of known cost."""
+    if config.training.budget is None or config.training.budget.flops is None:
+        return
+    live = config.teacher if config.loss.kd_ratio > 0 else None
+    for model in (config.student, live):
+        if model is None or (isinstance(model, TeacherConfig) and model.cache is not None):
+            continue
+        try:
+            check_flops_known(read_model_config(model), model.path)
+        except ConfigError as error:
+            yield Finding("error", "budget", str(error))
+        except LeadspanError:  # there is no config: said by `_head`
+            continue
 
 
 def _template(renderer: Renderer, tokenizer: Any) -> Findings:
@@ -245,12 +261,27 @@ def _cuts(config: RunConfig, sequences: list[Sequence]) -> Findings:
     level: Literal["ok", "warning", "error"]
     level = "error" if share == 1 else "warning" if share > 0.01 else "ok"
     yield Finding(level, "cut", message, "Raise truncation.lsp." if level != "ok" else "")
+    yield from _cut_points(config, sequences)
     longest = max(len(policy.cut(sequence)) for sequence in sequences)
     for name, model in (("student", config.student), ("teacher", config.teacher)):
         if model is not None and (limit := _context_length(model)) is not None:
             message = f"longest kept sequence {longest:,} tokens, {name} takes {limit:,}"
             mend = "Set traces.max_tokens or truncation.max_tokens." if longest > limit else ""
             yield Finding("error" if longest > limit else "ok", "context length", message, mend)
+
+
+def _cut_points(config: RunConfig, sequences: list[Sequence]) -> Findings:
+    """How many traces bring a cut point of their own; the others are cut by `truncation.lsp`."""
+    if config.truncation.column is None:
+        return
+    total, column = len(sequences), config.truncation.column
+    without = [s.trace_id for s in sequences if cut_point(s.meta.get(column)) is None]
+    message = f"{total - len(without):,} of {total:,} traces have a cut point in {column}"
+    if without:
+        message += f"; the others, first {without[0]}, are cut by lsp {config.truncation.lsp:g}"
+    # That a derivation is not found in every trace is how it is; a column was written on purpose.
+    is_odd = without and config.truncation.policy == "column"
+    yield Finding("warning" if is_odd else "ok", "cut points", f"{message}.")
 
 
 def _context_length(model: ModelConfig) -> int | None:
@@ -262,12 +293,22 @@ def _context_length(model: ModelConfig) -> int | None:
 
 
 def _disk(config: RunConfig, output: Path) -> Findings:
-    weights = sum(file.stat().st_size for file in Path(config.student.path).glob("*.safetensors"))
-    if not weights:
+    size = _student_size(config.student)
+    if size is None:  # there are no weights, and loading them says so
         return
     there = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
-    copies = CHECKPOINT_COPIES if config.student.lora is None else 1
-    free, needed = shutil.disk_usage(there).free, copies * weights
-    message = f"checkpoints need up to {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
+    free, needed = shutil.disk_usage(there).free, run_folder_bytes(config.student, size)
+    message = f"the run needs up to {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
     short = free < needed
     yield Finding("error" if short else "ok", "disk", message, "Make room." if short else "")
+
+
+def _student_size(student: ModelConfig) -> ModelShape | int | None:
+    """The student's shape, or, where its layers are not known, the parameters in its weights."""
+    stored = count_stored_parameters(Path(student.path))
+    if stored is None and Path(student.path).is_dir():
+        return None
+    try:
+        return model_shape(read_model_config(student))
+    except (LeadspanError, ValueError):
+        return stored

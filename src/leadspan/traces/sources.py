@@ -232,10 +232,9 @@ def _graded(stream: Iterable[Trace | Refusal]) -> Iterator[Trace | Refusal]:
 
 
 def _told_apart(stream: Iterable[Trace | Refusal], drop: bool) -> Iterator[Trace | Refusal]:
-    """Drop exact duplicates, and give a second bearer of an id one of its own."""
+    """Drop exact duplicates, and give every further bearer of an id one of its own."""
     contents: set[str] = set()
-    ids: set[str] = set()
-    repeats: Counter[str] = Counter()
+    bearers: Counter[str] = Counter()
     for row in stream:
         if isinstance(row, Refusal):
             yield row
@@ -245,11 +244,18 @@ def _told_apart(stream: Iterable[Trace | Refusal], drop: bool) -> Iterator[Trace
             yield Refusal("duplicate", row.trace_id)
             continue
         contents.add(digest)
-        name = row.trace_id
-        if name in ids:
-            name = f"{name}~{digest}"
-            repeats[name] += 1
-            if repeats[name] > 1:
-                name = f"{name}~{repeats[name]}"
-        ids.add(name)
-        yield replace(row, trace_id=name)
+        trace_id = _free_id(row.trace_id, digest, bearers)
+        bearers[trace_id] += 1
+        yield row if trace_id == row.trace_id else replace(row, trace_id=trace_id)
+
+
+def _free_id(trace_id: str, digest: str, bearers: Counter[str]) -> str:
+    """`trace_id` where nobody bears it yet, else one with the content's digest, then its number."""
+    if not bearers[trace_id]:
+        return trace_id
+    by_content = f"{trace_id}~{digest}"
+    found = by_content
+    while bearers[found]:
+        bearers[by_content] += 1
+        found = f"{by_content}~{bearers[by_content]}"
+    return found

@@ -157,13 +157,19 @@ class AtColumn(Policy):
     def positions(self, sequence: Sequence) -> NDArray[np.int64]:
         """See the class."""
         key = self.column + TOKENS_SUFFIX if self.unit == "characters" else self.column
-        point = sequence.meta.get(key)
-        if isinstance(point, bool) or not isinstance(point, int | float) or not point >= 0:
+        point = cut_point(sequence.meta.get(key))
+        if point is None:
             return self.otherwise.positions(sequence)
         if self.unit == "fraction":
             point = sequence.cot.start + math.floor(min(point, 1.0) * len(sequence.cot) + 1e-9)
         margin = math.floor(self.margin * len(sequence.cot) + 1e-9)
-        return _lead(sequence, max(1, min(int(point), len(sequence)) + margin))
+        return _lead(sequence, max(1, int(min(point, len(sequence))) + margin))
+
+
+def cut_point(value: Any) -> float | None:
+    """`value` where it can be a place to cut at, a number from 0 on, infinity among them; else None."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and value >= 0 else None
 
 
 TOKENS_SUFFIX = ".tokens"

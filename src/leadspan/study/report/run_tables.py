@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from leadspan.study.report.summary import Summary
+from leadspan.study.report.summary import Summary, model_of
 from leadspan.study.report.table import Table, say_range
 from leadspan.study.report.wording import (
     say_count,
@@ -17,17 +17,15 @@ from leadspan.study.results import Run, mean_of
 
 
 def models_table(summary: Summary) -> Table:
-    """The untrained student and the teacher."""
-    names = {"base": "untrained student", "teacher": "teacher"}
+    """The untrained students and the teachers."""
     rows = tuple(
         (
-            names[run.row.kind],
+            label,
             say_number(run.row.accuracy),
             say_range(run.row.accuracy_low, run.row.accuracy_high),
             say_number(run.row.closed_fraction),
         )
-        for kind in names
-        for run in summary.models(kind)
+        for label, run in _models(summary)
     )
     return Table(
         "models",
@@ -38,13 +36,21 @@ def models_table(summary: Summary) -> Table:
     )
 
 
+def _models(summary: Summary) -> list[tuple[str, Run]]:
+    """Every reference model with what it is, and its name where there are several of a kind."""
+    labelled = []
+    for kind, label in (("base", "untrained student"), ("teacher", "teacher")):
+        runs = summary.models(kind)
+        for run in runs:
+            name = model_of(run, "student" if kind == "base" else "teacher")
+            labelled.append((f"{label} {name}" if len(runs) > 1 else label, run))
+    return labelled
+
+
 def benchmarks_table(summary: Summary) -> Table:
     """Accuracy on each benchmark, where there are several."""
     groups = [(say_lsp(group.lsp), group.runs) for group in summary.curve]
-    models = [
-        (label, summary.models(kind))
-        for kind, label in (("base", "untrained student"), ("teacher", "teacher"))
-    ]
+    models = [(label, (run,)) for label, run in _models(summary)]
     everyone = [*groups, *models]
     names = sorted({name for _, runs in everyone for run in runs for name in run.by_benchmark})
     rows = tuple(

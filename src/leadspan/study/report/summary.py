@@ -89,8 +89,15 @@ class Summary:
         return tuple(run for run in self.runs if not run.is_done)
 
     def models(self, kind: str) -> tuple[Run, ...]:
-        """Finished rows of the untrained student (`base`) or the `teacher`."""
-        return tuple(run for run in self.runs if run.row.kind == kind and run.is_done)
+        """Finished rows of the untrained students (`base`) or the teachers (`teacher`).
+
+        The one that the runs of the curve begin from, or learn from, comes first.
+        """
+        part = "student" if kind == "base" else "teacher"
+        trained = self.curve[0].runs if self.curve else ()
+        of_curve = model_of(trained[0], part) if trained else None
+        found = [run for run in self.runs if run.row.kind == kind and run.is_done]
+        return tuple(sorted(found, key=lambda run: model_of(run, part) != of_curve))
 
 
 def summarise(results: Results) -> Summary:
@@ -120,6 +127,13 @@ def summarise(results: Results) -> Summary:
         plan_source=str(results.plan.get("seconds_from") or "") if results.plan else None,
         datasets=results.datasets,
     )
+
+
+def model_of(run: Run, part: str) -> str:
+    """A run's student or teacher, with its revision behind an @ where it has one."""
+    model = run.config.get(part)
+    parts = [model.get("path"), model.get("revision")] if isinstance(model, dict) else []
+    return "@".join(str(part) for part in parts if part is not None)
 
 
 def find_lsp(groups: Iterable[Group], lsp: float) -> Group | None:

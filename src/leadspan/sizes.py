@@ -1,0 +1,90 @@
+"""How big a model and its run folder are: parameters by part and bytes on disk, from shapes alone.
+
+Knows nothing about torch, time or memory.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from leadspan.config import StudentConfig
+from leadspan.flops import ModelShape
+
+WIDTHS = {"float32": 4, "bfloat16": 2}
+"""Bytes of a number by dtype."""
+STEP_CHECKPOINTS = 3
+"""Resumable checkpoints on disk at one time: the last two, and the one that is being written."""
+BEST_CHECKPOINTS = 3
+"""Best weights on disk at one time: of the run so far, and those that the kept checkpoints name."""
+STATE_COPIES = 3
+"""A resumable checkpoint holds the trained weights and AdamW's two moments of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumParameters:
+    """Parameters of a dense decoder by part."""
+
+    layers: int
+    """All layers together: matrices, norms and biases."""
+    embedding: int
+    head: int
+    """0 where the head is tied to the embedding."""
+    linear: int
+    """Of `layers`, those in matrices."""
+
+    @property
+    def total(self) -> int:
+        """Every parameter once."""
+        return self.layers + self.embedding + self.head
+
+
+def count_parameters(shape: ModelShape) -> NumParameters:
+    """Parameters by part; biases of the few models that have them are left out (under 0.1 %)."""
+    linear = shape.layers * sum(inputs * outputs for inputs, outputs in shape.linears)
+    norms_per_layer = (4 if shape.post_norm else 2) * shape.hidden
+    if shape.qk_norm:
+        norms_per_layer += 2 * shape.head_dim
+    embedding = shape.vocabulary * shape.hidden
+    return NumParameters(
+        layers=linear + shape.layers * norms_per_layer + shape.hidden,
+        embedding=embedding,
+        head=0 if shape.tied_head else embedding,
+        linear=linear,
+    )
+
+
+def count_stored_parameters(folder: Path) -> int | None:
+    """Parameters in the safetensors files of a folder, from their headers; None where there are none."""
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, framework="np") as stored:
+                shapes = [stored.get_slice(name).get_shape() for name in stored.keys()]  # noqa: SIM118
+        except (OSError, SafetensorError):  # loading it says what is wrong
+            continue
+        total += sum(map(math.prod, shapes))
+    return total or None
+
+
+def run_folder_bytes(student: StudentConfig, size: ModelShape | int) -> int:
+    """The most that a run folder takes on disk at one time, samples and metrics apart.
+
+    Either a checkpoint is being written beside the ones that are kept and the best weights, or the
+    whole student beside those, at the end.
+
+    Args:
+        student: Gives the adapters, and the dtype in which everything is written.
+        size: Of the student: its shape, or where its layers are not known its parameters; the
+            adapters then count nothing.
+    """
+    whole = size if isinstance(size, int) else count_parameters(size).total
+    trained = whole
+    if student.lora is not None:
+        per_rank = 0 if isinstance(size, int) else sum(a + b for a, b in size.linears) * size.layers
+        trained = student.lora.rank * per_rank
+    kept = (STATE_COPIES * (STEP_CHECKPOINTS - 1) + BEST_CHECKPOINTS) * trained
+    return WIDTHS[student.dtype] * (kept + max(STATE_COPIES * trained, whole))
