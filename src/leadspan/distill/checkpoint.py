@@ -277,13 +277,16 @@ def best_folder(folder: Path, step: int) -> Path:
 
 def find_last(folder: Path) -> Path | None:
     """The latest step checkpoint that was finished, or None."""
-    return max((path.parent for path in folder.glob(f"step-*/{MANIFEST}")), default=None)
+    return max(_finished(folder), default=None)
+
+
+def _finished(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"step-*/{MANIFEST}"))
 
 
 def drop_old(folder: Path, best_step: int | None) -> None:
     """Delete all but the last step checkpoints and the best weights that they or the loop name."""
-    finished = sorted(path.parent for path in folder.glob(f"step-*/{MANIFEST}"))
-    kept = finished[-NUM_KEPT:]
+    kept = _finished(folder)[-NUM_KEPT:]
     best_steps = {best_step}
     for path in kept:
         try:

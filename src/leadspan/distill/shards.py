@@ -61,7 +61,7 @@ def write_shards(
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         described = describe_file(temporary)
-        name = f"rank-{ranks.rank:05d}-{described['blake2b'][:16]}.safetensors"
+        name = f"rank-{ranks.rank:05d}-{described['sha256'][:16]}.safetensors"
         os.replace(temporary, folder / name)
         listing[name] = {**described, "offsets": {name: offsets for name, _, offsets in parts}}
     return listing

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from leadspan.config_file import read_yaml
 from leadspan.runs import RunFolder, read_json, write_text_atomic
 from leadspan.study.report.groups import flatten
 from leadspan.study.report.markdown import escape, write_table
@@ -54,7 +55,7 @@ def write_model_card(run_folder: Path) -> Path:
     folder = RunFolder(run_folder)
     evaluation_path = run_folder / "evaluation" / "evaluation.json"
     card = build_model_card(
-        folder.read_config(),
+        read_yaml(run_folder / "run.yaml"),
         folder.manifest,
         read_json(evaluation_path) if evaluation_path.is_file() else {},
         read_json(path) if (path := run_folder / "environment.json").is_file() else {},
