@@ -33,7 +33,9 @@ def demo(
 def sweep(
     config: Annotated[Path, typer.Argument(help="sweep.yaml")],
     output: Annotated[Path | None, typer.Option(help="Sweep folder; runs/NAME by default.")] = None,
-    jobs: Annotated[int, typer.Option(help="Runs side by side on this machine, in turn on its GPUs.", min=1)] = 1,
+    jobs: Annotated[
+        int, typer.Option(help="Runs side by side on this machine, in turn on its GPUs.", min=1)
+    ] = 1,
     launcher: Annotated[str, typer.Option(help="local, slurm, or submitit-local.")] = "local",
 ) -> None:
     """Run every point of a sweep that is not finished yet, then report.
