@@ -20,6 +20,7 @@ FLOORS = {
     "models": 1,
     "flops": 1,
     "registry": 1,
+    "statistics": 1,
     "tracking": 1,
     "grading": 1,
     "endpoint": 1,
