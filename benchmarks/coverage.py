@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from leadspan.statistics import Floats, difference_limits, mean_limits, ratio_limits
+from leadspan.statistics import Floats, difference_interval, mean_interval, ratio_interval
 
 ACCURACIES = (0.02, 0.1, 0.5, 0.9, 0.98)
 PROBLEMS = (30, 500)
@@ -88,13 +88,16 @@ def measure(
     for start in range(0, studies, step):
         shape = min(step, studies - start), seeds, problems
         first, second = simulate(generator, shape, accuracy, concentration, size, samples)
-        limits = {
-            "mean": mean_limits([first]),
-            "difference": difference_limits([second], [first]),
-            "retention": ratio_limits([second], [first]),
+        intervals = {
+            "mean": mean_interval([first]),
+            "difference": difference_interval([second], [first]),
+            "retention": ratio_interval([second], [first]),
         }
         has_ratio = first.any(axis=(1, 2))
-        for name, (_, low, high) in limits.items():
+        for name, interval in intervals.items():
+            if interval is None:  # no student of these solved anything
+                continue
+            low, high = np.asarray(interval.low), np.asarray(interval.high)
             inside = (low <= truth[name] + 1e-12) & (truth[name] <= high + 1e-12)
             held[name].append(inside[has_ratio] if name == "retention" else inside)
     shares = {name: float(np.concatenate(found).mean()) for name, found in held.items()}

@@ -27,8 +27,6 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 Floats = NDArray[np.float64]
-Limits = tuple[Floats, Floats, Floats]
-"""Value, lower end, upper end; each [...]."""
 
 CONFIDENCE = 0.95
 RESAMPLES = 9_999
@@ -45,7 +43,7 @@ MEAN, DIFFERENCE = np.array([1.0]), np.array([1.0, -1.0])
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with its 95 % interval."""
+    """An estimate with its 95 % interval; arrays [...] where the scores are of many studies."""
 
     value: float
     low: float
@@ -78,13 +76,30 @@ def share_interval(num_hits: int, num_trials: int) -> Interval:
 def mean_interval(scores: Sequence[Floats]) -> Interval:
     """Mean over benchmarks of the mean over problems and seeds.
 
+    Wilson's interval (1927), for as many independent problems as would have the variance found. Of
+    several benchmarks it is the mean of their Wilson intervals, each at the quantile at which the
+    whole has its own standard error, as Bonett and Price (2006) combine two proportions.
+
     Args:
-        scores: One array [P] or [S, P] a benchmark, the seeds in the same order in each.
+        scores: One array [P] or [..., S, P] a benchmark, the seeds in the same order in each.
 
     Raises:
         ValueError: There is no benchmark, or one without a problem.
     """
-    return _interval(mean_limits(_checked(scores)))
+    (scores,) = _checked(scores)
+    alone = [_spread_of([[score]]) for score in scores]
+    means = [spread.mean(MEAN) for spread in alone]
+    counts = [spread.effective_problems() for spread in alone]
+    squares = [mean * (1 - mean) / n + 1 / n**2 for mean, n in zip(means, counts, strict=True)]
+    whole = _spread_of([scores])
+    # Seeds are common to the benchmarks: what they add to the variance of the whole.
+    common = whole.variance(MEAN) - sum(s.variance(MEAN) for s in alone) / len(scores) ** 2
+    error = np.sqrt(np.maximum(sum(squares) / len(scores) ** 2 + common, 0.0))
+    quantile = whole.quantile(MEAN) * error * len(scores) / sum(np.sqrt(s) for s in squares)
+    ends = [_wilson(mean, n, quantile) for mean, n in zip(means, counts, strict=True)]
+    value = whole.mean(MEAN)
+    low, high = np.mean(ends, axis=0)
+    return _interval(value, np.minimum(low, value), np.maximum(high, value))
 
 
 def difference_interval(
@@ -100,7 +115,9 @@ def difference_interval(
     Raises:
         ValueError: The problems differ, or there is none.
     """
-    return _interval(difference_limits(*_checked_pair(scores, reference), paired_seeds))
+    spread = _spread_of(_checked(scores, reference), paired_seeds)
+    value, half = spread.mean(DIFFERENCE), spread.half_width(DIFFERENCE)
+    return _interval(value, np.maximum(value - half, -1.0), np.minimum(value + half, 1.0))
 
 
 def ratio_interval(
@@ -108,39 +125,36 @@ def ratio_interval(
 ) -> Interval | None:
     """Mean of `scores` as a share of that of `reference`; None where that is 0.
 
-    The upper end is infinite where the reference cannot be told from 0. Arguments and errors as for
-    `difference_interval`.
+    A ratio is searched as its share t = ratio / (1 + ratio). The upper end is infinite (t = 1) where
+    the reference cannot be told from 0. Arguments and errors as for `difference_interval`.
     """
-    pair = _checked_pair(scores, reference)
-    if not any(score.any() for score in pair[1]):
+    spread = _spread_of(_checked(scores, reference), paired_seeds)
+    top, bottom = (spread.mean_A[..., arm] for arm in (0, 1))
+    if not bottom.any():
         return None
-    return _interval(ratio_limits(*pair, paired_seeds))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = top / (top + bottom)
+        ends = [_last_accepted(spread, share, np.full_like(share, edge)) for edge in (0.0, 1.0)]
+        return _interval(top / bottom, *(end / (1 - end) for end in ends))
 
 
 def compare_paired(first: Sequence[Floats], second: Sequence[Floats]) -> Comparison:
-    """Compare two runs problem by problem.
-
-    Args:
-        first: One array [P] a benchmark, each problem's mean over its samples.
-        second: The same problems in the same order.
+    """Compare two runs problem by problem; one array [P] a benchmark, means over samples.
 
     Raises:
         ValueError: The problems differ, or there is none.
     """
-    return Comparison(
-        difference_interval(second, first), ratio_interval(second, first), _p_value(first, second)
-    )
-
-
-def _p_value(first: Sequence[Floats], second: Sequence[Floats]) -> float:
-    """Sign-flip test of the mean over benchmarks of the paired difference."""
+    difference, ratio = difference_interval(second, first), ratio_interval(second, first)
     apart = [(b - a) / len(a) for a, b in zip(first, second, strict=True)]
-    difference_P = np.concatenate(apart)
-    difference_P = difference_P[difference_P != 0]
-    if not len(difference_P):
+    return Comparison(difference, ratio, _sign_flip(np.concatenate(apart)))
+
+
+def _sign_flip(difference_P: Floats) -> float:
+    """Two-sided p-value of the sum of the differences under random signs."""
+    if not difference_P.any():
         return 1.0
     test = stats.permutation_test(
-        (difference_P,),
+        (difference_P[difference_P != 0],),
         np.sum,
         permutation_type="samples",
         vectorized=True,
@@ -151,70 +165,17 @@ def _p_value(first: Sequence[Floats], second: Sequence[Floats]) -> float:
     return float(test.pvalue)
 
 
-def _checked(scores: Sequence[Floats]) -> list[Floats]:
-    if not scores or any(score.size == 0 for score in scores):
+def _checked(*arms: Sequence[Floats]) -> list[list[Floats]]:
+    """The arms with an axis for the seeds."""
+    if not arms[0] or any(score.size == 0 for score in arms[0]):
         raise ValueError("scores must hold at least one problem a benchmark; got none.")
-    return [np.atleast_2d(score) for score in scores]
-
-
-def _checked_pair(
-    scores: Sequence[Floats], reference: Sequence[Floats]
-) -> tuple[list[Floats], list[Floats]]:
-    pair = _checked(scores), _checked(reference)
-    if [score.shape[-1] for score in pair[0]] != [score.shape[-1] for score in pair[1]]:
+    if any([a.shape[-1] for a in arm] != [b.shape[-1] for b in arms[0]] for arm in arms):
         raise ValueError("scores and reference must hold the same problems.")
-    return pair
+    return [[np.atleast_2d(score) for score in arm] for arm in arms]
 
 
-def _interval(limits: Limits) -> Interval:
-    return Interval(*(float(end) for end in limits))
-
-
-def mean_limits(scores: Sequence[Floats]) -> Limits:
-    """`mean_interval` of many studies: scores [..., S, P] a benchmark.
-
-    Wilson's interval (1927), for as many independent problems as would have the variance found. Of
-    several benchmarks it is the mean of their Wilson intervals, each at the quantile at which the
-    whole has its own standard error, as Bonett and Price (2006) combine two proportions.
-    """
-    alone = [_spread_of([[score]]) for score in scores]
-    means = [spread.mean(MEAN) for spread in alone]
-    counts = [spread.effective_problems() for spread in alone]
-    squares = [mean * (1 - mean) / n + 1 / n**2 for mean, n in zip(means, counts, strict=True)]
-    whole = _spread_of([scores])
-    # Seeds are common to the benchmarks: what they add to the variance of the whole.
-    common = whole.variance(MEAN) - sum(s.variance(MEAN) for s in alone) / len(scores) ** 2
-    error = np.sqrt(np.maximum(sum(squares) / len(scores) ** 2 + common, 0.0))
-    quantile = whole.quantile(MEAN) * error * len(scores) / sum(np.sqrt(s) for s in squares)
-    ends = [_wilson(mean, n, quantile) for mean, n in zip(means, counts, strict=True)]
-    value = whole.mean(MEAN)
-    low, high = np.mean(ends, axis=0)
-    return value, np.minimum(low, value), np.maximum(high, value)
-
-
-def difference_limits(
-    scores: Sequence[Floats], reference: Sequence[Floats], paired_seeds: bool = True
-) -> Limits:
-    """`difference_interval` of many studies."""
-    spread = _spread_of([scores, reference], paired_seeds)
-    value, half = spread.mean(DIFFERENCE), spread.half_width(DIFFERENCE)
-    return value, np.maximum(value - half, -1.0), np.minimum(value + half, 1.0)
-
-
-def ratio_limits(
-    scores: Sequence[Floats], reference: Sequence[Floats], paired_seeds: bool = True
-) -> Limits:
-    """`ratio_interval` of many studies; without meaning where the reference's mean is 0.
-
-    A ratio is searched as its share t = ratio / (1 + ratio), which is 1 where the ratio is infinite.
-    """
-    spread = _spread_of([scores, reference], paired_seeds)
-    top, bottom = (spread.mean_A[..., arm] for arm in (0, 1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = top / (top + bottom)
-        ends = [_last_accepted(spread, share, np.full_like(share, edge)) for edge in (0.0, 1.0)]
-        low, high = (end / (1 - end) for end in ends)
-        return top / bottom, low, high
+def _interval(*ends: Floats) -> Interval:
+    return Interval(*(end.item() if end.ndim == 0 else end for end in ends))  # type: ignore[arg-type]
 
 
 def _last_accepted(spread: _Spread, inside: Floats, outside: Floats) -> Floats:
