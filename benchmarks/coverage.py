@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -27,8 +29,8 @@ SEEDS = (1, 3, 10)
 EFFECTS = {"none": 0.0, "small": 0.1, "moderate": 0.3}
 """Standard deviation of a seed's shift s: a chance c becomes c + s * c * (1 - c)."""
 RETENTION = 0.8
-CELL_NUMBERS = 4_000_000
-"""Scores held at a time."""
+CELL_NUMBERS = 2_000_000
+"""Scores held at a time, by each process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,11 @@ class Cell:
     difference: float
     retention: float
     """Among the studies whose first student solved anything; others have no retention."""
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Of the three intervals."""
+        return self.mean, self.difference, self.retention
 
 
 def simulate(
@@ -70,16 +77,17 @@ def simulate(
 
 
 def measure(
-    generator: np.random.Generator,
+    seed: int,
     studies: int,
     concentration: float,
     samples: int,
-    accuracy: float,
     problems: int,
     seeds: int,
     effect: str,
+    accuracy: float,
 ) -> Cell:
     """Coverage of one cell."""
+    generator = np.random.default_rng(seed)
     held: dict[str, list[NDArray[np.bool_]]] = {"mean": [], "difference": [], "retention": []}
     truth = {"mean": accuracy, "difference": (RETENTION - 1) * accuracy, "retention": RETENTION}
     step = max(1, min(studies, CELL_NUMBERS // (problems * seeds)))
@@ -123,44 +131,29 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="Last line: all cells as JSON.")
     arguments = parser.parse_args()
     studies = 200 if arguments.quick else arguments.studies
-    generator, started = np.random.default_rng(0), time.monotonic()
-    cells: list[Cell] = []
+    started = time.monotonic()
+    jobs = [
+        (seed, studies, arguments.concentration, arguments.samples, *setting)
+        for seed, setting in enumerate(settings())
+    ]
     print("coverage in %: accuracy / difference / retention at true accuracy")
     print(f"{'problems':>8} {'seeds':>5} {'effect':>8}  " + "".join(f"{a:^20}" for a in ACCURACIES))
-    for problems, seeds, effect, accuracy in settings():
-        if accuracy == ACCURACIES[0]:
-            sys.stdout.write(f"{problems:8} {seeds:5} {effect:>8}  ")
-        cell = measure(
-            generator,
-            studies,
-            arguments.concentration,
-            arguments.samples,
-            accuracy,
-            problems,
-            seeds,
-            effect,
-        )
-        cells.append(cell)
-        shares = (cell.mean, cell.difference, cell.retention)
-        sys.stdout.write(f"{'/'.join(f'{100 * share:5.1f}' for share in shares):^20}")
-        if accuracy == ACCURACIES[-1]:
-            sys.stdout.write("\n")
-        sys.stdout.flush()
-    every = [share for cell in cells for share in (cell.mean, cell.difference, cell.retention)]
+    cells: list[Cell] = []
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for cell in pool.map(measure, *zip(*jobs, strict=True)):
+            if cell.accuracy == ACCURACIES[0]:
+                sys.stdout.write(f"{cell.problems:8} {cell.seeds:5} {cell.effect:>8}  ")
+            shares = "/".join(f"{100 * share:5.1f}" for share in cell.shares)
+            sys.stdout.write(f"{shares:^20}" + "\n" * (cell.accuracy == ACCURACIES[-1]))
+            sys.stdout.flush()
+            cells.append(cell)
+    every = [share for cell in cells for share in cell.shares]
     within = float(np.mean([0.93 <= share <= 0.97 for share in every]))
     print(f"lowest {min(every):.3f}, highest {max(every):.3f}, {within:.0%} within 0.93 and 0.97")
     print(f"{time.monotonic() - started:.0f} s")
     if arguments.json:
-        print(
-            json.dumps(
-                {
-                    "lowest": min(every),
-                    "highest": max(every),
-                    "within": within,
-                    "cells": [asdict(c) for c in cells],
-                }
-            )
-        )
+        figures = {"lowest": min(every), "highest": max(every), "within": within}
+        print(json.dumps({**figures, "cells": [asdict(cell) for cell in cells]}))
 
 
 if __name__ == "__main__":

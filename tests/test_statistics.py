@@ -147,14 +147,14 @@ def test_runs_alike_do_not_differ_but_might() -> None:
     assert compare_paired([np.zeros(3)], [np.ones(3)]).ratio is None
 
 
-def test_seeds_that_are_not_paired_widen_a_difference() -> None:
+def test_seeds_are_paired_where_both_have_as_many() -> None:
     shift_S1 = np.array([[-0.2], [0.0], [0.2]])
-    first = [0.5 + shift_S1 + draw(0, 3, 80, low=-0.1, high=0.1)]
-    second = [0.4 + shift_S1 + draw(1, 3, 80, low=-0.1, high=0.1)]
-    paired, apart = (difference_interval(second, first, is_paired) for is_paired in (True, False))
-    assert apart.high - apart.low > 3 * (paired.high - paired.low)
-    one_seed = difference_interval(second, [first[0][:1]], paired_seeds=False)
-    assert one_seed.high - one_seed.low > paired.high - paired.low
+    first = 0.5 + shift_S1 + draw(0, 3, 80, low=-0.1, high=0.1)
+    second = 0.4 + shift_S1 + draw(1, 3, 80, low=-0.1, high=0.1)
+    paired = difference_interval([second], [first])
+    for seeds in (1, 2):
+        apart = difference_interval([second], [first[:seeds]])
+        assert apart.high - apart.low > 3 * (paired.high - paired.low)
 
 
 def test_p_value_against_every_sign_pattern() -> None:

