@@ -23,6 +23,7 @@ FLOORS = {
     "sizes": 1,
     "registry": 1,
     "messages": 1,
+    "statistics": 1,
     "tracking": 1,
     "grading": 1,
     "endpoint": 1,

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from leadspan.errors import RunError
-from leadspan.evaluation.metrics import Comparison, compare_paired
 from leadspan.evaluation.samples import EvaluationFolder
 from leadspan.evaluation.summary import group_by, plain_rows, problem_scores
 from leadspan.runs import differing_keys
+from leadspan.statistics import Comparison, compare_paired
 
 SAME = ("chat_template", "sampling", "answer_forcing", "unclosed", "grading_limit_seconds")
 """Parts of the identity that two runs must share; the student is what differs."""
@@ -58,9 +58,7 @@ def find_evaluation(path: str | Path) -> EvaluationFolder:
     raise RunError(f"{path}: holds no finished evaluation. Run: leadspan evaluate {path}")
 
 
-def compare_runs(
-    first: str | Path, second: str | Path, force: bool = False, confidence: float = 0.95
-) -> RunComparison:
+def compare_runs(first: str | Path, second: str | Path, force: bool = False) -> RunComparison:
     """Compare the second run with the first.
 
     Raises:
@@ -91,20 +89,20 @@ def compare_runs(
             remarks.append(f"{name}: {apart} problems stand in one run only and are left out")
         pair = [np.array([side[problem] for problem in both]) for side in scores]
         pairs.append(pair)
-        rows.append(_compared(name, [pair], confidence))
+        rows.append(_compared(name, [pair]))
     if len(rows) > 1:
-        rows.append(_compared("all", pairs, confidence))
+        rows.append(_compared("all", pairs))
     return RunComparison(str(first), str(second), tuple(rows), tuple(differences), tuple(remarks))
 
 
-def _compared(name: str, pairs: list[Any], confidence: float) -> Compared:
+def _compared(name: str, pairs: list[Any]) -> Compared:
     firsts, seconds = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     return Compared(
         name=name,
         problems=sum(len(scores) for scores in firsts),
         first=float(np.mean([scores.mean() for scores in firsts])),
         second=float(np.mean([scores.mean() for scores in seconds])),
-        paired=compare_paired(firsts, seconds, confidence),
+        paired=compare_paired(firsts, seconds),
     )
 
 

@@ -26,10 +26,10 @@ class EvaluationFolder:
         self.summary_path = self.path / "evaluation.json"
 
     def claim(self, identity: dict[str, Any]) -> None:
-        """Write the identity, or check that the samples here were drawn under the same one.
+        """Make the folder ready to be written: the identity, and no half-written last line.
 
         Raises:
-            RunError: They were not; names the keys that differ.
+            RunError: The samples here were drawn under another identity; names the keys that differ.
         """
         if self.identity_path.is_file():
             earlier = read_json(self.identity_path)
@@ -51,17 +51,22 @@ class EvaluationFolder:
                 f"{self.path}: holds samples without identity.json. Give another --output."
             )
         write_json_atomic(self.identity_path, identity)
+        self._drop_half_line()
+
+    def _drop_half_line(self) -> None:
+        """Cut off what a kill left of a last line, so that the next sample starts a new one."""
+        if not self.samples_path.is_file():
+            return
+        with self.samples_path.open("r+b") as file:
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
 
     def read(self) -> list[dict[str, Any]]:
-        """Every whole line; cuts off a last one that a kill left half-written."""
+        """Every whole line; a last one that is half-written is passed over. Writes nothing."""
         if not self.samples_path.is_file():
             return []
         content = self.samples_path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            with self.samples_path.open("r+b") as file:
-                file.truncate(len(whole))
-        return parse_samples(whole, self.samples_path)
+        return parse_samples(content[: content.rfind(b"\n") + 1], self.samples_path)
 
     def read_summary(self) -> dict[str, Any]:
         """The finished evaluation, once samples.jsonl was found to be what it was made from.

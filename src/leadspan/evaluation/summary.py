@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from leadspan.evaluation.metrics import Floats, Interval, maj_at_k, mean_interval, pass_at_k
+from leadspan.evaluation.metrics import maj_at_k, pass_at_k
 from leadspan.grading import answer_key
+from leadspan.statistics import Floats, mean_interval
 
 Rows = Sequence[Mapping[str, Any]]
 QUANTILES = (0.1, 0.5, 0.9, 0.99)
@@ -129,7 +130,7 @@ def summarise_benchmark(
         (row["problem_id"], row["sample"]): row["outcome"] for row in rows if row.get("forced")
     }
     by_problem = group_by(plain, "problem_id")
-    accuracy: Interval = mean_interval([_scores(plain)])
+    accuracy = mean_interval([_scores(plain)])
     fewest = min(len(samples) for samples in by_problem.values())
     ks = sorted({1, fewest, *(k for k in pass_at if k <= fewest)})
     outcomes = Counter(row["outcome"] for row in plain)

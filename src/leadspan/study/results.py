@@ -73,7 +73,8 @@ class Run:
     by_benchmark: Mapping[str, float] = field(default_factory=dict)
     """Accuracy on each benchmark."""
     by_problem: Mapping[str, float] = field(default_factory=dict)
-    """Share of correct answers for each problem, `benchmark/problem`; empty where not recorded."""
+    """Share of correct answers for each problem, `benchmark/problem`, forced answers left out; empty
+    where not recorded."""
 
     @property
     def is_done(self) -> bool:
@@ -212,6 +213,8 @@ def outcome_of(sample: Mapping[str, Any]) -> str:
 def _read_by_problem(path: Path) -> dict[str, float]:
     scores: dict[str, list[float]] = {}
     for sample in iter_samples(path):
+        if sample.get("forced"):
+            continue
         key = f"{sample.get('benchmark', '')}/{sample.get('problem_id', '')}"
         scores.setdefault(key, []).append(float(outcome_of(sample) == "correct"))
     return {key: sum(found) / len(found) for key, found in scores.items()}

@@ -152,16 +152,16 @@ def _draw_bars(axes: Axes, series: Series, place: int, count: int, is_named: boo
 
 
 def _errors(series: Series) -> list[list[float]] | None:
-    """Lengths of the error bars, below and above; zero where an interval is not known."""
+    """Lengths of the error bars, below and above; zero where an end is not known or infinite."""
     if not any(low is not None for low in series.low):
         return None
-    below = [
-        0.0 if b is None else max(0.0, v - b) for v, b in zip(series.y, series.low, strict=True)
+    return [
+        [
+            0.0 if end is None or math.isinf(end) else abs(end - value)
+            for value, end in zip(series.y, ends, strict=True)
+        ]
+        for ends in (series.low, series.high)
     ]
-    above = [
-        0.0 if b is None else max(0.0, b - v) for v, b in zip(series.y, series.high, strict=True)
-    ]
-    return [below, above]
 
 
 def _largest(chart: Chart) -> float:

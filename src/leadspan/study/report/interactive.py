@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,7 +93,9 @@ def _errors(series: Series) -> dict[str, Any] | None:
 
 
 def _lengths(values: Sequence[float], ends: Sequence[float | None]) -> list[float]:
-    return [0.0 if b is None else abs(b - a) for a, b in zip(values, ends, strict=True)]
+    """Of the error bars; zero where an end is not known or infinite."""
+    pairs = zip(values, ends, strict=True)
+    return [0.0 if b is None or math.isinf(b) else abs(b - a) for a, b in pairs]
 
 
 def _axis_range(chart: Chart, names: Sequence[str]) -> tuple[float, float]:

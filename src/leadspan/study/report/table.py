@@ -44,4 +44,6 @@ def chart_table(chart: Chart) -> Table:
 
 def say_range(low: float | None, high: float | None) -> str:
     """An interval, or a dash."""
-    return say_number(None) if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
+    if low is None or high is None:
+        return say_number(None)
+    return f"[{say_number(low)}, {say_number(high)}]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +23,10 @@ COST_LABELS = {
 
 
 def say_number(value: float | None, digits: int = 2) -> str:
-    """A fixed number of decimals, or a dash."""
-    return MISSING if value is None else f"{value:.{digits}f}"
+    """A fixed number of decimals, or a dash; an interval without an upper end has infinity."""
+    if value is None:
+        return MISSING
+    return "∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 
 def say_large(value: float | None) -> str:
@@ -40,7 +43,7 @@ def say_estimate(estimate: Estimate | None, digits: int = 2) -> str:
     value = say_number(estimate.value, digits)
     if estimate.low is None or estimate.high is None:
         return value
-    return f"{value} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+    return f"{value} [{say_number(estimate.low, digits)}, {say_number(estimate.high, digits)}]"
 
 
 def say_sections(sections: str) -> str:
@@ -129,7 +132,8 @@ def _retention(group: Group) -> str:
     assert estimate is not None
     if estimate.low is None or estimate.high is None:
         return say_number(estimate.value)
-    return f"{estimate.value:.2f} (95 % interval {estimate.low:.2f} to {estimate.high:.2f})"
+    low, high = say_number(estimate.low), say_number(estimate.high)
+    return f"{estimate.value:.2f} (95 % interval {low} to {high})"
 
 
 def _against(shown: Group, reference: Group) -> str:
