@@ -24,6 +24,8 @@ REASONING_ROLES = frozenset(["reasoning", "thinking"])
 CONTENT_KEYS = ("content", "value")
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 KEPT_FIELDS = ("tool_call_id", "name")
+NO_TOOLS = frozenset(["", "all", "assistant", "user"])
+"""Recipients of a message that are no tools."""
 TEXT_PARTS = frozenset(["text", "input_text", "output_text", "refusal"])
 REASONING_PARTS = frozenset(
     ["thinking", "reasoning", "reasoning_text", "reasoning.text", "reasoning_content"]
@@ -101,9 +103,7 @@ def read_message(message: Any, role: str | None = None) -> Message:
     parts = _Parts()
     _read_into(content, parts.text, parts, "content", 0)
     name, reasoning = _reasoning_field(message)
-    calls = _calls(message, content)
-    if message.get("recipient") and named == "assistant":
-        parts.text.clear()
+    calls = _calls(message, parts.text)
     refusal = message.get("refusal")
     if content is None and isinstance(refusal, str):
         parts.text.append(refusal)
@@ -248,11 +248,16 @@ def _reasoning_field(message: Mapping[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
-def _calls(message: Mapping[str, Any], content: Any) -> list[dict[str, Any]]:
-    """The tool calls of a message: OpenAI's, its older `function_call`, or harmony's recipient."""
+def _calls(message: Mapping[str, Any], text: list[str]) -> list[dict[str, Any]]:
+    """The tool calls of a message: OpenAI's, its older `function_call`, or harmony's recipient.
+
+    The text of a message to a recipient is what it is called with.
+    """
     recipient = message.get("recipient")
-    if isinstance(recipient, str) and recipient.startswith("functions."):
-        return [_call({"name": recipient.removeprefix("functions."), "arguments": content})]
+    if isinstance(recipient, str) and recipient not in NO_TOOLS:
+        called = {"name": recipient.removeprefix("functions."), "arguments": "".join(text)}
+        text.clear()
+        return [_call(called)]
     listed = _listed(_parsed(message.get("tool_calls")))
     return [_call(call) for call in listed or _listed(_parsed(message.get("function_call")))]
 

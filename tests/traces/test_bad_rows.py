@@ -171,6 +171,22 @@ BAD: list[tuple[str, bytes, str]] = [
         chat("<think>c</think>a", reasoning_content="\n"),
         Kept("c"),
     ),
+    (
+        "reasoning within another family's markers",
+        chat("a", thinking="[THINK]c[/THINK]"),
+        Kept("c"),
+    ),
+    (
+        "a reasoning message of parts",
+        js(
+            messages=[
+                {"role": "user", "content": "q"},
+                {"role": "reasoning", "content": [{"type": "thinking", "thinking": "c"}]},
+                {"role": "assistant", "content": "a"},
+            ]
+        ),
+        Kept("c"),
+    ),
     ("reasoning that opens itself", chat("a", reasoning_content="<think>\nc"), Kept("c")),
     ("reasoning twice", chat("<think>c</think>a", reasoning_content="c"), Kept("c")),
     ("two reasonings", chat("<think>d</think>a", reasoning_content="c"), "marker_in_section"),
