@@ -40,7 +40,7 @@ MOST_NESTED = 6
 _PLAIN_NAME = re.compile(r"[\w.-]{1,40}")
 _CONTROL = re.compile(
     r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|\[\|[a-z_]{1,40}\|\]"
-    r"|</s>|<eos>|<end_of_turn>|<turn\|>|<seed:eos>"
+    r"|</s>|<(?:eos|EOS|eot|EOT|end_of_turn|end_of_utterance|turn\||seed:eos)>|\[EOS\]"
 )
 """Control tokens by their shape: the tokenizer of the model that wrote a text need not be here."""
 _CLOSERS = re.compile(
@@ -111,11 +111,13 @@ def read_message(message: Any, role: str | None = None) -> Message:
         raise Unusable("missing:content")
     fields: dict[str, Any] = {"tool_calls": calls} if calls else {}
     fields |= {key: message[key] for key in KEPT_FIELDS if isinstance(message.get(key), str)}
+    beside = "".join(parts.reasoning)
+    if reasoning and beside.strip() not in ("", reasoning.strip()):
+        raise Unusable("two_reasonings")
+    if not reasoning and beside.strip():
+        name, reasoning = "reasoning_content", beside
     if reasoning:
         fields[name] = reasoning
-    elif parts.reasoning:
-        reasoning = "".join(parts.reasoning)
-        fields["reasoning_content"] = reasoning
     is_reasoning = named in REASONING_ROLES or message.get("channel") == "analysis"
     return Message(
         "assistant" if is_reasoning else named,
@@ -125,17 +127,6 @@ def read_message(message: Any, role: str | None = None) -> Message:
         is_reasoning,
         tuple(parts.notes),
     )
-
-
-def read_text(value: Any, name: str) -> str:
-    """The text of a value that may be text or content parts.
-
-    Raises:
-        Unusable: It holds something else, named after `name`.
-    """
-    parts = _Parts()
-    _read_into(value, parts.text, parts, name, 0)
-    return "".join((*parts.reasoning, *parts.text))
 
 
 def read_tools(value: Any, name: str = "tools") -> tuple[Mapping[str, Any], ...]:
@@ -201,7 +192,10 @@ def _read_into(value: Any, into: list[str], parts: _Parts, name: str, depth: int
         for entry in value:
             _read_into(entry, into, parts, name, depth + 1)
     elif isinstance(value, Mapping) and depth:
-        into = parts.reasoning if _kind(value) == "reasoning" else into
+        if _kind(value) == "reasoning":
+            if "".join(parts.text).strip() and into is parts.text:
+                raise Unusable("text_before_marker")
+            into = parts.reasoning
         _read_into(_words(value), into, parts, name, depth + 1)
     else:
         raise Unusable(f"not_text:{name}")
