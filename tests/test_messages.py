@@ -104,6 +104,21 @@ READ: list[tuple[str, Any, tuple[str, str, str, dict[str, Any]]]] = [
         ("assistant", "", "", {"tool_calls": [CALL]}),
     ),
     (
+        "code to an interpreter",
+        {"role": "assistant", "recipient": "python", "content": "6*7"},
+        (
+            "assistant",
+            "",
+            "",
+            {"tool_calls": [{"type": "function", "function": {"name": "python", "arguments": "6*7"}}]},
+        ),
+    ),
+    (
+        "a message to all",
+        {"role": "assistant", "recipient": "all", "content": "a"},
+        ("assistant", "a", "", {}),
+    ),
+    (
         "a result",
         {"role": "tool", "tool_call_id": "1", "name": "mul", "content": "42"},
         ("tool", "42", "", {"tool_call_id": "1", "name": "mul"}),

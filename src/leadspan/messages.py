@@ -24,6 +24,8 @@ REASONING_ROLES = frozenset(["reasoning", "thinking"])
 CONTENT_KEYS = ("content", "value")
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 KEPT_FIELDS = ("tool_call_id", "name")
+NO_TOOLS = frozenset(["", "all", "assistant", "user"])
+"""Recipients of a message that are no tools."""
 TEXT_PARTS = frozenset(["text", "input_text", "output_text", "refusal"])
 REASONING_PARTS = frozenset(
     ["thinking", "reasoning", "reasoning_text", "reasoning.text", "reasoning_content"]
@@ -38,7 +40,7 @@ MOST_NESTED = 6
 _PLAIN_NAME = re.compile(r"[\w.-]{1,40}")
 _CONTROL = re.compile(
     r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|\[\|[a-z_]{1,40}\|\]"
-    r"|</s>|<eos>|<end_of_turn>|<turn\|>|<seed:eos>"
+    r"|</s>|<(?:eos|EOS|eot|EOT|end_of_turn|end_of_utterance|turn\||seed:eos)>|\[EOS\]"
 )
 """Control tokens by their shape: the tokenizer of the model that wrote a text need not be here."""
 _CLOSERS = re.compile(
@@ -101,9 +103,7 @@ def read_message(message: Any, role: str | None = None) -> Message:
     parts = _Parts()
     _read_into(content, parts.text, parts, "content", 0)
     name, reasoning = _reasoning_field(message)
-    calls = _calls(message, content)
-    if message.get("recipient") and named == "assistant":
-        parts.text.clear()
+    calls = _calls(message, parts.text)
     refusal = message.get("refusal")
     if content is None and isinstance(refusal, str):
         parts.text.append(refusal)
@@ -111,11 +111,13 @@ def read_message(message: Any, role: str | None = None) -> Message:
         raise Unusable("missing:content")
     fields: dict[str, Any] = {"tool_calls": calls} if calls else {}
     fields |= {key: message[key] for key in KEPT_FIELDS if isinstance(message.get(key), str)}
+    beside = "".join(parts.reasoning)
+    if reasoning and beside.strip() not in ("", reasoning.strip()):
+        raise Unusable("two_reasonings")
+    if not reasoning and beside.strip():
+        name, reasoning = "reasoning_content", beside
     if reasoning:
         fields[name] = reasoning
-    elif parts.reasoning:
-        reasoning = "".join(parts.reasoning)
-        fields["reasoning_content"] = reasoning
     is_reasoning = named in REASONING_ROLES or message.get("channel") == "analysis"
     return Message(
         "assistant" if is_reasoning else named,
@@ -125,17 +127,6 @@ def read_message(message: Any, role: str | None = None) -> Message:
         is_reasoning,
         tuple(parts.notes),
     )
-
-
-def read_text(value: Any, name: str) -> str:
-    """The text of a value that may be text or content parts.
-
-    Raises:
-        Unusable: It holds something else, named after `name`.
-    """
-    parts = _Parts()
-    _read_into(value, parts.text, parts, name, 0)
-    return "".join((*parts.reasoning, *parts.text))
 
 
 def read_tools(value: Any, name: str = "tools") -> tuple[Mapping[str, Any], ...]:
@@ -201,7 +192,10 @@ def _read_into(value: Any, into: list[str], parts: _Parts, name: str, depth: int
         for entry in value:
             _read_into(entry, into, parts, name, depth + 1)
     elif isinstance(value, Mapping) and depth:
-        into = parts.reasoning if _kind(value) == "reasoning" else into
+        if _kind(value) == "reasoning":
+            if "".join(parts.text).strip() and into is parts.text:
+                raise Unusable("text_before_marker")
+            into = parts.reasoning
         _read_into(_words(value), into, parts, name, depth + 1)
     else:
         raise Unusable(f"not_text:{name}")
@@ -248,11 +242,16 @@ def _reasoning_field(message: Mapping[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
-def _calls(message: Mapping[str, Any], content: Any) -> list[dict[str, Any]]:
-    """The tool calls of a message: OpenAI's, its older `function_call`, or harmony's recipient."""
+def _calls(message: Mapping[str, Any], text: list[str]) -> list[dict[str, Any]]:
+    """The tool calls of a message: OpenAI's, its older `function_call`, or harmony's recipient.
+
+    The text of a message to a recipient is what it is called with.
+    """
     recipient = message.get("recipient")
-    if isinstance(recipient, str) and recipient.startswith("functions."):
-        return [_call({"name": recipient.removeprefix("functions."), "arguments": content})]
+    if isinstance(recipient, str) and recipient not in NO_TOOLS:
+        called = {"name": recipient.removeprefix("functions."), "arguments": "".join(text)}
+        text.clear()
+        return [_call(called)]
     listed = _listed(_parsed(message.get("tool_calls")))
     return [_call(call) for call in listed or _listed(_parsed(message.get("function_call")))]
 

@@ -156,3 +156,37 @@ def test_the_real_copies(shared_data, name, file, count, first):
     )
     assert len(benchmark.problems) == count
     assert benchmark.problems[0].golds == (first,)
+
+
+def test_a_prompt_may_be_messages(tmp_path):
+    earlier = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello!"},
+    ]
+    asked = {"role": "user", "content": [{"type": "text", "text": "1+1?"}]}
+    path = write(tmp_path / "p.jsonl", {"prompt": [*earlier, asked], "answer": 2})
+    config = BenchmarkConfig(path=path, prompt_template="Q: {problem}")
+    (problem,) = load_benchmark(config).problems
+    assert [turn.role for turn in problem.turns] == ["system", "user", "assistant", "user"]
+    assert problem.turns[-1].content == "Q: 1+1?"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (
+            [{"role": "user", "content": [{"type": "image"}]}],
+            "must be text or messages; got has_image",
+        ),
+        (["1+1?"], "must be text or messages; got not_a_message"),
+        (7, "must be text or messages; got not_text:content"),
+        ([], "messages that end in a user's"),
+        ([{"role": "assistant", "content": "Hello!"}], "messages that end in a user's"),
+        (" ", "must be a text that is not empty"),
+    ],
+)
+def test_a_prompt_that_is_no_text_is_an_error(tmp_path, prompt, message):
+    path = write(tmp_path / "p.jsonl", {"prompt": prompt, "answer": 2})
+    with pytest.raises(DataError, match=message):
+        load_benchmark(BenchmarkConfig(path=path))

@@ -64,7 +64,7 @@ def check(row: dict[str, Any], name: str | None, reading: Reading) -> None:
             assert not any(PYTHON_TEXT.search(text) for text in texts)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     st.dictionaries(st.sampled_from(COLUMNS), JSON, max_size=6),
     st.sampled_from([None, *FORMATS]),
@@ -74,7 +74,7 @@ def test_any_json_in_any_column(row: dict[str, Any], name: str | None, choice: s
     check(row, name, Reading(generations=choice))
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     st.sampled_from(sorted(FORMATS)),
     st.data(),
@@ -88,7 +88,7 @@ def test_any_json_in_the_columns_of_each_format(
     check({**others, **row}, None, Reading())
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(JSON)
 def test_any_json_as_a_message(message: Any) -> None:
     with suppress(Unusable):

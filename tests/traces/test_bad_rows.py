@@ -171,8 +171,39 @@ BAD: list[tuple[str, bytes, str]] = [
         chat("<think>c</think>a", reasoning_content="\n"),
         Kept("c"),
     ),
+    (
+        "reasoning within another family's markers",
+        chat("a", thinking="[THINK]c[/THINK]"),
+        Kept("c"),
+    ),
+    (
+        "a reasoning message of parts",
+        js(
+            messages=[
+                {"role": "user", "content": "q"},
+                {"role": "reasoning", "content": [{"type": "thinking", "thinking": "c"}]},
+                {"role": "assistant", "content": "a"},
+            ]
+        ),
+        Kept("c"),
+    ),
     ("reasoning that opens itself", chat("a", reasoning_content="<think>\nc"), Kept("c")),
     ("reasoning twice", chat("<think>c</think>a", reasoning_content="c"), Kept("c")),
+    (
+        "a blank thinking part beside a block",
+        chat([{"type": "thinking", "thinking": "\n"}, "<think>c</think>a"]),
+        Kept("c"),
+    ),
+    (
+        "text before a thinking part",
+        chat(["Sure.", {"type": "thinking", "thinking": "c"}, "a"]),
+        "text_before_marker",
+    ),
+    (
+        "a field and parts that differ",
+        chat([{"type": "thinking", "thinking": "d"}, "a"], reasoning="c"),
+        "two_reasonings",
+    ),
     ("two reasonings", chat("<think>d</think>a", reasoning_content="c"), "marker_in_section"),
     ("object for a system prompt", js(**G, system={"a": 1}), "not_text:system"),
     ("gold of one in a list", js(**G, gold=["1"]), Kept("c")),

@@ -196,6 +196,8 @@ TIDIED = [
     (("c", "42<end_of_turn>"), ("c", "42"), ("end_token_stripped",)),
     (("c", "42 [|endofturn|]"), ("c", "42"), ("end_token_stripped",)),
     (("c", "42</s>"), ("c", "42"), ("end_token_stripped",)),
+    (("c", "42[EOS]"), ("c", "42"), ("end_token_stripped",)),
+    (("c", "The tag is `<tool_call>`."), ("c", "The tag is `<tool_call>`."), ()),
     (("c", "<|begin_of_box|>42<|end_of_box|>"), ("c", "<|begin_of_box|>42<|end_of_box|>"), ()),
     (("c<|im_end|>", "say <|im_end|> twice"), ("c<|im_end|>", "say <|im_end|> twice"), ()),
     (("c", "<answer>\n42\n</answer>"), ("c", "42"), ("answer_tags_stripped",)),
@@ -228,7 +230,16 @@ def test_an_unclosed_trace_ends_in_its_cot() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["<tool_call>{}</tool_call>", "I look. [TOOL_CALLS][{}]", "<|START_ACTION|>[]<|END_ACTION|>"],
+    [
+        "<tool_call>{}</tool_call>",
+        "I look. [TOOL_CALLS][{}]",
+        "<|START_ACTION|>[]<|END_ACTION|>",
+        "<function=f>x</function>",
+        "<|tool_call|>[]<|/tool_call|>",
+        "<｜tool▁calls▁begin｜>{}<｜tool▁calls▁end｜>",
+        "<minimax:tool_call>x</minimax:tool_call><|im_end|>",
+        "<|python_tag|>f(1)<|eom_id|>",
+    ],
 )
 def test_an_answer_that_calls_a_tool_is_none(answer: str) -> None:
     assert tidy(Segmented("c", answer, True)) == Refusal("ends_in_tool_call")

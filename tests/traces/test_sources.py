@@ -373,6 +373,25 @@ def test_the_line_that_is_said_has_the_row_read(tmp_path: Path) -> None:
     assert (trace.cot, trace.answer) == ("c", "a")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "overlaps"),
+    [
+        ("Which whole number is six times seven, please?", True),
+        ([{"role": "user", "content": "Which whole number is six times seven, please?"}], True),
+        ([{"role": "user", "content": "Another question altogether"}], False),
+    ],
+)
+def test_problems_of_a_benchmark_may_be_messages(
+    tmp_path: Path, prompt: Any, overlaps: bool
+) -> None:
+    (tmp_path / "b.jsonl").write_text(json.dumps({"prompt": prompt, "answer": "42"}) + "\n")
+    file = tmp_path / "rows.jsonl"
+    asked = "Which whole number is six times seven, please?"
+    file.write_text(json.dumps(row(1, prompt=asked)) + "\n" + json.dumps(row(2)) + "\n")
+    loaded = load_traces(file, decontaminate=[{"path": str(tmp_path / "b.jsonl")}])
+    assert dict(loaded.refused) == ({"overlap:b.jsonl": 1} if overlaps else {})
+
+
 def test_mapped_columns_come_before_columns_that_happen_to_fit(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>c</think>a"}]

@@ -41,7 +41,7 @@ class TracesConfig(Part):
     """The reasoning traces and which of them are used."""
 
     path: str
-    """A JSONL / JSON (.gz, .zst) / Parquet / Arrow file, a folder, a glob, or a hub dataset id."""
+    """A JSONL, JSON, CSV, TSV (.gz, .zst), Parquet or Arrow file, a folder, a glob, or a hub dataset id."""
     config: str | None = None
     """Hub dataset configuration."""
     split: str = "train"

@@ -110,11 +110,12 @@ def with_system(turns: tuple[Turn, ...], row: Row) -> tuple[Turn, ...]:
 
 def bare(cot: str) -> str:
     """A CoT column without the markers that some copies keep around it."""
-    inner = cot.strip()
-    if inner.startswith(THINK.open):
-        cot = inner.removeprefix(THINK.open).strip("\n")
-    if inner.endswith(THINK.close):
-        cot = cot.rstrip().removesuffix(THINK.close).rstrip("\n")
+    for family in FAMILIES:
+        inner = cot.strip()
+        if inner.startswith(family.open):
+            cot = inner.removeprefix(family.open).strip("\n")
+        if inner.endswith(family.close):
+            cot = cot.rstrip().removesuffix(family.close).rstrip("\n")
     return cot
 
 
@@ -126,7 +127,7 @@ def read_turns(messages: list[Any]) -> list[Message]:
     thought = ""
     for message in map(read_message, messages):
         if message.is_reasoning:
-            thought += message.text
+            thought += message.reasoning + message.text
             continue
         if thought and message.role != "assistant":
             read.append(_thinking(Message("assistant", ""), thought))

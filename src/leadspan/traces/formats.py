@@ -32,7 +32,6 @@ from leadspan.traces.adapters import (
     is_nemotron,
 )
 from leadspan.traces.checks import ID_COLUMNS, build_trace, check_row
-from leadspan.traces.columns import suggest_columns
 from leadspan.traces.drafts import Reading, Row
 from leadspan.traces.sections import Refusal
 
@@ -140,8 +139,7 @@ def iter_traces_of(
                 raise Unusable(f"missing:{name}")
         drafts = found.adapt(row, reading)
     except Unusable as reason:
-        hint = suggest_columns(row) if str(reason) == "unknown_format" else ""
-        yield Refusal(str(reason), hint=hint)
+        yield Refusal(str(reason))
         return
     for draft in drafts:
         if isinstance(draft, Refusal):

@@ -112,17 +112,12 @@ WORDS = "s1"
 _WORDS_OPEN = re.compile(r"\s*(?:<\|im_start\|>)?think\n")
 _WORDS_CLOSE = re.compile(r"\n(?:<\|im_start\|>)?answer\n")
 ANSWER_TAGS = ("answer", "response")
-_CALLS = (
-    "<|START_ACTION|>",
-    "[TOOL_CALLS]",
-    "<｜tool▁calls▁begin｜>",
-    "<|python_tag|>",
-    "<|tool_call>",
-    "<|tool_calls_section_begin|>",
-    "<|tool_call_begin|>",
+_CALL = re.compile(
+    r"\[TOOL_CALLS\]|<[|｜][^<>|｜\s]{0,30}(?:tool|python_tag|ACTION|function)[^<>|｜\s]{0,30}[|｜]?>"
 )
-"""Control text that opens a tool call."""
-_CALL_ENDS = ("</tool_call>", "</tool_calls>", "</seed:tool_call>", "</minimax:tool_call>")
+"""Control text of a tool call."""
+_CALL_END = re.compile(r"</(?:[\w.-]{1,20}:)?(?:tool_calls?|function_calls?|function|invoke)>\s*\Z")
+_LONGEST_CALL_END = 60
 
 
 def family_names() -> tuple[str, ...]:
@@ -171,7 +166,7 @@ def tidy(split: Segmented) -> Segmented | Refusal:
         notes.append("end_token_stripped")
         cot, answer = (cot, last) if split.closed else (last, answer)
     bare = answer.strip()
-    if any(call in bare for call in _CALLS) or bare.endswith(_CALL_ENDS):
+    if _CALL.search(split.answer) or _CALL_END.search(bare[-_LONGEST_CALL_END:]):
         return Refusal("ends_in_tool_call")
     for tag in ANSWER_TAGS:
         head, tail = f"<{tag}>", f"</{tag}>"

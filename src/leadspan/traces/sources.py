@@ -17,6 +17,7 @@ from leadspan.messages import Unusable
 from leadspan.records import Trace
 from leadspan.registry import registered
 from leadspan.traces.checks import digest_of
+from leadspan.traces.columns import suggest_columns
 from leadspan.traces.drafts import Reading, read_turns
 from leadspan.traces.formats import FORMATS, iter_traces_of, mapped
 from leadspan.traces.overlap import OverlapIndex
@@ -115,7 +116,7 @@ def _read(config: TracesConfig) -> Iterator[Trace | Refusal]:
     reading = _reading(config)
     rename = mapped(config.columns) if config.columns else None
     mapped_names = frozenset(config.columns)
-    empty = True
+    empty, hinted = True, set()
     for where, row in iter_rows(config):
         empty = False
         if isinstance(row, Refusal):
@@ -127,9 +128,22 @@ def _read(config: TracesConfig) -> Iterator[Trace | Refusal]:
             continue
         traces = iter_traces_of(rename(row) if rename else row, known, reading, mapped_names)
         for trace in traces:
-            yield replace(trace, where=where) if isinstance(trace, Refusal) else trace
+            if isinstance(trace, Trace):
+                yield trace
+                continue
+            hint = "" if trace.reason in hinted else _hint(trace.reason, row)
+            hinted.add(trace.reason)
+            yield Refusal(trace.reason, where, hint)
     if empty:
         raise DataError(f"{config.path}: must hold at least one row; got none.")
+
+
+def _hint(reason: str, row: Mapping[str, Any]) -> str:
+    """What to write so that a row is read, where its format was not told."""
+    if reason == "unknown_format":
+        return suggest_columns(row)
+    name, _, formats = reason.partition(":")
+    return f"Write traces.format: one of {formats}" if name == "ambiguous_format" else ""
 
 
 def _reading(config: TracesConfig) -> Reading:
