@@ -35,6 +35,7 @@ from leadspan.distill.fingerprints import (
     weights_fingerprint,
 )
 from leadspan.distill.heads import Head, head_of
+from leadspan.distill.kernels import exp_in_place
 from leadspan.distill.projection import Projection, rows_in_budget
 from leadspan.distill.teacher_source import compute_teacher_hidden
 from leadspan.errors import ConfigError
@@ -168,15 +169,14 @@ class LocalBackend:
 def reduce_to_topk(logits_nV: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """Ids [n, K], log-probabilities [n, K] and the tail's log-mass [n]; overwrites the logits.
 
-    The tail is summed by itself, so that a small one is not lost in 1 - kept.
+    The tail is summed by itself, from its own largest logit: a small one is neither lost in 1 - kept
+    nor in exp.
     """
     top_nK, ids_nK = logits_nV.topk(k, dim=1)
-    max_n = top_nK[:, :1]
-    weights_nV = logits_nV.sub_(max_n).exp_()
-    weights_nK = weights_nV.gather(1, ids_nK)
-    tail_n = weights_nV.scatter_(1, ids_nK, 0.0).sum(1)
-    total_n = tail_n + weights_nK.sum(1)
-    return ids_nK, top_nK - max_n - total_n.log()[:, None], tail_n.log() - total_n.log()
+    tail_max_n, tail_total_n = exp_in_place(logits_nV.scatter_(1, ids_nK, -torch.inf))
+    tail_n = tail_max_n + tail_total_n.log()
+    lse_n = torch.cat([top_nK, tail_n[:, None]], dim=1).logsumexp(1)
+    return ids_nK, top_nK - lse_n[:, None], tail_n - lse_n
 
 
 def draw_from(
