@@ -18,6 +18,7 @@ FLOORS = {
     "config_file": 1,
     "runs": 1,
     "models": 1,
+    "devices": 1,
     "flops": 1,
     "registry": 1,
     "tracking": 1,

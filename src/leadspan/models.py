@@ -63,6 +63,8 @@ def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from leadspan.devices import resolve_dtype
+
     options: dict[str, Any] = {}
     if isinstance(config, TeacherConfig) and config.quantization is not None:
         options["quantization_config"] = _quantization(config.quantization)
@@ -71,7 +73,7 @@ def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
         model = AutoModelForCausalLM.from_pretrained(
             config.path,
             revision=config.revision,
-            dtype=getattr(torch, config.dtype),
+            dtype=getattr(torch, resolve_dtype(config.dtype, device)),
             attn_implementation=config.attention,
             **options,
         )

@@ -203,7 +203,9 @@ def _memory(
     step = step_shape(config, workload, device)
     source = None
     if config.loss.kd_ratio > 0:
-        width = 2 if teacher is None or config.teacher is None else _width(config.teacher.dtype)
+        width = (
+            2 if teacher is None or config.teacher is None else _width(config.teacher.dtype, device)
+        )
         source = TeacherMemory(teacher, width, 0 if teacher else 16 * 64)
     parts = predict_memory(student, step, source)
     if num_ranks == 1:
@@ -231,13 +233,14 @@ def step_shape(config: RunConfig, workload: Workload, device: str = "cuda") -> S
     mean = sum(workload.forwarded) / max(1, len(workload.forwarded))
     share = sum(workload.scored) / max(1, sum(workload.forwarded))
     is_half = config.student.dtype == "bfloat16"
+    bf16 = device == "cuda" if training.bf16 == "auto" else training.bf16
     lora = config.student.lora
     return StepShape(
         rows=rows,
         tokens=tokens,
         scored=min(rows * tokens, math.ceil(rows * tokens * share)),
         passes_per_step=1 if training.batch_size * mean <= training.micro_batch_tokens else 2,
-        compute="bfloat16" if is_half else "autocast" if training.bf16 else "float32",
+        compute="bfloat16" if is_half else "autocast" if bf16 else "float32",
         gradient_checkpointing=training.gradient_checkpointing,
         lora_rank=lora.rank if lora else None,
         device="cuda" if device == "cuda" else "cpu",
@@ -246,7 +249,7 @@ def step_shape(config: RunConfig, workload: Workload, device: str = "cuda") -> S
 
 def _disk_bytes(config: RunConfig, workload: Workload, student: ModelShape) -> int:
     size = count_parameters(student).total
-    width = _width(config.student.dtype)
+    width = _width(config.student.dtype, "cpu")
     checkpoint = 3 * width * size if config.student.lora is None else 0
     exported = 2 * width * size  # the best checkpoint and the student
     cached = 0
@@ -255,8 +258,9 @@ def _disk_bytes(config: RunConfig, workload: Workload, student: ModelShape) -> i
     return checkpoint + exported + cached
 
 
-def _width(dtype: str) -> int:
-    return 4 if dtype == "float32" else 2
+def _width(dtype: str, device: str) -> int:
+    """Bytes of a weight; auto is taken for bfloat16 on a GPU alone."""
+    return 2 if dtype == "bfloat16" or (dtype == "auto" and device == "cuda") else 4
 
 
 def stated_speed(peak_tflops: float, utilisation: float) -> SecondsModel:

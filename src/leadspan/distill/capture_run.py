@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from leadspan.config import EndpointConfig, RunConfig, TeacherConfig, TruncationConfig
+from leadspan.devices import resolve_bf16, resolve_dtype
 from leadspan.distill.cache_format import CacheMode, LogprobFormat
 from leadspan.distill.capture import DEFAULT_SHARD_MIB, CaptureBackend, CaptureReport, capture
 from leadspan.distill.capture_local import LocalBackend, build_identity
 from leadspan.distill.capture_server import ServerBackend
 from leadspan.distill.parallel import Ranks, join_ranks
+from leadspan.distill.precision import explain_bf16
 from leadspan.distill.teacher_source import load_teacher
 from leadspan.errors import ConfigError
-from leadspan.models import (
-    load_tokenizer,
-)
+from leadspan.models import load_tokenizer
+from leadspan.progress import say
 from leadspan.records import Sequence
 from leadspan.traces.dataset import build_sequences
 from leadspan.traces.truncate import build_policy
@@ -97,12 +98,17 @@ def _build_backend(
             )
         identity = build_identity(teacher, tokenizer, mode, k, logprobs)
         return ServerBackend(settings.endpoint, identity, settings.backend)
+    bf16 = resolve_bf16(config.training.bf16, ranks.device)
+    if ranks.is_first and config.training.bf16 == "auto":
+        say(f"capture: {explain_bf16(bf16, ranks.device)}")
+    dtype = resolve_dtype(teacher.dtype, ranks.device)
+    teacher = teacher.model_copy(update={"dtype": dtype})
     model, theirs = load_teacher(teacher, tokenizer, config.student.path, str(ranks.device))
-    identity = build_identity(teacher, theirs, mode, k, logprobs, bf16=config.training.bf16)
+    identity = build_identity(teacher, theirs, mode, k, logprobs, bf16=bf16)
     return LocalBackend(
         model,
         identity,
         ranks.device,
         batch_tokens=config.training.micro_batch_tokens,
-        bf16=config.training.bf16,
+        bf16=bf16,
     )

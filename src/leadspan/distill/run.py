@@ -14,12 +14,14 @@ import torch
 
 from leadspan.config import PACKING, RunConfig
 from leadspan.config_file import validate
+from leadspan.devices import resolve_bf16
 from leadspan.distill.cached_teacher import load_cached_teacher
 from leadspan.distill.checkpoint import gather_weights
 from leadspan.distill.examples import ExampleSource
 from leadspan.distill.heads import check_head
 from leadspan.distill.objective import Objective
 from leadspan.distill.parallel import Ranks, join_ranks, shard_student, shard_teacher
+from leadspan.distill.precision import describe_precision, explain_bf16, settle_precision
 from leadspan.distill.teacher_source import LiveTeacher, TeacherSource, load_teacher
 from leadspan.distill.train import Trainer
 from leadspan.errors import DataError
@@ -127,16 +129,32 @@ def _run(
 ) -> TrainedRun:
     folder = RunFolder(output)
     with lock_folder(output) if ranks.is_first else nullcontext():
+        precision = describe_precision(config, ranks.device)
         if ranks.is_first:
-            for change in folder.claim(config, {**describe_environment(), **_describe_torch()}):
+            described = {**describe_environment(), **_describe_torch(), "precision": precision}
+            for change in folder.claim(config, described):
                 say(f"warning: {output}: the last bits may differ from what was begun: {change}")
         ranks.barrier()
         if not folder.is_complete:
+            config = _settle(folder, config, precision, ranks)
             return _train_in(
                 folder, config, ranks, tokenizer, train_sequences, validation_sequences, counts
             )
         say(f"{output}: already complete.")
         return TrainedRun(output, folder.student_path, folder.manifest)
+
+
+def _settle(folder: RunFolder, config: RunConfig, here: dict[str, Any], ranks: Ranks) -> RunConfig:
+    """The config in the precision that the run was begun in, whatever this machine would choose."""
+    begun: dict[str, Any] = folder.environment.get("precision") or here
+    if ranks.is_first and begun != here:
+        say(
+            f"warning: {folder.path}: was begun with {begun} and goes on so; this machine would choose "
+            f"{here}. Give another --output to train in that precision."
+        )
+    elif ranks.is_first and config.training.bf16 == "auto":
+        say(f"{folder.path}: {explain_bf16(begun['bf16'], ranks.device)}")
+    return settle_precision(config, begun)
 
 
 def _train_in(
@@ -169,8 +187,9 @@ def _train_in(
     if config.training.gradient_checkpointing:
         student.gradient_checkpointing_enable({"use_reentrant": False})
     objective = Objective(student, config.loss, vocab_size)
+    bf16 = resolve_bf16(config.training.bf16, ranks.device)
     if ranks.size > 1:
-        shard_student(objective, backbone_of(student).layers, config.training.bf16)
+        shard_student(objective, backbone_of(student).layers, bf16)
     measured = Trainer(config, folder, ranks, objective, teacher, examples, validation).run()
     manifest = {
         **measured,
@@ -181,6 +200,7 @@ def _train_in(
         **counts,
         "num_parameters": sum(parameter.numel() for parameter in student.parameters()),
         "device": _device_name(ranks.device),
+        "bf16": bf16,
         "num_ranks": ranks.size,
     }
     weights = gather_weights(objective) if ranks.size > 1 else None
@@ -204,7 +224,7 @@ def build_teacher(config: RunConfig, tokenizer: Any, ranks: Ranks) -> TeacherSou
     model, _ = load_teacher(config.teacher, tokenizer, config.student.path, str(ranks.device))
     if config.teacher.shard and ranks.size > 1:
         shard_teacher(backbone_of(model).layers)
-    return LiveTeacher(model, config.training.bf16)
+    return LiveTeacher(model, resolve_bf16(config.training.bf16, ranks.device))
 
 
 def _device_name(device: torch.device) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from leadspan.config import PACKING, RunConfig
+from leadspan.devices import resolve_bf16
 from leadspan.distill.batches import (
     collate,
     compute_order,
@@ -87,7 +88,8 @@ class Trainer:
         self._optimizer = build_optimizer(objective, self._training, ranks.device)
         self._totals = Totals()
         self._memory = PeakMemory(ranks.device)
-        self._peak_flops = device_peak(ranks.device, config.training.bf16)
+        self._bf16 = resolve_bf16(config.training.bf16, ranks.device)
+        self._peak_flops = device_peak(ranks.device, self._bf16)
         every_steps = self._training.validate_every_epochs * self._steps_per_epoch
         self._validation_steps = (
             compute_validation_steps(self._num_steps, every_steps) if validation else frozenset()
@@ -201,7 +203,7 @@ class Trainer:
             chosen = [examples[index] for index in members]
             batch = collate(chosen, self._packed).to(self._ranks.device)
             teacher_rows = self._teacher.rows(batch) if self._teacher is not None else None
-            with bf16_products(self._ranks.device, self._training.bf16):
+            with bf16_products(self._ranks.device, self._bf16):
                 total, ce_N, kd_N, kept_N2 = self._objective(batch, teacher_rows)
             if backward:
                 (total / num_scored).backward()

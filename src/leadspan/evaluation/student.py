@@ -68,11 +68,11 @@ class LocalStudent:
     def _dtype(self) -> str:
         if self._config.backend == "endpoint":
             return "server"
-        if self._config.dtype != "auto":
-            return self._config.dtype
         import torch
 
-        return "bfloat16" if torch.cuda.is_available() else "float32"
+        from leadspan.devices import resolve_dtype
+
+        return resolve_dtype(self._config.dtype, "cuda" if torch.cuda.is_available() else "cpu")
 
     def prompts(self, problems: Sequence[Problem]) -> list[Prompt]:
         """Each problem through the chat template."""
