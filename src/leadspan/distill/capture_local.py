@@ -52,13 +52,14 @@ def build_identity(
     k: int,
     logprobs: LogprobFormat = "8bit",
     bf16: bool = False,
+    vocab_size: int | None = None,
 ) -> CacheIdentity:
-    """Describe the cache that a teacher would make.
+    """Describe the cache that a teacher would make over the first `vocab_size` ids (all by default).
 
     Raises:
         ConfigError: `k` does not fit the mode or the vocabulary.
     """
-    vocab_size = real_vocab_size(tokenizer)
+    vocab_size = vocab_size or real_vocab_size(tokenizer)
     limit = vocab_size if mode == "topk" else MAX_DRAWS
     if mode != "hidden" and not 1 <= k <= limit:
         raise ConfigError(f"capture: k must be in [1, {limit}] for mode {mode}; got {k}.")
@@ -69,7 +70,7 @@ def build_identity(
         weights=weights_fingerprint(config.path, config.revision),
         dtype=config.dtype + quantised + (" under bfloat16 autocast" if bf16 else ""),
         tokenizer=str(tokenizer.name_or_path),
-        vocabulary=vocabulary_fingerprint(tokenizer),
+        vocabulary=vocabulary_fingerprint(tokenizer, vocab_size),
         vocab_size=vocab_size,
         mode=mode,
         k=0 if mode == "hidden" else k,

@@ -129,12 +129,12 @@ class LocalStudent:
         import torch
 
         from leadspan.evaluation.generate import TransformersBackend
-        from leadspan.models import check_head_width, load_causal_lm
+        from leadspan.models import check_head_width, load_causal_lm, real_vocab_size
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         loaded = ModelConfig.model_validate({"path": self._path, "dtype": self._dtype})
         model = load_causal_lm(loaded, device)
-        check_head_width(model, self._tokenizer, self._path)
+        check_head_width(model, real_vocab_size(self._tokenizer), self._path)
         sampling, size = self._config.sampling, self._config.batch_size
         return TransformersBackend(model, self._tokenizer, sampling, size, self._end_id)
 
