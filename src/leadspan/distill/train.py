@@ -33,6 +33,7 @@ from leadspan.distill.checkpoint import (
     step_folder,
 )
 from leadspan.distill.device_peak import device_peak
+from leadspan.distill.estimate import describe_seconds, probe_example, time_probe
 from leadspan.distill.examples import ExampleSource
 from leadspan.distill.ledger import FlopsMeter, Totals
 from leadspan.distill.memory import PeakMemory
@@ -45,7 +46,7 @@ from leadspan.distill.section_sums import NUM_SUMS, section_means, section_sums
 from leadspan.distill.stopping import stop_requests
 from leadspan.distill.teacher_source import TeacherSource
 from leadspan.errors import RunError, RunStopped
-from leadspan.progress import progress
+from leadspan.progress import progress, say
 from leadspan.records import Example
 from leadspan.runs import RunFolder
 from leadspan.tracking import Log, open_tracker
@@ -108,6 +109,8 @@ class Trainer:
         self._resume()
         first = self._totals.step
         label = self._folder.path.name
+        if first < self._num_steps:
+            self._say_estimate(first)
         with (
             stop_requests() as stop,
             progress(label, self._num_steps - first) as advance,
@@ -137,6 +140,33 @@ class Trainer:
         if self._ranks.is_first:
             self._folder.cut_metrics_after(self._totals.step)
         self._ranks.barrier()
+
+    def _say_estimate(self, first: int) -> None:
+        """Say how long the steps from `first` on will take, by a timed pass."""
+        examples = self._examples.at(first / self._num_steps)
+        device = self._ranks.device
+        probe = probe_example(examples[self._order[0]], self._objective.vocab_size, device)
+        seconds = time_probe(lambda: self._run_passes([probe], 1, backward=True), device)
+        self._optimizer.zero_grad(set_to_none=True)
+        validations = sum(step > first for step in self._validation_steps)
+        steps = self._num_steps - first
+        share = steps * self._training.batch_size / len(examples)
+        # A validation is a forward pass alone, a third of the work.
+        cost = share * self._cost(examples) + validations / 3 * self._cost(self._validation)
+        left = seconds * cost / max(1.0, self._cost([probe])) / self._ranks.size
+        if self._ranks.is_first:
+            say(
+                f"{self._folder.path}: about {describe_seconds(left)} for {steps} steps and "
+                f"{validations} validations on {device.type}, by a timed pass over "
+                f"{len(probe.sequence)} tokens."
+            )
+
+    def _cost(self, examples: SequenceABC[Example]) -> float:
+        """FLOPs of training on some examples, or their tokens where FLOPs are not known."""
+        if self._flops.knows_all:
+            flops = self._flops.compute(examples)
+            return flops.student + flops.teacher
+        return sum(map(num_forwarded_tokens, examples))
 
     def _step(self, step: int) -> dict[str, Any]:
         started = time.perf_counter()
