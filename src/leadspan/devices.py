@@ -45,6 +45,16 @@ def resolve_dtype(setting: str, device: torch.device | str) -> Literal["float32"
     return "float32" if setting == "float32" else "bfloat16"
 
 
+def explain_bf16(key: str, enabled: bool, device: torch.device | str) -> str:
+    """One line on what `auto` chose for a key of run.yaml, and why."""
+    is_gpu = torch.device(device).type == "cuda"
+    name = "this GPU" if is_gpu else "this CPU"
+    if enabled:
+        return f"{key} auto: bfloat16, for which {name} has units."
+    lacks = "does not support bfloat16" if is_gpu else "has no AMX or AVX-512 bf16"
+    return f"{key} auto: float32, because {name} {lacks}."
+
+
 @torch.no_grad()
 def measure_flops_per_second(device: torch.device, bf16: bool) -> float:
     """Time a product for a fifth of a second; FLOPs a second, a multiply-add counted as two."""

@@ -30,7 +30,7 @@ def test_auto_is_said_and_recorded(
 ) -> None:
     run = train_with(units, tmp_path / "run", tiny_student, tiny_teacher, monkeypatch)
     said = capsys.readouterr().err
-    assert said.count("training.bf16 auto: " + ("on" if units else "off")) == 1
+    assert said.count("training.bf16 auto: " + ("bfloat16" if units else "float32")) == 1
     assert run.manifest["bf16"] is units
     held = json.loads((run.path / "environment.json").read_text())["precision"]
     assert held == {"bf16": units, "teacher_dtype": "bfloat16" if units else "float32"}

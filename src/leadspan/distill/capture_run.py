@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from leadspan.config import EndpointConfig, RunConfig, TeacherConfig, TruncationConfig
-from leadspan.devices import resolve_bf16, resolve_dtype
+from leadspan.devices import explain_bf16, resolve_bf16, resolve_dtype
 from leadspan.distill.cache_format import CacheMode, LogprobFormat
 from leadspan.distill.capture import DEFAULT_SHARD_MIB, CaptureBackend, CaptureReport, capture
 from leadspan.distill.capture_local import LocalBackend, build_identity
 from leadspan.distill.capture_server import ServerBackend
 from leadspan.distill.parallel import Ranks, join_ranks
-from leadspan.distill.precision import explain_bf16
 from leadspan.distill.teacher_source import load_teacher
 from leadspan.errors import ConfigError
 from leadspan.models import load_tokenizer, real_vocab_size
@@ -104,7 +103,7 @@ def _build_backend(
         return ServerBackend(settings.endpoint, identity, settings.backend), lambda sequence: True
     bf16 = resolve_bf16(config.training.bf16, ranks.device)
     if ranks.is_first and config.training.bf16 == "auto":
-        say(f"capture: {explain_bf16(bf16, ranks.device)}")
+        say(f"capture: {explain_bf16('training.bf16', bf16, ranks.device)}")
     dtype = resolve_dtype(teacher.dtype, ranks.device)
     teacher = teacher.model_copy(update={"dtype": dtype})
     model, theirs, shared = load_teacher(teacher, tokenizer, config.student.path, str(ranks.device))

@@ -72,5 +72,8 @@ class ExampleSource:
         return replace(example, supervised_T=example.supervised_T & is_shared_T)
 
     def _has_unshared_labels(self, example: Example) -> bool:
+        highest = example.sequence.input_ids_T.max(initial=0)
+        if self._vocabulary is None or highest < self._vocabulary.size:
+            return False
         asked = supervise(example.sequence, self._config.supervision).num_scored_tokens
         return example.num_scored_tokens < asked

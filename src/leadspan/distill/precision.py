@@ -36,12 +36,3 @@ def settle_precision(config: RunConfig, precision: dict[str, Any]) -> RunConfig:
     if config.teacher is not None and precision["teacher_dtype"] is not None:
         update["teacher"] = config.teacher.model_copy(update={"dtype": precision["teacher_dtype"]})
     return config.model_copy(update=update)
-
-
-def explain_bf16(enabled: bool, device: torch.device) -> str:
-    """One line on what `training.bf16: auto` chose, and why."""
-    name = "this GPU" if device.type == "cuda" else "this CPU"
-    if enabled:
-        return f"training.bf16 auto: on, {name} has units for bfloat16."
-    units = "does not support bfloat16" if device.type == "cuda" else "has no AMX or AVX-512 bf16"
-    return f"training.bf16 auto: off, {name} {units}; products are computed in float32."

@@ -14,14 +14,14 @@ import torch
 
 from leadspan.config import PACKING, RunConfig
 from leadspan.config_file import validate
-from leadspan.devices import resolve_bf16
+from leadspan.devices import explain_bf16, resolve_bf16
 from leadspan.distill.cached_teacher import load_cached_teacher
 from leadspan.distill.checkpoint import gather_weights
 from leadspan.distill.examples import ExampleSource
 from leadspan.distill.heads import check_head
 from leadspan.distill.objective import Objective
 from leadspan.distill.parallel import Ranks, join_ranks, shard_student, shard_teacher
-from leadspan.distill.precision import describe_precision, explain_bf16, settle_precision
+from leadspan.distill.precision import describe_precision, settle_precision
 from leadspan.distill.teacher_source import (
     LiveTeacher,
     TeacherSource,
@@ -158,7 +158,8 @@ def _settle(folder: RunFolder, config: RunConfig, here: dict[str, Any], ranks: R
             f"{here}. Give another --output to train in that precision."
         )
     elif ranks.is_first and config.training.bf16 == "auto":
-        say(f"{folder.path}: {explain_bf16(begun['bf16'], ranks.device)}")
+        why = explain_bf16("training.bf16", begun["bf16"], ranks.device)
+        say(f"{folder.path}: {why}")
     return settle_precision(config, begun)
 
 

@@ -18,6 +18,7 @@ from leadspan.errors import ConfigError, DataError
 from leadspan.evaluation.answers import Generation, split_generation
 from leadspan.evaluation.benchmarks import Problem
 from leadspan.evaluation.requests import Backend, Request
+from leadspan.progress import say
 from leadspan.records import Turn
 
 SAMPLED_BYTES = 1 << 16
@@ -128,10 +129,15 @@ class LocalStudent:
     def _transformers(self) -> Backend:
         import torch
 
+        from leadspan.devices import explain_bf16
         from leadspan.evaluation.generate import TransformersBackend
         from leadspan.models import check_head_width, load_causal_lm, real_vocab_size
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self._config.dtype == "auto":
+            say(
+                f"{self._path}: {explain_bf16('evaluation.dtype', self._dtype == 'bfloat16', device)}"
+            )
         loaded = ModelConfig.model_validate({"path": self._path, "dtype": self._dtype})
         model = load_causal_lm(loaded, device)
         check_head_width(model, real_vocab_size(self._tokenizer), self._path)
