@@ -19,6 +19,7 @@ FLOORS = {
     "config_file": 1,
     "runs": 1,
     "models": 1,
+    "devices": 1,
     "flops": 1,
     "sizes": 1,
     "registry": 1,

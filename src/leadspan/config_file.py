@@ -173,19 +173,16 @@ traces:
   path: {traces}         # JSONL, Parquet, folder, glob or hub id; the format is detected
   max_tokens: 4096       # longer traces are left out and counted
   validation_fraction: 0.05
-truncation:
+{sample}truncation:
   lsp: 0.5               # Lead-Span Proportion: the share of each sequence that is kept
-supervision:
+{cut}supervision:
   sections: [cot, answer]    # any of prompt, cot, answer
 loss:
   kd_ratio: 0.5          # (1 - kd_ratio) * CE + kd_ratio * KD; 0 is plain fine-tuning
   divergence: forward_kl # KL(teacher || student)
 training:
-  epochs: 2
-  batch_size: 8          # sequences per optimiser step
-  micro_batch_tokens: 16384  # padded tokens per forward pass: lower it if memory is short
-  learning_rate: 4.0e-6
-  gradient_checkpointing: true
+{length}  learning_rate: 4.0e-6
+  gradient_checkpointing: {checkpointing}
 evaluation:
   benchmarks: []         # for example [{{path: gsm8k}}] or [{{path: my_problems.jsonl}}]
   sampling:
@@ -194,8 +191,43 @@ seed: 0
 """
 
 
-def write_template(path: Path, teacher: str, student: str, traces: str) -> None:
-    """Write a commented run.yaml that names the user's own teacher, student and traces."""
-    text = TEMPLATE.format(path=path, teacher=teacher, student=student, traces=traces)
+FULL_RUN = {
+    "sample": "",
+    "cut": "",
+    "length": """\
+  epochs: 2
+  batch_size: 8          # sequences per optimiser step
+  micro_batch_tokens: 16384  # padded tokens per forward pass: lower it if memory is short
+""",
+    "checkpointing": "true",
+}
+FIRST_RUN = {
+    "sample": "  sample: 40             # of a first run; delete the line to use all traces\n",
+    "cut": "  max_tokens: 384        # of a first run, after lsp; delete the line to keep the whole lead\n",
+    "length": """\
+  steps: 4               # of a first run on a CPU; for a real one on a GPU write epochs: 2 instead,
+  batch_size: 2          # 8,
+  micro_batch_tokens: 768    # 16384,
+  validate_every_epochs: 1   # 0.1,
+""",
+    "checkpointing": "false  # and true",
+}
+"""On two CPU cores a first run of a 0.6B student and a 1.7B teacher ends within ten minutes."""
+
+
+def write_template(
+    path: Path, teacher: str, student: str, traces: str, first_run: bool = False
+) -> None:
+    """Write a commented run.yaml that names the user's own teacher, student and traces.
+
+    Args:
+        path: Where.
+        teacher: Folder or hub id.
+        student: Folder or hub id.
+        traces: File, folder or hub id.
+        first_run: A few short steps that a CPU gets through, to see every part at work.
+    """
+    size = FIRST_RUN if first_run else FULL_RUN
+    text = TEMPLATE.format(path=path, teacher=teacher, student=student, traces=traces, **size)
     validate(RunConfig, yaml.safe_load(text), str(path))
     path.write_text(text, encoding="utf-8")

@@ -5,6 +5,7 @@ The only file that talks to transformers about models. Knows nothing about trace
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,8 @@ def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from leadspan.devices import resolve_dtype
+
     check_checksums(Path(config.path))
     options: dict[str, Any] = {}
     if isinstance(config, TeacherConfig) and config.quantization is not None:
@@ -77,7 +80,7 @@ def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
         model = AutoModelForCausalLM.from_pretrained(
             config.path,
             revision=config.revision,
-            dtype=getattr(torch, config.dtype),
+            dtype=getattr(torch, resolve_dtype(config.dtype, device)),
             attn_implementation=config.attention,
             **options,
         )
@@ -175,44 +178,83 @@ def check_packing(config: Any, device: torch.device, part: str) -> None:
 
 
 def real_vocab_size(tokenizer: Any) -> int:
-    """How many token ids the tokenizer can produce; a model's head may be wider."""
-    return len(tokenizer)
+    """Token ids up to the tokenizer's last; a model's head may be wider."""
+    return int(max(tokenizer.get_vocab().values())) + 1
 
 
-def check_same_vocabulary(student: Any, teacher: Any, student_path: str, teacher_path: str) -> None:
-    """Check that two tokenizers map the same tokens to the same ids.
+@dataclass(frozen=True, slots=True)
+class SharedVocabulary:
+    """The ids that two tokenizers of one family use alike: the first `size`."""
+
+    size: int
+    student_only: tuple[str, ...] = ()
+    """Tokens of the student outside them, by id."""
+    teacher_only: tuple[str, ...] = ()
+    """Tokens of the teacher outside them, by id."""
+    misread_ids: frozenset[int] = frozenset()
+    """Ids outside them that stand for one token at the student and another at the teacher."""
+
+    def __str__(self) -> str:
+        said = f"{self.size:,} token ids agree one by one"
+        for name, tokens in (("student", self.student_only), ("teacher", self.teacher_only)):
+            if tokens:
+                shown = ", ".join(map(repr, tokens[:3])) + (", ..." if len(tokens) > 3 else "")
+                said += f"; the {name} alone has {len(tokens):,} more ({shown})"
+        return said
+
+
+def check_same_vocabulary(
+    student: Any, teacher: Any, student_path: str, teacher_path: str
+) -> SharedVocabulary:
+    """Check that two tokenizers are of one family, and find the ids that they share.
+
+    They are where every id up to some point stands for the same token, and what one has beyond it is
+    unknown to the other or an added token of both.
 
     Raises:
-        DataError: They differ; names the first tokens that do.
+        DataError: They are not; names the first tokens that differ.
     """
     mine, theirs = student.get_vocab(), teacher.get_vocab()
     if mine == theirs:
-        return
-    differing = sorted(
-        (token for token in mine.keys() | theirs.keys() if mine.get(token) != theirs.get(token)),
-        key=lambda token: min(mine.get(token, 1 << 62), theirs.get(token, 1 << 62)),
-    )
-    shown = "; ".join(
-        f"{token!r} is {mine.get(token, 'absent')} and {theirs.get(token, 'absent')}"
-        for token in differing[:3]
-    )
-    raise DataError(
-        f"student {student_path} and teacher {teacher_path}: the vocabularies must agree token by "
-        f"token; {len(differing)} differ, first {shown}. Use a pair of one tokenizer family."
-    )
+        return SharedVocabulary(real_vocab_size(student))
+    differing = sorted(mine.items() ^ theirs.items(), key=lambda item: item[1])
+    size = differing[0][1]
+    by_id = [{i: token for token, i in vocab.items() if i >= size} for vocab in (mine, theirs)]
+    added = student.get_added_vocab().keys(), teacher.get_added_vocab().keys()
+    clashes = [
+        token
+        for outside, vocab, other, own in zip(
+            by_id, (theirs, mine), by_id[::-1], added, strict=True
+        )
+        for i, token in outside.items()
+        if token not in own and (token in vocab or i in other)
+    ]
+    if clashes or size == 0:
+        names = list(dict.fromkeys(token for token, _ in differing))
+        shown = "; ".join(
+            f"{token!r} is {mine.get(token, 'absent')} and {theirs.get(token, 'absent')}"
+            for token in names[:3]
+        )
+        raise DataError(
+            f"student {student_path} and teacher {teacher_path}: the vocabularies must agree token by "
+            f"token; {len(names)} differ, first {shown}. Use a pair of one tokenizer family."
+        )
+    misread = {i for i in by_id[0].keys() & by_id[1].keys() if by_id[0][i] != by_id[1][i]}
+    student_only, teacher_only = (tuple(o[i] for i in sorted(o)) for o in by_id)
+    return SharedVocabulary(size, student_only, teacher_only, frozenset(misread))
 
 
-def check_head_width(model: Any, tokenizer: Any, path: str) -> None:
-    """Check that the model has a logit for every token id.
+def check_head_width(model: Any, vocab_size: int, path: str) -> None:
+    """Check that the model has a logit for each of the first `vocab_size` token ids.
 
     Raises:
         DataError: The head is narrower than the vocabulary.
     """
     width = model.get_output_embeddings().weight.shape[0]
-    if width < real_vocab_size(tokenizer):
+    if width < vocab_size:
         raise DataError(
             f"{path}: the head must be at least as wide as the vocabulary of "
-            f"{real_vocab_size(tokenizer)} tokens; got {width}. Resize the token embeddings."
+            f"{vocab_size} tokens; got {width}. Resize the token embeddings."
         )
 
 

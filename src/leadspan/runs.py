@@ -165,6 +165,12 @@ class RunFolder:
         manifest: dict[str, Any] = read_json(self.manifest_path)
         return manifest
 
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What the run was begun with: packages, machine, precision."""
+        environment: dict[str, Any] = read_json(self.path / "environment.json")
+        return environment
+
     def claim_config(self, config: RunConfig) -> None:
         """Write the resolved config to `run.yaml`, or check that it is the one there.
 

@@ -14,8 +14,6 @@ from safetensors import SafetensorError, safe_open
 from leadspan.config import StudentConfig
 from leadspan.flops import ModelShape
 
-WIDTHS = {"float32": 4, "bfloat16": 2}
-"""Bytes of a number by dtype."""
 STEP_CHECKPOINTS = 3
 """Resumable checkpoints on disk at one time: the last two, and the one that is being written."""
 BEST_CHECKPOINTS = 3
@@ -40,6 +38,11 @@ class NumParameters:
     def total(self) -> int:
         """Every parameter once."""
         return self.layers + self.embedding + self.head
+
+
+def weight_bytes(dtype: str, device: str = "cpu") -> int:
+    """Bytes of a number; dtype auto is taken for bfloat16 on a GPU alone."""
+    return 2 if dtype == "bfloat16" or (dtype == "auto" and device == "cuda") else 4
 
 
 def count_parameters(shape: ModelShape) -> NumParameters:
@@ -87,4 +90,4 @@ def run_folder_bytes(student: StudentConfig, size: ModelShape | int) -> int:
         per_rank = 0 if isinstance(size, int) else sum(a + b for a, b in size.linears) * size.layers
         trained = student.lora.rank * per_rank
     kept = (STATE_COPIES * (STEP_CHECKPOINTS - 1) + BEST_CHECKPOINTS) * trained
-    return WIDTHS[student.dtype] * (kept + max(STATE_COPIES * trained, whole))
+    return weight_bytes(student.dtype) * (kept + max(STATE_COPIES * trained, whole))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,6 +83,22 @@ def test_an_architecture_that_does_something_else_is_refused(
     monkeypatch.setattr("leadspan.distill.heads.head_of", lambda model: plain)
     with pytest.raises(DataError, match="cohere: the logits of CohereForCausalLM must be"):
         check_head(model, "cohere")
+
+
+@pytest.mark.parametrize("also_scaled", [False, True])
+def test_masked_columns_do_not_hide_a_difference(
+    also_scaled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build("Phi")
+    with torch.no_grad():
+        model.lm_head.bias[[3, 7]] = -torch.inf
+    if not also_scaled:
+        check_head(model, "phi")
+        return
+    scaled = replace(head_of(model), logit_scale=0.5)
+    monkeypatch.setattr("leadspan.distill.heads.head_of", lambda model: scaled)
+    with pytest.raises(DataError, match="they differ"):
+        check_head(model, "phi")
 
 
 def test_a_head_that_is_no_plain_matrix_is_refused() -> None:

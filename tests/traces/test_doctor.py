@@ -55,16 +55,41 @@ def test_a_healthy_run_is_ok_throughout(tmp_path: Path) -> None:
     assert "900" in found["teacher head"].message
 
 
-def test_vocabularies_are_compared_token_by_token(tmp_path: Path) -> None:
+def more_tokens(tokenizer: Any) -> None:
+    tokenizer.add_tokens(["<other>"])
+
+
+def test_a_teacher_of_the_family_with_more_tokens_is_ok_and_named(tmp_path: Path) -> None:
     model_folder(tmp_path / "student")
-
-    def rename(tokenizer: Any) -> None:
-        tokenizer.add_tokens(["<other>"])
-
-    teacher = model_folder(tmp_path / "teacher", rename)
+    teacher = model_folder(tmp_path / "teacher", more_tokens)
     found = findings(tmp_path, teacher={"path": str(teacher)})
-    assert found["vocabularies"].level == "error"
-    assert "<other>" in found["vocabularies"].message
+    assert found["vocabularies"].level == "ok"
+    assert "the teacher alone has 1 more ('<other>')" in found["vocabularies"].message
+    assert "shared tokens" not in found
+
+
+@pytest.mark.parametrize(("cot", "level"), [("so it is. ", "ok"), ("so <other> is. ", "warning")])
+def test_rows_with_tokens_that_the_teacher_lacks_are_counted(
+    cot: str, level: str, tmp_path: Path
+) -> None:
+    model_folder(tmp_path / "student", more_tokens)
+    teacher = model_folder(tmp_path / "teacher")
+    found = findings(tmp_path, cot, teacher={"path": str(teacher)})["shared tokens"]
+    assert found.level == level
+    assert f"{20 if level == 'warning' else 0} of 20 rows" in found.message
+
+
+def test_another_base_vocabulary_is_an_error_that_names_tokens(tmp_path: Path) -> None:
+    model_folder(tmp_path / "student")
+    teacher = model_folder(tmp_path / "teacher")
+    file = teacher / "tokenizer.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    ids = content["model"]["vocab"]
+    ids["a"], ids["b"] = ids["b"], ids["a"]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    found = findings(tmp_path, teacher={"path": str(teacher)})["vocabularies"]
+    assert found.level == "error"
+    assert "'a' is" in found.message
 
 
 def test_base_student_whose_eos_is_not_the_end_of_turn(tmp_path: Path) -> None:

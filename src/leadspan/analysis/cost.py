@@ -24,7 +24,7 @@ from leadspan.config import RunConfig
 from leadspan.errors import RunError
 from leadspan.flops import Attention, ModelShape, forward_flops, training_flops
 from leadspan.records import Sequence as TokenSequence
-from leadspan.sizes import WIDTHS, run_folder_bytes
+from leadspan.sizes import run_folder_bytes, weight_bytes
 from leadspan.traces.supervise import supervise
 from leadspan.traces.truncate import build_policy
 
@@ -207,7 +207,11 @@ def _memory(
     step = step_shape(config, workload, device)
     source = None
     if config.loss.kd_ratio > 0:
-        width = 2 if teacher is None or config.teacher is None else WIDTHS[config.teacher.dtype]
+        width = (
+            2
+            if teacher is None or config.teacher is None
+            else weight_bytes(config.teacher.dtype, device)
+        )
         source = TeacherMemory(teacher, width, 0 if teacher else 16 * 64)
     parts = predict_memory(student, step, source)
     if num_ranks == 1:
@@ -235,13 +239,14 @@ def step_shape(config: RunConfig, workload: Workload, device: str = "cuda") -> S
     mean = sum(workload.forwarded) / max(1, len(workload.forwarded))
     share = sum(workload.scored) / max(1, sum(workload.forwarded))
     is_half = config.student.dtype == "bfloat16"
+    bf16 = device == "cuda" if training.bf16 == "auto" else training.bf16
     lora = config.student.lora
     return StepShape(
         rows=rows,
         tokens=tokens,
         scored=min(rows * tokens, math.ceil(rows * tokens * share)),
         passes_per_step=1 if training.batch_size * mean <= training.micro_batch_tokens else 2,
-        compute="bfloat16" if is_half else "autocast" if training.bf16 else "float32",
+        compute="bfloat16" if is_half else "autocast" if bf16 else "float32",
         gradient_checkpointing=training.gradient_checkpointing,
         lora_rank=lora.rank if lora else None,
         device="cuda" if device == "cuda" else "cpu",

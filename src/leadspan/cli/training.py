@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 def init(
     path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("run.yaml"),
-    teacher: Annotated[str, typer.Option(help="Folder or hub id.")] = "Qwen/Qwen3-8B",
+    teacher: Annotated[
+        str | None, typer.Option(help="Folder or hub id; Qwen3-8B, or 1.7B without a GPU.")
+    ] = None,
     student: Annotated[str, typer.Option(help="Folder or hub id.")] = "Qwen/Qwen3-0.6B-Base",
     traces: Annotated[str, typer.Option(help="File, folder or hub id.")] = "traces.jsonl",
 ) -> None:
@@ -30,7 +32,17 @@ def init(
 
     if path.exists():
         raise ConfigError(f"{path}: is there already. Give another name or delete it.")
-    write_template(path, teacher=teacher, student=student, traces=traces)
+    import torch
+
+    on_cpu = not torch.cuda.is_available()
+    teacher = teacher or ("Qwen/Qwen3-1.7B" if on_cpu else "Qwen/Qwen3-8B")
+    write_template(path, teacher, student, traces, first_run=on_cpu)
+    if on_cpu:
+        typer.echo(
+            "No GPU here: the settings are those of a first run, 4 short steps that end within 10 minutes "
+            "on two cores with a student of 0.6B and a teacher of 1.7B. Comments say what to write for a "
+            "real run."
+        )
     typer.echo(f"{path} written. Next: leadspan doctor {path}, then leadspan train {path}")
 
 

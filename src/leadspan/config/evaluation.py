@@ -110,7 +110,7 @@ class EvaluationConfig(Part):
     backend: Literal["transformers", "endpoint", "vllm"] = "transformers"
     """What generates: transformers here, a server, or vLLM here (extra `vllm`)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Dtype of the weights; auto is bfloat16 on a GPU and float32 on a CPU."""
+    """Dtype of the weights; auto is bfloat16 where `training.bf16: auto` is on, else float32."""
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs that share one model (vllm)."""
     endpoint: EndpointConfig | None = None

@@ -19,8 +19,8 @@ class ModelConfig(Part):
     """A local folder or a hub id."""
     revision: str | None = None
     """Hub revision (commit, tag or branch)."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Dtype of the weights in memory."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Dtype of the weights in memory; auto is bfloat16 where `training.bf16: auto` is on, else float32."""
     attention: Literal["sdpa", "eager", "flex_attention", "flash_attention_2"] = "sdpa"
     """Attention implementation of transformers. With one of the last two (on a GPU; the last needs the
     `flash-attn` package) student and live teacher run on packed sequences without padding."""
@@ -55,7 +55,7 @@ class LoraConfig(Part):
 class StudentConfig(ModelConfig):
     """The model that is trained; its weights are kept in `dtype`, float32 by default."""
 
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"  # type: ignore[mutable-override]
     """Dtype of the master weights; compute runs in bfloat16 under autocast when `training.bf16`."""
     lora: LoraConfig | None = None
     """Adapters; null trains every weight."""

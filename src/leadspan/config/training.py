@@ -84,8 +84,9 @@ class TrainingConfig(Part):
     """Share of the steps spent warming up."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Clip the global gradient norm to this."""
-    bf16: bool = True
-    """Compute in bfloat16 under autocast."""
+    bf16: bool | Literal["auto"] = "auto"
+    """Compute in bfloat16 under autocast; auto does on a GPU that supports it and on a CPU with AMX or
+    AVX-512 bf16, and not elsewhere, where it would take up to a hundred times as long."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass."""
     validate_every_epochs: float = Field(default=0.1, gt=0)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from leadspan.distill.heads import head_of
+from leadspan.distill.losses import LOG_OF_NOTHING
 from leadspan.distill.projection import Projection
 from leadspan.distill.teacher_cache import TeacherCache
 from leadspan.distill.teacher_source import compute_teacher_hidden
@@ -107,19 +108,19 @@ def compare_rows(log_p_RV: Tensor, teacher: SparseTeacher) -> tuple[Tensor, ...]
     live_tail_R = outside_RV.logsumexp(1)
     live_RC = torch.cat([live_RK, live_tail_R[:, None]], 1)
     cached_RC = torch.cat([teacher.topk_logprobs_NK, teacher.tail_logprob_N[:, None]], 1)
-    cached_RC = cached_RC.to(live_RC).clamp(min=-1e4)
-    kl_R = _kl(live_RC.clamp(min=-1e4), cached_RC)
+    cached_RC = cached_RC.to(live_RC).clamp(min=LOG_OF_NOTHING)
+    kl_R = _kl(live_RC, cached_RC)
     num_outside = log_p_RV.shape[1] - ids_RK.shape[1]
     even_R = live_tail_R - float(np.log(max(1, num_outside)))
-    spread_R = _kl(outside_RV.clamp(min=-1e4), even_R[:, None].clamp(min=-1e4))
+    spread_R = _kl(outside_RV, even_R[:, None])
     return kl_R, _worst(live_RC, cached_RC), kept_R, spread_R
 
 
 def _compare_draws(log_p_RV: Tensor, teacher: SparseTeacher) -> tuple[Tensor, ...]:
     ids_RK = teacher.topk_ids_NK.to(log_p_RV.device)
-    drawn_RK = teacher.topk_logprobs_NK.to(log_p_RV).clamp(min=-1e4)
+    drawn_RK = teacher.topk_logprobs_NK.to(log_p_RV)
     live_RK = log_p_RV.gather(1, ids_RK)
-    kept_R = (live_RK.exp() * (drawn_RK > -1e4)).sum(1)
+    kept_R = (live_RK.exp() * (drawn_RK > -torch.inf)).sum(1)
     return _kl(drawn_RK, live_RK), 0 * kept_R, kept_R, 0 * kept_R
 
 
@@ -129,6 +130,7 @@ def _compare_dense(log_p_RV: Tensor, log_q_RV: Tensor) -> tuple[Tensor, ...]:
 
 
 def _kl(log_p_RC: Tensor, log_q_RC: Tensor) -> Tensor:
+    log_p_RC, log_q_RC = log_p_RC.clamp(min=LOG_OF_NOTHING), log_q_RC.clamp(min=LOG_OF_NOTHING)
     return (log_p_RC.exp() * (log_p_RC - log_q_RC)).sum(1)
 
 

@@ -12,8 +12,10 @@ import numpy as np
 from leadspan.config import LossConfig, TeacherConfig
 from leadspan.distill.batches import Batch
 from leadspan.distill.teacher_cache import Query, TeacherCache
+from leadspan.distill.teacher_source import TeacherVocabulary
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
 from leadspan.errors import ConfigError
+from leadspan.records import Sequence
 
 
 def load_cached_teacher(teacher: TeacherConfig, loss: LossConfig, tokenizer: Any) -> CachedTeacher:
@@ -50,6 +52,17 @@ class CachedTeacher:
 
     def __init__(self, cache: TeacherCache) -> None:
         self.cache = cache
+
+    def vocabulary(self) -> TeacherVocabulary:
+        """The ids that were captured; capture left out the sequences that the teacher could not read."""
+        size = self.cache.identity.vocab_size
+
+        def reads(sequence: Sequence) -> bool:
+            return bool(sequence.input_ids_T.max(initial=0) < size) or self.cache.holds(sequence)
+
+        return TeacherVocabulary(
+            size, reads, f"{self.cache.path} holds the first {size:,} token ids"
+        )
 
     def rows(self, batch: Batch) -> DenseTeacher | SparseTeacher:
         """The teacher's distributions for `batch.labels_N`, in that order, on the batch's device.

@@ -35,6 +35,7 @@ from leadspan.distill.fingerprints import (
     weights_fingerprint,
 )
 from leadspan.distill.heads import Head, head_of
+from leadspan.distill.kernels import exp_in_place
 from leadspan.distill.projection import Projection, rows_in_budget
 from leadspan.distill.teacher_source import compute_teacher_hidden
 from leadspan.errors import ConfigError
@@ -51,13 +52,14 @@ def build_identity(
     k: int,
     logprobs: LogprobFormat = "8bit",
     bf16: bool = False,
+    vocab_size: int | None = None,
 ) -> CacheIdentity:
-    """Describe the cache that a teacher would make.
+    """Describe the cache that a teacher would make over the first `vocab_size` ids (all by default).
 
     Raises:
         ConfigError: `k` does not fit the mode or the vocabulary.
     """
-    vocab_size = real_vocab_size(tokenizer)
+    vocab_size = vocab_size or real_vocab_size(tokenizer)
     limit = vocab_size if mode == "topk" else MAX_DRAWS
     if mode != "hidden" and not 1 <= k <= limit:
         raise ConfigError(f"capture: k must be in [1, {limit}] for mode {mode}; got {k}.")
@@ -68,7 +70,7 @@ def build_identity(
         weights=weights_fingerprint(config.path, config.revision),
         dtype=config.dtype + quantised + (" under bfloat16 autocast" if bf16 else ""),
         tokenizer=str(tokenizer.name_or_path),
-        vocabulary=vocabulary_fingerprint(tokenizer),
+        vocabulary=vocabulary_fingerprint(tokenizer, vocab_size),
         vocab_size=vocab_size,
         mode=mode,
         k=0 if mode == "hidden" else k,
@@ -168,15 +170,14 @@ class LocalBackend:
 def reduce_to_topk(logits_nV: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """Ids [n, K], log-probabilities [n, K] and the tail's log-mass [n]; overwrites the logits.
 
-    The tail is summed by itself, so that a small one is not lost in 1 - kept.
+    The tail is summed by itself, from its own largest logit: a small one is neither lost in 1 - kept
+    nor in exp.
     """
     top_nK, ids_nK = logits_nV.topk(k, dim=1)
-    max_n = top_nK[:, :1]
-    weights_nV = logits_nV.sub_(max_n).exp_()
-    weights_nK = weights_nV.gather(1, ids_nK)
-    tail_n = weights_nV.scatter_(1, ids_nK, 0.0).sum(1)
-    total_n = tail_n + weights_nK.sum(1)
-    return ids_nK, top_nK - max_n - total_n.log()[:, None], tail_n.log() - total_n.log()
+    tail_max_n, tail_total_n = exp_in_place(logits_nV.scatter_(1, ids_nK, -torch.inf))
+    tail_n = tail_max_n + tail_total_n.log()
+    lse_n = torch.cat([top_nK, tail_n[:, None]], dim=1).logsumexp(1)
+    return ids_nK, top_nK - lse_n[:, None], tail_n - lse_n
 
 
 def draw_from(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from leadspan.config import EndpointConfig, RunConfig, TeacherConfig, TruncationConfig
+from leadspan.devices import explain_bf16, resolve_bf16, resolve_dtype
 from leadspan.distill.cache_format import CacheMode, LogprobFormat
 from leadspan.distill.capture import DEFAULT_SHARD_MIB, CaptureBackend, CaptureReport, capture
 from leadspan.distill.capture_local import LocalBackend, build_identity
@@ -15,9 +16,8 @@ from leadspan.distill.capture_server import ServerBackend
 from leadspan.distill.parallel import Ranks, join_ranks
 from leadspan.distill.teacher_source import load_teacher
 from leadspan.errors import ConfigError
-from leadspan.models import (
-    load_tokenizer,
-)
+from leadspan.models import load_tokenizer, real_vocab_size
+from leadspan.progress import say
 from leadspan.records import Sequence
 from leadspan.traces.dataset import build_sequences
 from leadspan.traces.truncate import build_policy
@@ -60,8 +60,12 @@ def capture_run(config: RunConfig, output: Path, settings: CaptureSettings) -> C
             config.student.path, config.student.revision, config.render.chat_template
         )
         data = build_sequences(config, tokenizer)
-        backend = _build_backend(config, config.teacher, tokenizer, settings, ranks)
-        sequences = sequences_to_capture(config, [*data.train, *data.validation])
+        backend, reads = _build_backend(config, config.teacher, tokenizer, settings, ranks)
+        asked = list(sequences_to_capture(config, [*data.train, *data.validation]))
+        sequences = [sequence for sequence in asked if reads(sequence)]
+        if ranks.is_first and len(sequences) < len(asked):
+            unread = len(asked) - len(sequences)
+            say(f"capture: {unread} sequences hold tokens that the teacher lacks and are left out.")
         return capture(sequences, backend, output, ranks, settings.shard_mib)
 
 
@@ -90,24 +94,31 @@ def _build_backend(
     tokenizer: Any,
     settings: CaptureSettings,
     ranks: Ranks,
-) -> CaptureBackend:
+) -> tuple[CaptureBackend, Callable[[Sequence], bool]]:
+    """What captures, and which sequences it can be run on."""
     mode, k, logprobs = settings.mode, settings.k, settings.logprobs
-    if settings.mode == "topk":
-        k = min(k, len(tokenizer))
     if settings.backend != "local":
         if settings.endpoint is None or mode != "topk":
             raise ConfigError(
                 f"capture: backend {settings.backend} needs a server and mode topk; got mode {mode}. "
                 "Give --base-url and --served-model."
             )
+        k = min(k, real_vocab_size(tokenizer))
         identity = build_identity(teacher, tokenizer, mode, k, logprobs)
-        return ServerBackend(settings.endpoint, identity, settings.backend)
-    model, theirs = load_teacher(teacher, tokenizer, config.student.path, str(ranks.device))
-    identity = build_identity(teacher, theirs, mode, k, logprobs, bf16=config.training.bf16)
-    return LocalBackend(
+        return ServerBackend(settings.endpoint, identity, settings.backend), lambda sequence: True
+    bf16 = resolve_bf16(config.training.bf16, ranks.device)
+    if ranks.is_first and config.training.bf16 == "auto":
+        say(f"capture: {explain_bf16('training.bf16', bf16, ranks.device)}")
+    dtype = resolve_dtype(teacher.dtype, ranks.device)
+    teacher = teacher.model_copy(update={"dtype": dtype})
+    model, theirs, shared = load_teacher(teacher, tokenizer, config.student.path, str(ranks.device))
+    k = min(k, shared.size) if mode == "topk" else k
+    identity = build_identity(teacher, theirs, mode, k, logprobs, bf16, shared.size)
+    backend = LocalBackend(
         model,
         identity,
         ranks.device,
         batch_tokens=config.training.micro_batch_tokens,
-        bf16=config.training.bf16,
+        bf16=bf16,
     )
+    return backend, shared.reads

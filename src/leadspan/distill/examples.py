@@ -4,28 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Sequence as SequenceABC
+from dataclasses import replace
 
 from leadspan.config import RunConfig
+from leadspan.distill.teacher_source import TeacherVocabulary
 from leadspan.records import Example, Sequence
 from leadspan.traces.supervise import supervise
 from leadspan.traces.truncate import build_policy
 
 
 class ExampleSource:
-    """Examples by index. Sequences of which no token is ever scored are dropped, and counted.
+    """Examples by index, each dropped sequence counted.
 
     A fixed cut is made once; one that moves over the training (`truncation.lsp_end`) when asked for.
+
+    Args:
+        config: Cut and supervision.
+        sequences: Uncut.
+        vocabulary: What the teacher shares with the student: labels outside it are not scored, and
+            sequences that the teacher cannot read are left out. None without a teacher.
     """
 
-    def __init__(self, config: RunConfig, sequences: SequenceABC[Sequence]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        sequences: SequenceABC[Sequence],
+        vocabulary: TeacherVocabulary | None = None,
+    ) -> None:
         self._config = config
+        self._vocabulary = vocabulary
         self._moves = config.truncation.lsp_end is not None
         ends = (0.0, 1.0) if self._moves else (0.0,)
         cuts = [[self._cut(sequence, end) for end in ends] for sequence in sequences]
         scored = [any(example.num_scored_tokens for example in cut) for cut in cuts]
-        self._sequences = [s for s, kept in zip(sequences, scored, strict=True) if kept]
-        self._fixed = [cut[0] for cut, kept in zip(cuts, scored, strict=True) if kept]
-        self.num_dropped = len(sequences) - len(self._sequences)
+        read = [
+            vocabulary is None or all(vocabulary.reads(example.sequence) for example in cut)
+            for cut in cuts
+        ]
+        kept = [index for index, both in enumerate(zip(scored, read, strict=True)) if all(both)]
+        self._sequences = [sequences[index] for index in kept]
+        self._fixed = [cuts[index][0] for index in kept]
+        self.num_unread = read.count(False)
+        """Sequences with tokens that the teacher reads as others or has no embedding for."""
+        self.num_dropped = len(sequences) - len(kept) - self.num_unread
+        """Other sequences of which no token is ever scored."""
+        self.num_with_unshared_labels = sum(
+            any(self._has_unshared_labels(example) for example in cuts[index]) for index in kept
+        )
+        """Kept sequences of which some label is not scored, because the teacher lacks the token."""
 
     def __len__(self) -> int:
         return len(self._sequences)
@@ -39,4 +65,15 @@ class ExampleSource:
 
     def _cut(self, sequence: Sequence, progress: float) -> Example:
         policy = build_policy(self._config.truncation, progress)
-        return supervise(policy.cut(sequence), self._config.supervision)
+        example = supervise(policy.cut(sequence), self._config.supervision)
+        if self._vocabulary is None:
+            return example
+        is_shared_T = example.sequence.input_ids_T < self._vocabulary.size
+        return replace(example, supervised_T=example.supervised_T & is_shared_T)
+
+    def _has_unshared_labels(self, example: Example) -> bool:
+        highest = example.sequence.input_ids_T.max(initial=0)
+        if self._vocabulary is None or highest < self._vocabulary.size:
+            return False
+        asked = supervise(example.sequence, self._config.supervision).num_scored_tokens
+        return example.num_scored_tokens < asked

@@ -15,9 +15,11 @@ NUM_SAMPLES = 64
 SAMPLE_BYTES = 4096
 
 
-def vocabulary_fingerprint(tokenizer: Any) -> str:
-    """16 hex digits of the token-to-id mapping."""
-    text = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=False)
+def vocabulary_fingerprint(tokenizer: Any, vocab_size: int | None = None) -> str:
+    """16 hex digits of the token-to-id mapping, or of its first `vocab_size` ids."""
+    items = tokenizer.get_vocab().items()
+    kept = sorted(item for item in items if vocab_size is None or item[1] < vocab_size)
+    text = json.dumps(kept, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -2,7 +2,12 @@
 
 Every divergence here is a sum over classes of f(p_c, q_c), q the student's softmax of z / T. With
 u_c = q_c * df/dq_c its gradient is d/dz_j = (u_j - q_j * sum(u)) / T, times T**2. A sparse teacher
-has K + 1 classes (its kept ids and the tail), a dense one V: the same formulas serve both.
+has K + 1 classes (its kept ids and the tail), a dense one V: the same formulas serve both. Log-probabilities
+come from logits, never from probabilities, which underflow at exp(-104) in float32.
+
+Logits are finite: `Projection` puts those of masked tokens at `LOG_OF_NOTHING`, which gives a divergence
+that would be infinite a large finite value. Values are kept from falling below 0 by rounding; gradients
+are those of the formulas.
 
 Shape suffixes: n rows of the block, V vocabulary, K kept ids, C classes.
 """
@@ -15,17 +20,23 @@ import torch
 from torch import Tensor
 
 from leadspan.config import LossConfig
+from leadspan.distill.losses import LOG_OF_NOTHING
 
-# exp(-1e4) is 0 in float32 and float64, and 0 * 1e4 is 0 where 0 * inf would be NaN.
-LOG_OF_NOTHING = -1e4
+
+def exp_in_place(logits_nV: Tensor) -> tuple[Tensor, Tensor]:
+    """Overwrite logits by exp(logit - m); gives m, each row's largest, and the row's sum, both [n].
+
+    log(sum) + m is the logsumexp, -inf for a row that is masked throughout.
+    """
+    max_n = logits_nV.amax(1).clamp_(min=torch.finfo(logits_nV.dtype).min)
+    logits_nV.sub_(max_n[:, None]).exp_()
+    return max_n, logits_nV.sum(1)
 
 
 def cross_entropy_block(student_nV: Tensor, labels_n: Tensor) -> Tensor:
     """-log q(label), shape [n]; the logits become their gradient."""
     label_logits_n = student_nV.gather(1, labels_n[:, None]).squeeze(1)
-    max_n = student_nV.amax(1)
-    student_nV.sub_(max_n[:, None]).exp_()
-    total_n = student_nV.sum(1)
+    max_n, total_n = exp_in_place(student_nV)
     student_nV.mul_(total_n.reciprocal()[:, None])
     _subtract_at(student_nV, labels_n, 1.0)
     return max_n + total_n.log() - label_logits_n
@@ -51,7 +62,7 @@ def dense_block(
     ce_n = cross_entropy_block(student_nV, labels_n)
     kd_grad_nV = u_nV.sub_(log_q_nV.exp_().mul_(u_nV.sum(1, keepdim=True)))
     student_nV.mul_(1 - loss.kd_ratio).add_(kd_grad_nV, alpha=loss.kd_ratio * temperature)
-    return ce_n, kd_n.mul_(temperature**2)
+    return ce_n, kd_n.clamp_(min=0).mul_(temperature**2)
 
 
 def sparse_block(
@@ -82,34 +93,33 @@ def sparse_block(
         ce_n = cross_entropy_block(ce_grad_nV, labels_n)
         student_nV.div_(temperature)
     label_logits_n = student_nV.gather(1, labels_n[:, None]).squeeze(1)
-    max_n = student_nV.amax(1)
-    student_nV.sub_(max_n[:, None]).exp_()
-    kept_nK = logprobs_nK > -torch.inf
-    weights_nK = student_nV.gather(1, ids_nK) * kept_nK
-    student_nV.scatter_add_(1, ids_nK, -weights_nK)
-    tail_weight_n = student_nV.sum(1)
-    total_n = tail_weight_n + weights_nK.sum(1)
-    log_q_nC = torch.cat([weights_nK, tail_weight_n[:, None]], dim=1).log_()
-    log_q_nC.sub_(total_n.log()[:, None])
+    is_kept_nK = logprobs_nK > -torch.inf
+    kept_nK = student_nV.gather(1, ids_nK).masked_fill_(~is_kept_nK, -torch.inf)
+    # Added, not written: the id of an empty entry may be that of a kept one.
+    student_nV.scatter_add_(
+        1, ids_nK, torch.zeros_like(kept_nK).masked_fill_(is_kept_nK, -torch.inf)
+    )
+    tail_max_n, tail_total_n = exp_in_place(student_nV)
+    classes_nC = torch.cat([kept_nK, (tail_max_n + tail_total_n.log())[:, None]], dim=1)
+    lse_n = classes_nC.logsumexp(1)
+    log_q_nC = classes_nC.sub_(lse_n[:, None])
     kd_n, u_nC = class_terms(torch.cat([logprobs_nK, tail_n[:, None]], dim=1), log_q_nC, loss)
-    sum_u_n = u_nC.sum(1)
     q_nC = log_q_nC.exp()
-    u_tail_n, q_tail_n = u_nC[:, -1], q_nC[:, -1]
-    slope_n = torch.where(q_tail_n > 0, u_tail_n / q_tail_n, 0.0) - sum_u_n
-    kept_grad_nK = (u_nC - q_nC * sum_u_n[:, None])[:, :-1] * kept_nK
     # One pass over the vocabulary writes both terms where T is 1.
     ce_ratio = 1 - kd_ratio if ce_grad_nV is None else 0.0
-    kd_scale = kd_ratio * temperature
-    student_nV.mul_(((ce_ratio + kd_scale * slope_n) / total_n)[:, None])
-    kept_grad_nK = kd_scale * kept_grad_nK + ce_ratio * q_nC[:, :-1] * kept_nK
-    student_nV.scatter_add_(1, ids_nK, kept_grad_nK)
+    kd_grad_nC = u_nC.sub_(q_nC * u_nC.sum(1, keepdim=True))
+    grad_nC = kd_grad_nC.mul_(kd_ratio * temperature).add_(q_nC, alpha=ce_ratio)
+    # Tokens of the tail share its gradient as they share its mass, however small that is.
+    share_n = torch.where(tail_total_n > 0, grad_nC[:, -1] / tail_total_n, 0.0)
+    student_nV.mul_(share_n[:, None])
+    student_nV.scatter_add_(1, ids_nK, grad_nC[:, :-1] * is_kept_nK)
     if ce_grad_nV is None:
         _subtract_at(student_nV, labels_n, ce_ratio)
-        ce_n = max_n + total_n.log() - label_logits_n
+        ce_n = lse_n - label_logits_n
     else:
         student_nV.add_(ce_grad_nV, alpha=1 - kd_ratio)
     assert ce_n is not None
-    return ce_n, kd_n * temperature**2, 1 - q_tail_n
+    return ce_n, kd_n.clamp_(min=0).mul_(temperature**2), 1 - q_nC[:, -1]
 
 
 def class_terms(log_p_nC: Tensor, log_q_nC: Tensor, loss: LossConfig) -> tuple[Tensor, Tensor]:
@@ -164,7 +174,7 @@ def _dense_forward_kl(
     student_nV.mul_(student_total_n.reciprocal()[:, None])
     student_nV.addcmul_(p_nV, (-kd_ratio / teacher_total_n)[:, None])
     _subtract_at(student_nV, labels_n, 1 - kd_ratio)
-    return student_lse_n - label_logits_n, kd_n
+    return student_lse_n - label_logits_n, kd_n.clamp_(min=0)
 
 
 def _subtract_at(grad_nV: Tensor, labels_n: Tensor, amount: float) -> None:

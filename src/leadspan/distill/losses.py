@@ -5,6 +5,10 @@ from logits / kd_temperature through a log-softmax in float32 (float64 stays flo
 divergence is multiplied by kd_temperature**2, value and gradient alike (Hinton et al. 2015,
 arXiv:1503.02531, section 2), so that its gradient keeps its size beside cross-entropy.
 
+A token that a head masks (logit -inf) has probability 0. What would be infinite (the cross-entropy of a
+masked label, a divergence from a token that only the other side masks) is given a large finite value, by
+`LOG_OF_NOTHING`.
+
 Shape suffixes: N scored tokens, V vocabulary.
 """
 
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
     from leadspan.config import LossConfig
 
 
+LOG_OF_NOTHING = -1e4
+"""Stands for log(0): exp(-1e4) is 0 in float32 and float64, and 0 * 1e4 is 0 where 0 * inf is NaN."""
+
+
 def cross_entropy(student_logits_NV: Tensor, labels_N: Tensor) -> Tensor:
     """Per-token -log q(label), in nats.
 
@@ -31,7 +39,7 @@ def cross_entropy(student_logits_NV: Tensor, labels_N: Tensor) -> Tensor:
     Returns:
         Shape [N], float32, >= 0. Not masked, not reduced.
     """
-    log_q_NV = _log_softmax(student_logits_NV, 1.0)
+    log_q_NV = _log_softmax(student_logits_NV, 1.0).clamp(min=LOG_OF_NOTHING)
     return -log_q_NV.gather(-1, labels_N.long()[:, None]).squeeze(-1)
 
 
@@ -52,7 +60,7 @@ def forward_kl(
         ValueError: The shapes differ.
     """
     log_p_NV, log_q_NV = _log_probs(student_logits_NV, teacher_logits_NV, kd_temperature)
-    return kd_temperature**2 * _kl(log_p_NV, log_q_NV)
+    return _finish(_kl(log_p_NV, log_q_NV), kd_temperature)
 
 
 def reverse_kl(
@@ -63,7 +71,7 @@ def reverse_kl(
     Arguments, shapes and errors as in `forward_kl`.
     """
     log_p_NV, log_q_NV = _log_probs(student_logits_NV, teacher_logits_NV, kd_temperature)
-    return kd_temperature**2 * _kl(log_q_NV, log_p_NV)
+    return _finish(_kl(log_q_NV, log_p_NV), kd_temperature)
 
 
 def jsd(
@@ -89,7 +97,7 @@ def jsd(
     log_p_NV, log_q_NV = _log_probs(student_logits_NV, teacher_logits_NV, kd_temperature)
     log_m_NV = _log_mix(log_p_NV, log_q_NV, beta)
     inside_N = beta * _kl(log_p_NV, log_m_NV) + (1 - beta) * _kl(log_q_NV, log_m_NV)
-    return kd_temperature**2 * inside_N
+    return _finish(inside_N, kd_temperature)
 
 
 def skew_kl(
@@ -107,7 +115,7 @@ def skew_kl(
     """
     _check_alpha("skew_kl", alpha)
     log_p_NV, log_q_NV = _log_probs(student_logits_NV, teacher_logits_NV, kd_temperature)
-    return kd_temperature**2 * _kl(log_p_NV, _log_mix(log_p_NV, log_q_NV, alpha))
+    return _finish(_kl(log_p_NV, _log_mix(log_p_NV, log_q_NV, alpha)), kd_temperature)
 
 
 def reverse_skew_kl(
@@ -125,7 +133,7 @@ def reverse_skew_kl(
     """
     _check_alpha("reverse_skew_kl", alpha)
     log_p_NV, log_q_NV = _log_probs(student_logits_NV, teacher_logits_NV, kd_temperature)
-    return kd_temperature**2 * _kl(log_q_NV, _log_mix(log_q_NV, log_p_NV, alpha))
+    return _finish(_kl(log_q_NV, _log_mix(log_q_NV, log_p_NV, alpha)), kd_temperature)
 
 
 def total_variation(
@@ -137,7 +145,7 @@ def total_variation(
     """
     log_p_NV, log_q_NV = _log_probs(student_logits_NV, teacher_logits_NV, kd_temperature)
     distance_N = (log_p_NV.exp() - log_q_NV.exp()).abs().sum(-1) / 2
-    return kd_temperature**2 * distance_N
+    return _finish(distance_N, kd_temperature)
 
 
 def mixed_kl(
@@ -157,7 +165,7 @@ def mixed_kl(
         raise ValueError(f"mixed_kl: beta must be in [0, 1]; got {beta!r}. Write 0.5 for half.")
     log_p_NV, log_q_NV = _log_probs(student_logits_NV, teacher_logits_NV, kd_temperature)
     inside_N = beta * _kl(log_p_NV, log_q_NV) + (1 - beta) * _kl(log_q_NV, log_p_NV)
-    return kd_temperature**2 * inside_N
+    return _finish(inside_N, kd_temperature)
 
 
 DIVERGENCES: dict[str, Callable[..., Tensor]] = {
@@ -190,9 +198,14 @@ def _log_probs(student_NV: Tensor, teacher_NV: Tensor, kd_temperature: float) ->
             f"teacher_logits_NV: shape must be the student's {tuple(student_NV.shape)}; "
             f"got {tuple(teacher_NV.shape)}. Slice both to the common vocabulary."
         )
-    return _log_softmax(teacher_NV.detach(), kd_temperature), _log_softmax(
-        student_NV, kd_temperature
-    )
+    both = (teacher_NV.detach(), student_NV)
+    return tuple(_log_softmax(each, kd_temperature).clamp(min=LOG_OF_NOTHING) for each in both)
+
+
+def _finish(divergence_N: Tensor, kd_temperature: float) -> Tensor:
+    """Times T**2; rounding can put a zero at -1e-7, which the value hides and the gradient keeps."""
+    below_N = divergence_N.detach().clamp(max=0)
+    return kd_temperature**2 * (divergence_N - below_N)
 
 
 def _kl(log_a_NV: Tensor, log_b_NV: Tensor) -> Tensor:

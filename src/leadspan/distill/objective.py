@@ -26,7 +26,7 @@ class Objective(torch.nn.Module):
         super().__init__()
         self.student = student
         self._loss = loss
-        self._vocab_size = vocab_size
+        self.vocab_size = vocab_size
 
     def forward(
         self, batch: Batch, teacher: DenseTeacher | SparseTeacher | None
@@ -49,7 +49,7 @@ class Objective(torch.nn.Module):
             batch.labels_N,
             teacher,
             self._loss,
-            self._vocab_size,
+            self.vocab_size,
         )
         kept_N2 = None
         if result.teacher_kept_N is not None and result.student_kept_N is not None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from leadspan.distill.heads import Head
+from leadspan.distill.losses import LOG_OF_NOTHING
 from leadspan.distill.products import product_into
 
 CHUNK_BYTES = {"cpu": 256 * 2**20, "cuda": 1024 * 2**20}
@@ -16,6 +17,9 @@ CHUNK_BYTES = {"cpu": 256 * 2**20, "cuda": 1024 * 2**20}
 
 class Projection:
     """Hidden states to logits over the vocabulary; products in `dtype`, logits float32 or wider.
+
+    A token that the head masks by a bias of -inf gets the logit `LOG_OF_NOTHING` and no gradient: its
+    probability is 0, and nothing here multiplies 0 by infinity.
 
     Args:
         head: Any head at least `vocab_size` wide; its later rows are left out.
@@ -26,6 +30,7 @@ class Projection:
     def __init__(self, head: Head, vocab_size: int, dtype: torch.dtype) -> None:
         self.weight_VH = head.weight_VH.detach()[:vocab_size].to(dtype)
         self._bias_V = None if head.bias_V is None else head.bias_V.detach()[:vocab_size]
+        self._masked = _masked_columns(self._bias_V)
         self._scale, self._cap = head.logit_scale, head.soft_cap
         self._dtype = dtype
         self._buffer_nV: Tensor | None = None
@@ -38,6 +43,8 @@ class Projection:
             logits_nV += self._bias_V
         if self._scale != 1.0:
             logits_nV *= self._scale
+        if self._masked is not None:
+            logits_nV[:, self._masked] = LOG_OF_NOTHING
         if self._cap is not None:
             logits_nV.div_(self._cap).tanh_().mul_(self._cap)
         return logits_nV
@@ -62,7 +69,17 @@ class Projection:
             grad_nV *= slope_nV
         if self._scale != 1.0:
             grad_nV *= self._scale
+        if self._masked is not None:
+            grad_nV[:, self._masked] = 0
         return grad_nV
+
+
+def _masked_columns(bias_V: Tensor | None) -> Tensor | None:
+    """Indices of the tokens that a head can never say; None where there are none."""
+    if bias_V is None:
+        return None
+    masked = torch.isneginf(bias_V).nonzero().squeeze(1)
+    return masked if len(masked) else None
 
 
 def rows_in_budget(

@@ -14,13 +14,20 @@ import torch
 
 from leadspan.config import PACKING, RunConfig
 from leadspan.config_file import validate
+from leadspan.devices import explain_bf16, resolve_bf16
 from leadspan.distill.cached_teacher import load_cached_teacher
 from leadspan.distill.checkpoint import gather_weights
 from leadspan.distill.examples import ExampleSource
 from leadspan.distill.heads import check_head
 from leadspan.distill.objective import Objective
 from leadspan.distill.parallel import Ranks, join_ranks, shard_student, shard_teacher
-from leadspan.distill.teacher_source import LiveTeacher, TeacherSource, load_teacher
+from leadspan.distill.precision import describe_precision, settle_precision
+from leadspan.distill.teacher_source import (
+    LiveTeacher,
+    TeacherSource,
+    TeacherVocabulary,
+    load_teacher,
+)
 from leadspan.distill.train import Trainer
 from leadspan.errors import DataError
 from leadspan.integrity import write_checksums
@@ -128,16 +135,33 @@ def _run(
 ) -> TrainedRun:
     folder = RunFolder(output)
     with lock_folder(output) if ranks.is_first else nullcontext():
+        precision = describe_precision(config, ranks.device)
         if ranks.is_first:
-            for change in folder.claim(config, {**describe_environment(), **_describe_torch()}):
+            described = {**describe_environment(), **_describe_torch(), "precision": precision}
+            for change in folder.claim(config, described):
                 say(f"warning: {output}: the last bits may differ from what was begun: {change}")
         ranks.barrier()
         if not folder.is_complete:
+            config = _settle(folder, config, precision, ranks)
             return _train_in(
                 folder, config, ranks, tokenizer, train_sequences, validation_sequences, counts
             )
         say(f"{output}: already complete.")
         return TrainedRun(output, folder.student_path, folder.manifest)
+
+
+def _settle(folder: RunFolder, config: RunConfig, here: dict[str, Any], ranks: Ranks) -> RunConfig:
+    """The config in the precision that the run was begun in, whatever this machine would choose."""
+    begun: dict[str, Any] = folder.environment.get("precision") or here
+    if ranks.is_first and begun != here:
+        say(
+            f"warning: {folder.path}: was begun with {begun} and goes on so; this machine would choose "
+            f"{here}. Give another --output to train in that precision."
+        )
+    elif ranks.is_first and config.training.bf16 == "auto":
+        why = explain_bf16("training.bf16", begun["bf16"], ranks.device)
+        say(f"{folder.path}: {why}")
+    return settle_precision(config, begun)
 
 
 def _train_in(
@@ -150,18 +174,32 @@ def _train_in(
     counts: Mapping[str, Any],
 ) -> TrainedRun:
     torch.manual_seed(config.seed)
-    examples = ExampleSource(config, train_sequences)
-    validation = ExampleSource(config, validation_sequences).at(1.0)
+    teacher, vocabulary = build_teacher(config, tokenizer, ranks)
+    examples = ExampleSource(config, train_sequences, vocabulary)
+    held_out = ExampleSource(config, validation_sequences, vocabulary)
+    validation = held_out.at(1.0)
     if not len(examples):
         raise DataError(
             f"{config.traces.path}: nothing is left to train on; of {len(train_sequences)} sequences "
-            f"{examples.num_dropped} hold no scored token after the cut. Raise truncation.lsp or score "
-            "more sections."
+            f"{examples.num_dropped} hold no scored token after the cut and {examples.num_unread} hold "
+            "tokens that the teacher does not have. Raise truncation.lsp, score more sections, or take "
+            "a teacher with the student's tokenizer."
         )
-    vocab_size = real_vocab_size(tokenizer)
-    teacher = build_teacher(config, tokenizer, ranks)
+    own_size = real_vocab_size(tokenizer)
+    vocab_size = vocabulary.size if vocabulary is not None else own_size
+    unshared = {
+        "vocabulary_shared": vocab_size,
+        "unshared_labels": examples.num_with_unshared_labels + held_out.num_with_unshared_labels,
+        "unread_by_teacher": examples.num_unread + held_out.num_unread,
+    }
+    if ranks.is_first and vocabulary is not None and vocab_size < own_size:
+        say(
+            f"{folder.path}: {vocabulary.described}. Rows with labels outside, which are not scored: "
+            f"{unshared['unshared_labels']}; left out, the teacher cannot read them: "
+            f"{unshared['unread_by_teacher']}."
+        )
     student = load_student(config.student, str(ranks.device))
-    check_head_width(student, tokenizer, config.student.path)
+    check_head_width(student, own_size, config.student.path)
     check_head(causal_lm_of(student), config.student.path)
     if config.student.attention in PACKING:
         check_packing(causal_lm_of(student).config, ranks.device, "student")
@@ -170,8 +208,9 @@ def _train_in(
     if config.training.gradient_checkpointing:
         student.gradient_checkpointing_enable({"use_reentrant": False})
     objective = Objective(student, config.loss, vocab_size)
+    bf16 = resolve_bf16(config.training.bf16, ranks.device)
     if ranks.size > 1:
-        shard_student(objective, backbone_of(student).layers, config.training.bf16)
+        shard_student(objective, backbone_of(student).layers, bf16)
     measured = Trainer(config, folder, ranks, objective, teacher, examples, validation).run()
     manifest = {
         **measured,
@@ -179,9 +218,11 @@ def _train_in(
         "num_train": len(examples),
         "num_validation": len(validation),
         "nothing_to_score": examples.num_dropped,
+        **unshared,
         **counts,
         "num_parameters": sum(parameter.numel() for parameter in student.parameters()),
         "device": _device_name(ranks.device),
+        "bf16": bf16,
         "num_ranks": ranks.size,
     }
     weights = gather_weights(objective) if ranks.size > 1 else None
@@ -197,16 +238,21 @@ def _train_in(
     return TrainedRun(folder.path, folder.student_path, manifest)
 
 
-def build_teacher(config: RunConfig, tokenizer: Any, ranks: Ranks) -> TeacherSource | None:
-    """The source of the teacher's rows, checked against the student's vocabulary."""
+def build_teacher(
+    config: RunConfig, tokenizer: Any, ranks: Ranks
+) -> tuple[TeacherSource, TeacherVocabulary] | tuple[None, None]:
+    """The source of the teacher's rows, and what it shares with the student's vocabulary."""
     if config.loss.kd_ratio == 0 or config.teacher is None:
-        return None
+        return None, None
     if config.teacher.cache is not None:
-        return load_cached_teacher(config.teacher, config.loss, tokenizer)
-    model, _ = load_teacher(config.teacher, tokenizer, config.student.path, str(ranks.device))
+        cached = load_cached_teacher(config.teacher, config.loss, tokenizer)
+        return cached, cached.vocabulary()
+    model, _, vocabulary = load_teacher(
+        config.teacher, tokenizer, config.student.path, str(ranks.device)
+    )
     if config.teacher.shard and ranks.size > 1:
         shard_teacher(backbone_of(model).layers)
-    return LiveTeacher(model, config.training.bf16)
+    return LiveTeacher(model, resolve_bf16(config.training.bf16, ranks.device)), vocabulary
 
 
 def _device_name(device: torch.device) -> str:

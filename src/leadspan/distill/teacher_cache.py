@@ -35,6 +35,7 @@ from leadspan.distill.fingerprints import vocabulary_fingerprint, weights_finger
 from leadspan.distill.heads import Head
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
 from leadspan.errors import CacheError
+from leadspan.records import Sequence as TokenSequence
 from leadspan.runs import read_json
 
 
@@ -131,6 +132,14 @@ class TeacherCache:
             return DenseTeacher(packed["hidden"].to(device), self.head_on(device))
         return unpack_rows(self.identity, packed, device)
 
+    def holds(self, sequence: TokenSequence) -> bool:
+        """Whether a captured sequence starts with the tokens of this one."""
+        try:
+            self.find(sequence.input_ids_T, sequence.trace_id)
+        except CacheError:
+            return False
+        return True
+
     def find(self, input_ids_T: NDArray[np.int32], trace_id: str | None = None) -> int:
         """Index of a captured sequence that starts with these tokens.
 
@@ -171,10 +180,11 @@ class TeacherCache:
             CacheError: It was not; names both.
         """
         mine = self.identity
-        if vocabulary_fingerprint(tokenizer) != mine.vocabulary:
+        if vocabulary_fingerprint(tokenizer, mine.vocab_size) != mine.vocabulary:
             raise CacheError(
                 f"{self.path}: was captured with the tokenizer of {mine.tokenizer}, whose vocabulary "
-                f"differs from that of {tokenizer.name_or_path}. Capture with the same tokenizer."
+                f"differs from that of {tokenizer.name_or_path} in its first {mine.vocab_size} ids. "
+                "Capture with the same tokenizer."
             )
         weights = weights_fingerprint(teacher.path, teacher.revision)
         if weights is not None and mine.weights is not None:

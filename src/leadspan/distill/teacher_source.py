@@ -7,8 +7,11 @@ Shape suffixes: B rows of the batch, T tokens, N scored tokens, H the teacher's 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from leadspan.config import TeacherConfig
@@ -17,12 +20,14 @@ from leadspan.distill.heads import check_head, head_of
 from leadspan.distill.precision import bf16_products
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
 from leadspan.models import (
+    SharedVocabulary,
     check_head_width,
     check_same_vocabulary,
     compute_hidden,
     load_causal_lm,
     load_tokenizer,
 )
+from leadspan.records import Sequence
 
 
 class TeacherSource(Protocol):
@@ -60,17 +65,40 @@ def compute_teacher_hidden(
         return compute_hidden(model, input_ids_BT, positions_BT)
 
 
+@dataclass(frozen=True, slots=True)
+class TeacherVocabulary:
+    """Which ids a teacher shares with the student, and which sequences it can be run on."""
+
+    size: int
+    """Labels and distributions are of the first `size` ids."""
+    reads: Callable[[Sequence], bool]
+    """Whether each token of a sequence means the same to the teacher, or is at least only unknown to it."""
+    described: str
+
+
+def live_vocabulary(shared: SharedVocabulary, model: Any) -> TeacherVocabulary:
+    """Of a teacher that is run: an id needs a row in its embedding, and no other meaning there."""
+    num_rows = model.get_input_embeddings().weight.shape[0]
+    misread = sorted(shared.misread_ids)
+
+    def reads(sequence: Sequence) -> bool:
+        ids_T = sequence.input_ids_T
+        return bool(ids_T.max(initial=0) < num_rows) and not np.isin(ids_T, misread).any()
+
+    return TeacherVocabulary(shared.size, reads, str(shared))
+
+
 def load_teacher(
     teacher: TeacherConfig, tokenizer: Any, student_path: str, device: str
-) -> tuple[Any, Any]:
-    """Load the teacher and its tokenizer, checked against the student's tokenizer.
+) -> tuple[Any, Any, TeacherVocabulary]:
+    """Load the teacher, its tokenizer and what that shares with the student's.
 
     Raises:
-        DataError: The vocabularies differ, or the head cannot be taken apart.
+        DataError: The vocabularies are of two families, or the head cannot be taken apart.
     """
     theirs = load_tokenizer(teacher.path, teacher.revision)
-    check_same_vocabulary(tokenizer, theirs, student_path, teacher.path)
+    shared = check_same_vocabulary(tokenizer, theirs, student_path, teacher.path)
     model = load_causal_lm(teacher, device)
-    check_head_width(model, tokenizer, teacher.path)
+    check_head_width(model, shared.size, teacher.path)
     check_head(model, teacher.path)
-    return model, theirs
+    return model, theirs, live_vocabulary(shared, model)

@@ -44,7 +44,8 @@ class SparseTeacher:
 
     def renormalised(self, kd_temperature: float = 1.0) -> SparseTeacher:
         """The kept part alone, scaled to sum to 1: hides the tail, so it biases the student."""
-        logprobs_NK = torch.log_softmax(self.topk_logprobs_NK.float() / kd_temperature, dim=-1)
+        wide = torch.promote_types(self.topk_logprobs_NK.dtype, torch.float32)
+        logprobs_NK = torch.log_softmax(self.topk_logprobs_NK.to(wide) / kd_temperature, dim=-1)
         return SparseTeacher(
             self.topk_ids_NK, logprobs_NK, torch.full_like(logprobs_NK[:, 0], -torch.inf)
         )

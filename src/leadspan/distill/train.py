@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from leadspan.config import PACKING, RunConfig
+from leadspan.devices import resolve_bf16
 from leadspan.distill.batches import (
     collate,
     compute_order,
@@ -33,6 +34,7 @@ from leadspan.distill.checkpoint import (
     step_folder,
 )
 from leadspan.distill.device_peak import device_peak
+from leadspan.distill.estimate import describe_seconds, probe_example, time_probe
 from leadspan.distill.examples import ExampleSource
 from leadspan.distill.ledger import FlopsMeter, Totals
 from leadspan.distill.memory import PeakMemory
@@ -46,7 +48,7 @@ from leadspan.distill.stopping import stop_requests
 from leadspan.distill.teacher_source import TeacherSource
 from leadspan.errors import RunError, RunStopped
 from leadspan.flops import check_flops_known
-from leadspan.progress import progress
+from leadspan.progress import progress, say
 from leadspan.records import Example
 from leadspan.runs import RunFolder
 from leadspan.tracking import Log, open_tracker
@@ -94,7 +96,8 @@ class Trainer:
         self._saved_step: int | None = None
         """Of the checkpoint that holds what is in memory now."""
         self._memory = PeakMemory(ranks.device)
-        self._peak_flops = device_peak(ranks.device, config.training.bf16)
+        self._bf16 = resolve_bf16(config.training.bf16, ranks.device)
+        self._peak_flops = device_peak(ranks.device, self._bf16)
         every_steps = self._training.validate_every_epochs * self._steps_per_epoch
         self._validation_steps = (
             compute_validation_steps(self._num_steps, every_steps) if validation else frozenset()
@@ -113,6 +116,8 @@ class Trainer:
         self._resume()
         first = self._totals.step
         label = self._folder.path.name
+        if first < self._num_steps:
+            self._say_estimate(first)
         with (
             stop_requests() as stop,
             progress(label, self._num_steps - first) as advance,
@@ -150,6 +155,33 @@ class Trainer:
         if is_first:
             folder.restore_metrics(state["metrics"]["size"] if state is not None else 0)
         self._ranks.barrier()
+
+    def _say_estimate(self, first: int) -> None:
+        """Say how long the steps from `first` on will take, by a timed pass."""
+        examples = self._examples.at(first / self._num_steps)
+        device = self._ranks.device
+        probe = probe_example(examples[self._order[0]], self._objective.vocab_size, device)
+        seconds = time_probe(lambda: self._run_passes([probe], 1, backward=True), device)
+        self._optimizer.zero_grad(set_to_none=True)
+        validations = sum(step > first for step in self._validation_steps)
+        steps = self._num_steps - first
+        share = steps * self._training.batch_size / len(examples)
+        # A validation is a forward pass alone, a third of the work.
+        cost = share * self._cost(examples) + validations / 3 * self._cost(self._validation)
+        left = seconds * cost / max(1.0, self._cost([probe])) / self._ranks.size
+        if self._ranks.is_first:
+            say(
+                f"{self._folder.path}: about {describe_seconds(left)} for {steps} steps and "
+                f"{validations} validations on {device.type}, by a timed pass over "
+                f"{len(probe.sequence)} tokens."
+            )
+
+    def _cost(self, examples: SequenceABC[Example]) -> float:
+        """FLOPs of training on some examples, or their tokens where FLOPs are not known."""
+        if self._flops.knows_all:
+            flops = self._flops.compute(examples)
+            return flops.student + flops.teacher
+        return sum(map(num_forwarded_tokens, examples))
 
     def _step(self, step: int) -> dict[str, Any]:
         started = time.perf_counter()
@@ -216,7 +248,7 @@ class Trainer:
             chosen = [examples[index] for index in members]
             batch = collate(chosen, self._packed).to(self._ranks.device)
             teacher_rows = self._teacher.rows(batch) if self._teacher is not None else None
-            with bf16_products(self._ranks.device, self._training.bf16):
+            with bf16_products(self._ranks.device, self._bf16):
                 total, ce_N, kd_N, kept_N2 = self._objective(batch, teacher_rows)
             if backward:
                 (total / num_scored).backward()

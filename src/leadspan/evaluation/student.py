@@ -18,6 +18,7 @@ from leadspan.errors import ConfigError, DataError
 from leadspan.evaluation.answers import Generation, split_generation
 from leadspan.evaluation.benchmarks import Problem
 from leadspan.evaluation.requests import Backend, Request
+from leadspan.progress import say
 from leadspan.records import Turn
 
 SAMPLED_BYTES = 1 << 16
@@ -77,11 +78,11 @@ class LocalStudent:
     def _dtype(self) -> str:
         if self._config.backend == "endpoint":
             return "server"
-        if self._config.dtype != "auto":
-            return self._config.dtype
         import torch
 
-        return "bfloat16" if torch.cuda.is_available() else "float32"
+        from leadspan.devices import resolve_dtype
+
+        return resolve_dtype(self._config.dtype, "cuda" if torch.cuda.is_available() else "cpu")
 
     def prompts(self, problems: Sequence[Problem]) -> list[Prompt]:
         """Each problem through the chat template."""
@@ -137,14 +138,19 @@ class LocalStudent:
     def _transformers(self) -> Backend:
         import torch
 
+        from leadspan.devices import explain_bf16
         from leadspan.evaluation.generate import TransformersBackend
-        from leadspan.models import check_head_width, load_causal_lm
+        from leadspan.models import check_head_width, load_causal_lm, real_vocab_size
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self._config.dtype == "auto":
+            say(
+                f"{self._path}: {explain_bf16('evaluation.dtype', self._dtype == 'bfloat16', device)}"
+            )
         content = {"path": self._path, "revision": self._revision, "dtype": self._dtype}
         loaded = ModelConfig.model_validate(content)
         model = load_causal_lm(loaded, device)
-        check_head_width(model, self._tokenizer, self._path)
+        check_head_width(model, real_vocab_size(self._tokenizer), self._path)
         sampling, size = self._config.sampling, self._config.batch_size
         return TransformersBackend(model, self._tokenizer, sampling, size, self._end_id)
 

@@ -16,6 +16,7 @@ from leadspan.config import ModelConfig, RunConfig, TeacherConfig
 from leadspan.errors import ConfigError, LeadspanError
 from leadspan.flops import ModelShape, check_flops_known, model_shape
 from leadspan.models import (
+    SharedVocabulary,
     check_same_vocabulary,
     end_of_turn_id,
     load_tokenizer,
@@ -68,9 +69,12 @@ def examine(
     tokenizer = _try(findings, "student tokenizer", lambda: _tokenizer(config.student))
     if tokenizer is None:
         return findings
-    findings += [*_head("student", config.student, tokenizer), *_budget(config)]
+    findings += _head("student", config.student, real_vocab_size(tokenizer))
+    findings += _budget(config)
+    shared: SharedVocabulary | None = None
     if config.teacher is not None and config.teacher.cache is None:
-        findings += _teacher(config, tokenizer)
+        shared = _try(findings, "vocabularies", lambda: _shared(config, tokenizer))
+        findings += _teacher(config.teacher, shared)
     renderer = _try(findings, "chat template", lambda: Renderer(tokenizer, config.render))
     if renderer is None:
         return findings
@@ -80,7 +84,7 @@ def examine(
     rows = _try(findings, "rows", lambda: _first_rows(config, renderer))
     if rows is not None:
         findings += _real_rows(renderer, rows)
-        findings += _whole_set(config, tokenizer, annotate)
+        findings += _whole_set(config, tokenizer, annotate, shared)
     return [*findings, *_disk(config, output or Path())]
 
 
@@ -121,13 +125,12 @@ def _special_tokens(tokenizer: Any) -> Findings:
         yield Finding("warning", "chat template", "none; prompts are rendered plainly.", mend)
 
 
-def _head(name: str, model: ModelConfig, tokenizer: Any) -> Findings:
+def _head(name: str, model: ModelConfig, vocabulary: int) -> Findings:
     try:
         width = read_model_config(model).vocab_size
     except LeadspanError as error:
         yield Finding("error", f"{name} config", str(error))
         return
-    vocabulary = real_vocab_size(tokenizer)
     sizes = f"{vocabulary:,} tokens in a head of {width:,}"
     if width < vocabulary:
         yield Finding("error", f"{name} head", f"{sizes}.", "Resize the token embeddings.")
@@ -144,17 +147,26 @@ def _stop_tokens(model: ModelConfig, tokenizer: Any) -> Findings:
         yield Finding("warning", "generation_config", said, "Repaired in the exported student.")
 
 
-def _teacher(config: RunConfig, student_tokenizer: Any) -> Findings:
+def _shared(config: RunConfig, student_tokenizer: Any) -> SharedVocabulary:
     teacher = config.teacher
     assert teacher is not None
-    try:
-        tokenizer = _tokenizer(teacher)
-        check_same_vocabulary(student_tokenizer, tokenizer, config.student.path, teacher.path)
-    except LeadspanError as error:
-        yield Finding("error", "vocabularies", str(error))
-        return
-    yield Finding("ok", "vocabularies", f"{len(tokenizer):,} tokens agree one by one")
-    yield from _head("teacher", teacher, tokenizer)
+    paths = config.student.path, teacher.path
+    return check_same_vocabulary(student_tokenizer, _tokenizer(teacher), *paths)
+
+
+def _teacher(teacher: ModelConfig, shared: SharedVocabulary | None) -> Findings:
+    if shared is not None:
+        yield Finding("ok", "vocabularies", str(shared))
+        yield from _head("teacher", teacher, shared.size)
+
+
+def _unshared(shared: SharedVocabulary, sequences: list[Sequence]) -> Finding:
+    count = sum(bool((sequence.input_ids_T >= shared.size).any()) for sequence in sequences)
+    said = f"{count:,} of {len(sequences):,} rows hold tokens that the teacher lacks"
+    if not count:
+        return Finding("ok", "shared tokens", said)
+    mend = "Those labels are not scored, and rows that the teacher cannot read are left out."
+    return Finding("warning", "shared tokens", f"{said}.", mend)
 
 
 def _budget(config: RunConfig) -> Findings:
@@ -227,7 +239,9 @@ def _real_rows(renderer: Renderer, rows: list[tuple[Trace, Sequence]]) -> Findin
         yield Finding("ok", "round trip", f"{len(rows)} rows decode to their text")
 
 
-def _whole_set(config: RunConfig, tokenizer: Any, annotate: Annotate | None) -> Findings:
+def _whole_set(
+    config: RunConfig, tokenizer: Any, annotate: Annotate | None, shared: SharedVocabulary | None
+) -> Findings:
     try:
         made = build_sequences(config, tokenizer, annotate)
     except LeadspanError as error:
@@ -250,6 +264,8 @@ def _whole_set(config: RunConfig, tokenizer: Any, annotate: Annotate | None) -> 
         yield Finding(
             "error", "split", "no trace is left to train on.", "Lower validation_fraction."
         )
+    if shared is not None and shared.student_only:
+        yield _unshared(shared, sequences)
     yield from _cuts(config, sequences)
 
 
