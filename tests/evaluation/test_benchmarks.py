@@ -7,22 +7,28 @@ import pytest
 
 from leadspan.config import BenchmarkConfig
 from leadspan.errors import DataError
-from leadspan.evaluation.benchmarks import load_benchmark, normalise_golds
+from leadspan.evaluation.benchmarks import load_benchmark
 from leadspan.registry import register, registered, registered_names
 
 
 @pytest.mark.parametrize(
     ("value", "grading", "golds"),
     [
-        ("025", "math", ("25",)), ("27.0", "math", ("27",)), (27.0, "math", ("27",)), (27, "math", ("27",)),
-        ("She has 3.\n#### 1,234", "math", ("1234",)), ("so $\\boxed{\\frac{1}{2}}$.", "math", ("\\frac{1}{2}",)),
-        (["1", "2", "1"], "math", ("1", "2")), ("1,2", "math", ("1,2",)), ("0.50", "math", ("0.5",)), ("-07", "math", ("-7",)),
-        ("043", "exact", ("043",)), ("o 43", "exact", ("o 43",)), ("B", "choice", ("B",)), ("{1,2}", "set", ("{1,2}",)),
-        (None, "math", ()), ("  ", "math", ()), ([], "math", ()), (True, "math", ()),
+        ("025", "math", ("25",)), ("043", "exact", ("043",)), ("o 43", "exact", ("o 43",)), ("B", "choice", ("B",)),
+        ("{1,2}", "set", ("{1,2}",)), ({"target": 16, "numbers": [2, 3]}, "m:f", ('{"target": 16, "numbers": [2, 3]}',)),
+        ({"ground_truth": "B"}, "choice", ("B",)), (["a", "b"], "exact", ("a", "b")),
     ],
 )  # fmt: skip
-def test_golds_are_normalised(value, grading, golds):
-    assert normalise_golds(value, grading) == golds
+def test_golds_are_read_as_the_grading_takes_them(tmp_path, value, grading, golds):
+    path = write(tmp_path / "p.jsonl", {"problem": "?", "gold": value})
+    config = BenchmarkConfig(path=path, grading=grading)
+    assert load_benchmark(config).problems[0].golds == golds
+
+
+def test_a_gold_that_is_something_else_is_refused(tmp_path):
+    path = write(tmp_path / "p.jsonl", {"problem": "?", "gold": {"colour": "red"}})
+    with pytest.raises(DataError, match=r"p.jsonl.*a mapping without a gold \(keys: colour\)"):
+        load_benchmark(BenchmarkConfig(path=path))
 
 
 def write(path, *rows):

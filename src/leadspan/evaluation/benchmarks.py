@@ -17,7 +17,7 @@ from typing import Any
 from leadspan.config import BenchmarkConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.grading import KINDS, check_kind
-from leadspan.grading.extract import find_box
+from leadspan.grading.golds import read_golds
 from leadspan.records import Turn
 from leadspan.registry import Registered, registered, registered_names
 from leadspan.traces.rows import iter_rows
@@ -27,7 +27,6 @@ PROMPT_COLUMNS = ("problem", "question", "prompt", "Problem", "Question", "input
 GOLD_COLUMNS = ("gold", "answer", "final_answer", "expected_answer", "target", "Answer", "solution")
 ID_COLUMNS = ("id", "problem_id", "unique_id")
 DIFFICULTY_COLUMNS = ("difficulty", "level")
-PLAIN_DIGITS = frozenset(string.digits + ".,-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Problem:
     problem_id: str
     turns: tuple[Turn, ...]
     golds: tuple[str, ...]
-    """Normalised; any of them counts."""
+    """Any of them counts."""
     difficulty: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
@@ -176,7 +175,7 @@ class _Columns:
             if self._id and row.get(self._id) is not None
             else str(number),
             turns=tuple(turns),
-            golds=normalise_golds(gold, grading),
+            golds=_golds(where, gold, grading),
             difficulty=None if difficulty is None else str(difficulty),
             meta=meta if isinstance(meta, dict) else {},
         )
@@ -221,40 +220,13 @@ def _check_golds(problems: list[Problem], path: str, column: str) -> None:
         )
 
 
-def normalise_golds(value: Any, grading: str = "math") -> tuple[str, ...]:
-    r"""The accepted answers of a row.
-
-    A list holds several; `#### 1,234` and a `\boxed{}` in a solution are looked into, and for
-    `math` and `numeric` "025" is 25 and "27.0" is 27. Other gradings take the text as it stands.
-    """
-    if value is None or isinstance(value, bool):
-        return ()
-    if isinstance(value, list | tuple):
-        golds = [gold for entry in value for gold in normalise_golds(entry, grading)]
-        return tuple(dict.fromkeys(golds))
-    text = str(value).strip()
-    if grading not in KINDS or grading in ("exact", "choice"):
-        return (text,) if text else ()
-    if "####" in text:
-        text = text.rpartition("####")[2].strip()
-    box = find_box(text)
-    text = box.strip() if box is not None else text
-    if text and PLAIN_DIGITS.issuperset(text) and grading != "set":
-        text = _plain_number(text)
-    return (text,) if text else ()
-
-
-def _plain_number(text: str) -> str:
-    """`1,234` as 1234, `025` as 25, `27.0` as 27; anything else unchanged."""
-    bare = text.replace(",", "") if _has_thousands(text) else text
-    sign, digits = ("-", bare[1:]) if bare.startswith("-") else ("", bare)
-    whole, point, part = digits.partition(".")
-    if not whole.isdigit() or (point and not part.isdigit()):
-        return text
-    part = part.rstrip("0")
-    return sign + (whole.lstrip("0") or "0") + ("." + part if part else "")
-
-
-def _has_thousands(text: str) -> bool:
-    first, *groups = text.lstrip("-").partition(".")[0].split(",")
-    return bool(groups) and 1 <= len(first) <= 3 and all(len(group) == 3 for group in groups)
+def _golds(where: str, value: Any, grading: str) -> tuple[str, ...]:
+    """The accepted answers of a row, as its grading takes them."""
+    if grading not in KINDS and isinstance(value, Mapping):
+        return (json.dumps(value, ensure_ascii=False),)
+    try:
+        return read_golds(value, literal=grading not in ("math", "numeric", "set"))
+    except ValueError as error:
+        raise DataError(
+            f"{where}: the gold must be text, a number, or a list or mapping of these; got {error}."
+        ) from None
