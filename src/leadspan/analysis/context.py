@@ -187,7 +187,7 @@ def read_place(text: str, start: int, end: int) -> Place:
         is_operand=_is_operand(left, right, after_mark),
         is_listed=not after_mark and _LISTED.search(left) is not None,
         is_label=_is_label(left, right),
-        is_percent=_PERCENT.match(right) is not None,
+        is_percent=is_percent_at(right, 0),
         is_hypothesis=_HYPOTHESIS.search(clause) is not None,
         is_guess=not computes and _HEDGE.search(sentence) is not None,
         after_mark=after_mark,
@@ -239,6 +239,11 @@ def is_operand_at(text: str, start: int, end: int) -> bool:
     left = text[max(0, start - LEFT_CHARACTERS) : start]
     after_mark = _MARK.search(_without_fillers(left)) is not None
     return _is_operand(left, text[end : end + RIGHT_CHARACTERS], after_mark)
+
+
+def is_percent_at(text: str, end: int) -> bool:
+    """True before a percent sign or word."""
+    return _PERCENT.match(text, end) is not None
 
 
 def is_named_at(text: str, start: int) -> bool:

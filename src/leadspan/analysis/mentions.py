@@ -39,7 +39,9 @@ _TEN = r"(?:\s?(?:\\times|\\cdot|[×·*x])\s?10\s?\^\s?(?:\{[-−]?\d{1,3}\}|[-�
 _PART = rf"(?:{_SIMPLE}?\s?\*?\s?(?:{_ROOT}|{_PI})|{_SIMPLE}{_TEN}?)"
 _BRACES = r"\{[^{}]{0,40}+(?:\{[^{}]{0,40}+\}[^{}]{0,40}+){0,4}+\}"
 _FRAC = rf"(?:\\[dt]?frac\s*+(?:{_BRACES}\s*+{_BRACES}|\d\s*+\d))"
-_RATIO = rf"(?:\([^()]{{1,30}}\)\s?/\s?{_SIMPLE})"
+_RATIO = (  # (1 + √5)/2, but not (8 + 2)/18, which is on its way to a value
+    rf"(?:\((?=[^()]{{0,40}}(?:√|sqrt|π|pi)){_PART}\s?[-+−]\s?{_PART}\)\s?/\s?{_SIMPLE})"
+)
 _TERM = (
     rf"(?:{_SIMPLE}?\s?{_FRAC}(?:\s?{_ROOT}|\s?{_PI})?|{_RATIO}|{_PART}(?:\s?/\s?{_PART})?)"
 )
