@@ -121,7 +121,7 @@ SIMPLIFYING_CHARACTERS = 60
 """How far apart two equal values of one chain, `8/18, which simplifies to 4/9`, may stand."""
 RECENT_CHARACTERS = 200
 """A computation that arrives at a number seen this recently checks it."""
-MAX_MENTIONS = 5_000
+MAX_MENTIONS = 2_000
 """Mentions that are weighed: real traces decide within a few dozen."""
 MAX_LATER = 30
 """Mentions after one that may show it to be spent."""
@@ -176,7 +176,7 @@ def _problem(trace: Trace, text: str, gold: Gold, in_prompt: bool) -> _Problem:
         kind_asked=units.kind_asked(question),
         wants_percent="%" in question + gold.text
         or "percent" in question.lower()
-        or _ends_in_percent(trace.answer, gold),
+        or (gold.kind == "number" and _ends_in_percent(trace.answer, gold)),
     )
 
 

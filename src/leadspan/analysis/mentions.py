@@ -32,7 +32,7 @@ _OPERAND_BEFORE = re.compile(r"(?:[\d)}%²³]|(?:^|[^A-Za-z])[A-Za-z])$")
 SIGN_CHARACTERS = 12
 """How far before a number its sign may stand."""
 # Parts are as long as one value can be, so that every search ends where it began but for a step.
-_SIMPLE = r"(?:\d{1,40}+(?:,\d{3}(?!\d))*+(?:\.\d{1,40}+)?+)"
+_SIMPLE = r"(?:\d{1,40}+(?:,\d{3}(?!\d)){0,12}+(?:\.\d{1,40}+)?+)"
 _ROOT = r"(?:(?:\\sqrt|sqrt|√)\s*+(?:\{[^{}]{1,20}\}|\([^()]{1,20}\)|\d{1,40}+))"
 _PI = r"(?:\\pi\b|π|\bpi\b)"
 _TEN = r"(?:\s?(?:\\times|\\cdot|[×·*x])\s?10\s?\^\s?(?:\{[-−]?\d{1,3}\}|[-−]?\d{1,3}))"
@@ -169,6 +169,8 @@ def _together(text: str, gold: Gold) -> Iterator[Mention]:
 def _each(text: str, member: Gold) -> Iterator[Mention]:
     r"""Mentions of one value of several, `\pm` counted under either sign."""
     yield from _iter_mentions(text, member)
+    if PLUS_MINUS.search(text) is None:
+        return
     for match in _EITHER_SIGN.finditer(text):
         values = (evaluate(PLUS_MINUS.sub(sign, match[0])) for sign in "+-")
         if any(value is not None and same_value(value, member.value or 0j) for value in values):
