@@ -13,6 +13,7 @@ FLOORS = {
     "__init__": 0,
     "errors": 0,
     "records": 0,
+    "intervals": 0,
     "progress": 0,
     "config": 1,
     "config_file": 1,

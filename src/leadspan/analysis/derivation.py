@@ -1,6 +1,7 @@
 """Find where a trace first derives its gold answer, as opposed to merely mentioning the value.
 
-The CoT is read first, and the answer section where the CoT has no result. A mention counts as a derivation when it stands where a result stands (after `=`, "is", "gives",
+The CoT is read first, and the answer section where the CoT has no result. A mention counts as a
+derivation when it stands where a result stands (after `=`, "is", "gives",
 "total of", in a box ...), is no operand or label, and is not at once used up as an intermediate
 value. Pure and fast: regular expressions over short windows. Knows nothing about tokens or files.
 `docs/derivation.md` has the rules in words and how well they agree with readers.

@@ -42,9 +42,7 @@ _FRAC = rf"(?:\\[dt]?frac\s*+(?:{_BRACES}\s*+{_BRACES}|\d\s*+\d))"
 _RATIO = (  # (1 + √5)/2, but not (8 + 2)/18, which is on its way to a value
     rf"(?:\((?=[^()]{{0,40}}(?:√|sqrt|π|pi)){_PART}\s?[-+−]\s?{_PART}\)\s?/\s?{_SIMPLE})"
 )
-_TERM = (
-    rf"(?:{_SIMPLE}?\s?{_FRAC}(?:\s?{_ROOT}|\s?{_PI})?|{_RATIO}|{_PART}(?:\s?/\s?{_PART})?)"
-)
+_TERM = rf"(?:{_SIMPLE}?\s?{_FRAC}(?:\s?{_ROOT}|\s?{_PI})?|{_RATIO}|{_PART}(?:\s?/\s?{_PART})?)"
 _MORE = rf"(?:\s?[-+−]\s?{_TERM})"
 _EXPRESSION = re.compile(rf"{_ALONE}[-−]?{_TERM}(?!\d)")
 _SUM = re.compile(rf"{_ALONE}[-−]?{_TERM}{_MORE}(?!\d)")
@@ -89,7 +87,9 @@ def _iter_mentions(text: str, gold: Gold) -> Iterator[Mention]:
 
 
 def _numbers(text: str, wanted: float) -> Iterator[Mention]:
-    found = [mention for match in _NUMBER.finditer(text) if (mention := _number(text, match, wanted))]
+    found = [
+        mention for match in _NUMBER.finditer(text) if (mention := _number(text, match, wanted))
+    ]
     if 0 <= wanted < len(SMALL_NUMBERS) and wanted == int(wanted):
         word = SMALL_NUMBERS[int(wanted)]
         spelled = re.finditer(rf"(?<![\w-]){word}(?![\w-])", text, re.IGNORECASE)
@@ -147,7 +147,11 @@ def _expressions(text: str, gold: Gold) -> Iterator[Mention]:
 def _together(text: str, gold: Gold) -> Iterator[Mention]:
     """Where every value of a gold stands close to the one before, brackets round them included."""
     places = sorted(
-        ((mention, place) for place, one in enumerate(gold.members) for mention in _each(text, one)),
+        (
+            (mention, place)
+            for place, one in enumerate(gold.members)
+            for mention in _each(text, one)
+        ),
         key=lambda found: (found[0].start, found[1]),
     )
     seen: dict[int, Mention] = {}

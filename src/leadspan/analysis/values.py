@@ -64,15 +64,19 @@ class Gold:
 
 def read_accepted(golds: Iterable[str]) -> tuple[Gold, ...]:
     """The golds of a trace as what to look for, each once."""
-    texts = (text for gold in golds for text in _accepted_texts(gold))
+    texts = accepted_texts(golds)
     return tuple(dict.fromkeys(gold for text in texts if (gold := read_gold(text)) is not None))
 
 
-def _accepted_texts(gold: str) -> tuple[str, ...]:
-    try:
-        return read_golds(gold)
-    except ValueError:  # no gold reader can read it, so it counts as it is written
-        return (gold,)
+def accepted_texts(golds: Iterable[str]) -> tuple[str, ...]:
+    """The answers that golds as written hold: the end of a solution, the content of a box."""
+    texts: list[str] = []
+    for gold in golds:
+        try:
+            texts += read_golds(gold)
+        except ValueError:  # it says that it is structured but is not: it counts as it stands
+            texts.append(gold)
+    return tuple(texts)
 
 
 def read_gold(gold: str) -> Gold | None:

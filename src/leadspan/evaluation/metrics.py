@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from leadspan.intervals import wilson
+
 Floats = NDArray[np.float64]
 REPLICATES = 10_000
 EXACT_FLIPS = 14
@@ -122,16 +124,8 @@ def mean_interval(scores: Sequence[Floats], confidence: float = 0.95, seed: int 
     variance = float(np.var(_replicate(scores, seed))) * num_problems / max(num_problems - 1, 1)
     effective = value * (1 - value) / variance if variance > 1e-12 else float(num_problems)
     quantile = float(stats.t.ppf((1 + confidence) / 2, max(num_problems - len(scores), 1)))
-    low, high = _wilson(value, effective, quantile)
+    low, high = wilson(value, effective, quantile)
     return Interval(value, min(low, value), max(high, value))
-
-
-def _wilson(share: float, count: float, quantile: float) -> tuple[float, float]:
-    """Wilson's interval for `share` of `count`."""
-    spread = quantile**2 / count
-    centre = (share + spread / 2) / (1 + spread)
-    half = quantile * np.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
 
 
 def _check_scores(scores: Sequence[Floats]) -> None:
