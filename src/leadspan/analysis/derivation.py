@@ -122,7 +122,7 @@ SIMPLIFYING_CHARACTERS = 60
 """How far apart two equal values of one chain, `8/18, which simplifies to 4/9`, may stand."""
 RECENT_CHARACTERS = 200
 """A computation that arrives at a number seen this recently checks it."""
-MAX_MENTIONS = 2_000
+MAX_MENTIONS = 1_000
 """Mentions that are weighed: real traces decide within a few dozen."""
 MAX_LATER = 30
 """Mentions after one that may show it to be spent."""

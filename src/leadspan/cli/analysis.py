@@ -168,6 +168,9 @@ def _print_summary(source: str, summary: dict[str, Any]) -> None:
         f"{name.replace('_', ' ')} {summary[name]}" for name in ("traces", *STATUSES)
     )
     typer.echo(f"{source}: {counts}")
+    if summary["refused"]:
+        refused = ", ".join(f"{reason} {number}" for reason, number in summary["refused"].items())
+        typer.echo(f"rows that are not used: {refused}")
     typer.echo(
         f"chat template: {summary['template']}; median prompt {summary['median_prompt_tokens']} of "
         f"{summary['median_tokens']} tokens"
