@@ -21,12 +21,15 @@ SMALL_NUMBERS = (
 )
 SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9}
 
+_TEN = r"(?:\s?(?:\\times|\\cdot|[×·*x])\s?10\s?\^\s?(?:\{[-−]?\d{1,3}\}|[-−]?\d{1,3}))"
+"""The power behind `4.5 \\times 10^{33}`."""
+_EXPONENT = re.compile(r"[-−+]?\d+\}?$")
 # A digit glued to a letter or an exponent mark is an index, a label or a power, not a number.
 _ALONE = r"(?<![A-Za-z\d_^.\\])"
 _NUMBER = re.compile(
     rf"{_ALONE}(?<!\^\{{)(?<!_\{{)(?<!\d,)"
     r"(?P<number>\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?:\.\d++)?|\d++(?:\.\d++)?|\.\d++)"
-    r"(?P<below>/\d++)?(?P<scale>\s(?:thousand|million|billion)\b)?(?P<percent>\s?\\?%)?(?!\d)"
+    rf"(?P<below>/\d++)?(?P<power>{_TEN}|[eE][-+]?\d{{1,3}}\b)?(?P<scale>\s(?:thousand|million|billion)\b)?(?P<percent>\s?\\?%)?(?!\d)"
 )
 _OPERAND_BEFORE = re.compile(r"(?:[\d)}%²³]|(?:^|[^A-Za-z])[A-Za-z])$")
 SIGN_CHARACTERS = 12
@@ -35,7 +38,6 @@ SIGN_CHARACTERS = 12
 _SIMPLE = r"(?:\d{1,40}+(?:,\d{3}(?!\d)){0,12}+(?:\.\d{1,40}+)?+)"
 _ROOT = r"(?:(?:\\sqrt|sqrt|√)\s*+(?:\{[^{}]{1,20}\}|\([^()]{1,20}\)|\d{1,40}+))"
 _PI = r"(?:\\pi\b|π|\bpi\b)"
-_TEN = r"(?:\s?(?:\\times|\\cdot|[×·*x])\s?10\s?\^\s?(?:\{[-−]?\d{1,3}\}|[-−]?\d{1,3}))"
 _PART = rf"(?:{_SIMPLE}?\s?\*?\s?(?:{_ROOT}|{_PI})|{_SIMPLE}{_TEN}?)"
 _BRACES = r"\{[^{}]{0,40}+(?:\{[^{}]{0,40}+\}[^{}]{0,40}+){0,4}+\}"
 _FRAC = rf"(?:\\[dt]?frac\s*+(?:{_BRACES}\s*+{_BRACES}|\d\s*+\d))"
@@ -113,7 +115,9 @@ def _number(text: str, match: re.Match[str], wanted: float) -> Mention | None:
 
 
 def _number_value(text: str, match: re.Match[str]) -> float:
-    value = float(match["number"].replace("{,}", "").replace("\\,", "").replace(",", ""))
+    digits = match["number"].replace("{,}", "").replace("\\,", "").replace(",", "")
+    exponent = _EXPONENT.search(match["power"]) if match["power"] else None
+    value = float(f"{digits}e{exponent[0].rstrip('}').replace('−', '-')}" if exponent else digits)
     if match["below"]:
         value = value / float(match["below"][1:]) if float(match["below"][1:]) else math.nan
     if match["scale"]:
@@ -137,11 +141,16 @@ def _sign_before(text: str, start: int) -> int:
 
 def _expressions(text: str, gold: Gold) -> Iterator[Mention]:
     wanted = gold.value or 0j
-    pattern = _COMPLEX if wanted.imag else _SUM if _IS_SUM.search(gold.text) else _EXPRESSION
-    for match in pattern.finditer(text):
-        value = evaluate(match[0].replace("\\left", "").replace("\\right", ""))
-        if value is not None and same_value(value, wanted):
-            yield Mention(match.start() + len(match[0]) - len(match[0].lstrip()), match.end())
+    patterns = [_COMPLEX if wanted.imag else _EXPRESSION]
+    if not wanted.imag and _IS_SUM.search(gold.text):
+        patterns.append(_SUM)
+    found = [
+        Mention(match.start() + len(match[0]) - len(match[0].lstrip()), match.end())
+        for pattern in patterns
+        for match in pattern.finditer(text)
+        if (value := evaluate(match[0])) is not None and same_value(value, wanted)
+    ]
+    yield from sorted(found, key=lambda mention: mention.start)
 
 
 def _together(text: str, gold: Gold) -> Iterator[Mention]:

@@ -55,10 +55,9 @@ def find_spelled(text: str, wanted: str) -> list[tuple[int, int]]:
     found, at = [], whole.find(needle)
     while at >= 0:
         after = at + len(needle)
-        if not _goes_on(whole[at - 1 : at + 1] if at else "") and not _goes_on(
-            whole[after - 1 : after + 1]
-        ):
-            found.append((begins[at], ends[after - 1]))
+        start, end = begins[at], ends[after - 1]
+        if not (_goes_on(text, start) or _goes_on(text, end)):
+            found.append((start, end))
         at = whole.find(needle, after)
     return found
 
@@ -73,6 +72,7 @@ def _pieces(text: str) -> list[tuple[str, int, int]]:
     return found
 
 
-def _goes_on(pair: str) -> bool:
-    """Whether two neighbours are of one number or one word."""
+def _goes_on(text: str, edge: int) -> bool:
+    """Whether an edge lies within a number or a word."""
+    pair = text[max(0, edge - 1) : edge + 1]
     return len(pair) == 2 and (pair.isdigit() or pair.isalpha())
