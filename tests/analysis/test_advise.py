@@ -115,6 +115,7 @@ def test_the_reasons_say_what_the_order_hangs_on() -> None:
     assert "chat template: a.jinja, median prompt 100 of 1000 tokens" in said
     assert "lsp 0.5 keeps it in 90% (95 % interval 83% to 94%) of 100 traces" in said
     assert "30% of the CoT" in said
+    assert "(truncation.of: cot) lsp 0.5 keeps it in 90%" in said
     assert "neighboring cuts keep: lsp 0.2 0%, lsp 0.25 0%, lsp 0.35 90%, lsp 0.4 90%" in said
 
 

@@ -122,12 +122,15 @@ def _facts(analysis: Analysis, is_ok: bool | None, lsp: float | None) -> list[st
         f"{summary['median_cot_fraction']:.0%} of the CoT",
         f"lsp {LARGEST_CUT_LSP:g} keeps it in {_share(analysis, LARGEST_CUT_LSP)} of "
         f"{summary['derived']} traces; a fractional cut asks for {LEAST_SHARE:.0%}",
+        f"of the CoT alone (truncation.of: cot) lsp {LARGEST_CUT_LSP:g} keeps it in "
+        f"{analysis.survival(LARGEST_CUT_LSP, 'cot'):.0%}, whatever the prompt",
     ]
     if is_ok is None:
         facts.append("too few to tell: other traces drawn like these may give the other verdict")
     elif lsp is None:
         facts.append(
-            "these traces reason late: a fractional cut would train on reasoning without its result"
+            "under this template these traces reason late: a fractional cut would train on reasoning "
+            "without its result"
         )
     else:
         facts.append(

@@ -72,11 +72,12 @@ class TraceReading:
         """The derivation's end as a share of the sequence's tokens."""
         return None if self.derivation_tokens is None else self.derivation_tokens / self.num_tokens
 
-    def survives(self, lsp: float) -> bool:
-        """True where the lead of this share keeps the derivation."""
-        return self.derivation_tokens is not None and self.derivation_tokens <= share_of(
-            self.num_tokens, lsp
-        )
+    def survives(self, lsp: float, of: Literal["sequence", "cot"] = "sequence") -> bool:
+        """True where the lead of this share keeps the derivation; `of` as in `truncation.of`."""
+        kept = share_of(self.num_tokens, lsp)
+        if of == "cot":
+            kept = self.prompt_tokens + share_of(self.cot_tokens, lsp)
+        return self.derivation_tokens is not None and self.derivation_tokens <= kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,10 @@ class Analysis:
         """Right traces whose derivation was found and whose gold the prompt does not give away."""
         return tuple(r for r in self.readings if r.status == "derived")
 
-    def survival(self, lsp: float) -> float | None:
+    def survival(self, lsp: float, of: Literal["sequence", "cot"] = "sequence") -> float | None:
         """Share of the derived traces whose derivation the lead keeps; None where there are none."""
         derived = self.derived
-        return sum(r.survives(lsp) for r in derived) / len(derived) if derived else None
+        return sum(r.survives(lsp, of) for r in derived) / len(derived) if derived else None
 
     def survival_interval(self, lsp: float) -> tuple[float, float] | None:
         """The 95 % interval of `survival`, Wilson's, for traces drawn like these."""
