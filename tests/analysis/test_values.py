@@ -59,6 +59,7 @@ def test_texts(gold: str, kind: str, text: str) -> None:
         (r"\{1\pm\sqrt{5},-2\}", ("1+\\sqrt{5}", "1-\\sqrt{5}", "-2"), False),
         (r"\left( 3, \frac{\pi}{2} \right)", ("3", "\\frac{\\pi}{2}"), True),
         (r"\pm 4", ("+ 4", "- 4"), False),
+        (r"\pm4", ("+4", "-4"), False),
         (r"x = 3 \text{ or } x = -3", ("3", "-3"), False),
         ("2, 3, 5", ("2", "3", "5"), False),
     ],

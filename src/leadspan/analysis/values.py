@@ -38,7 +38,7 @@ Kind = Literal["number", "expression", "values", "word", "choice", "verbatim"]
 
 _AND = re.compile(r"\b(?:and|or)\b")
 _NAMED = re.compile(r"^\s*[A-Za-z]\w?\s*=")
-PLUS_MINUS = re.compile(r"\\pm\b|±")
+PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])|±")
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
