@@ -50,8 +50,8 @@ ASKED = (Turn("user", "A box holds 6 pens. How many pens are in 9 boxes?"),)
 def test_a_result_that_stands_in_the_answer_only_is_found_there() -> None:
     answer = "6 pens times 9 boxes is 54 pens. The answer is 54."
     found = find_derivation(Trace("t", ASKED, PLAN, answer, ("54",)))
-    assert (found.status, found.section, found.cot_end) == ("derived", "answer", None)
-    assert answer[: found.end] == "6 pens times 9 boxes is 54"
+    assert (found.status, found.found, found.start, found.end) == ("derived", True, None, None)
+    assert answer[: found.answer_end] == "6 pens times 9 boxes is 54"
     assert found.fraction(PLAN) == 1.0
 
 

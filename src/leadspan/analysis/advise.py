@@ -89,7 +89,7 @@ def _adaptive_share(analysis: Analysis) -> float:
     kept = 0
     for reading in analysis.readings:
         cut = reading.num_tokens
-        is_cut = reading.derivation.status == "derived" and reading.derivation.section == "cot"
+        is_cut = reading.derivation.status == "derived" and reading.derivation.end is not None
         if is_cut and reading.derivation_tokens is not None:
             cut = min(cut, reading.derivation_tokens + int(MARGIN * reading.cot_tokens))
         kept += cut

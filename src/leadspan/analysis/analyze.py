@@ -136,10 +136,11 @@ def _token_positions(
     positions: dict[str, int] = {}
     sections: tuple[Literal["cot", "answer"], ...] = ("cot", "answer")
     for section in sections:
+        ends = [one.end if section == "cot" else one.answer_end for one in found]
         places = [
-            (trace, sequence, derivation.end)
-            for (trace, sequence), derivation in zip(batch, found, strict=True)
-            if derivation.end is not None and derivation.section == section
+            (trace, sequence, end)
+            for (trace, sequence), end in zip(batch, ends, strict=True)
+            if end is not None
         ]
         ids = [trace.trace_id for trace, _, _ in places]
         positions.update(zip(ids, renderer.positions_of(places, section), strict=True))
@@ -153,7 +154,7 @@ def _read(
     is_wrong: bool,
     derivation_tokens: int | None,
 ) -> TraceReading:
-    end = derivation.cot_end
+    end = derivation.end
     before, after = count_around(trace.cot, len(trace.cot) if end is None else end)
     return TraceReading(
         trace_id=trace.trace_id,
@@ -215,7 +216,7 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
     return {
         "traces": len(analysis.readings),
         **{status: analysis.count(status) for status in STATUSES},
-        "derived_in_answer": sum(r.derivation.section == "answer" for r in derived),
+        "derived_in_answer": sum(r.derivation.answer_end is not None for r in derived),
         "template": analysis.template,
         "refused": dict(analysis.refused),
         "median_fraction": _rounded(_median(fractions)),
@@ -252,7 +253,7 @@ def reading_rows(analysis: Analysis) -> list[dict[str, Any]]:
     return rows
 
 
-_DERIVATION_KEYS = ("section", "start", "end", "sentence", "evidence", "confidence")
+_DERIVATION_KEYS = ("start", "end", "answer_end", "sentence", "evidence", "confidence")
 
 
 def _histogram(fractions: list[float]) -> list[int]:

@@ -16,7 +16,7 @@ from leadspan.analysis import context, units, wording
 from leadspan.analysis.context import Place
 from leadspan.analysis.mentions import Mention, find_mentions
 from leadspan.analysis.values import Gold, read_accepted
-from leadspan.records import Section, Trace
+from leadspan.records import Trace
 
 Status = Literal["derived", "not_found", "gold_in_prompt", "no_gold"]
 Evidence = Literal["boxed", "answer", "computed", "stated", "mention"]
@@ -41,14 +41,14 @@ class Derivation:
 
     status: Status
     """`gold_in_prompt` is counted apart even where a position was found."""
-    section: Section = "cot"
-    """Where the result stands: in the CoT, or only in the answer."""
     start: int | None = None
-    """First character of the derived answer in its section."""
+    """First character of the derived answer in the CoT; None where the CoT has none."""
     end: int | None = None
-    """Character after the derived answer in its section: what a cut must keep."""
+    """Character after the derived answer in the CoT: what a cut must keep."""
+    answer_end: int | None = None
+    """The same in the answer section, where the result stands there only."""
     sentence: int | None = None
-    """Index of the sentence of the section that derives it."""
+    """Index of the sentence of its section that derives it."""
     evidence: Evidence | None = None
     confidence: float = 0.0
     """0 to 1; see CONFIDENCE."""
@@ -56,18 +56,13 @@ class Derivation:
     @property
     def found(self) -> bool:
         """True where there is a position."""
-        return self.end is not None
-
-    @property
-    def cot_end(self) -> int | None:
-        """`end` where it is a place in the CoT."""
-        return self.end if self.section == "cot" else None
+        return self.end is not None or self.answer_end is not None
 
     def fraction(self, cot: str) -> float | None:
         """The end as a share of the CoT's characters; 1 where the result stands in the answer only."""
-        if self.end is None:
-            return None
-        return self.end / len(cot) if self.section == "cot" and cot else 1.0
+        if self.answer_end is not None:
+            return 1.0
+        return None if self.end is None or not cot else self.end / len(cot)
 
 
 def find_derivation(trace: Trace) -> Derivation:
@@ -77,8 +72,7 @@ def find_derivation(trace: Trace) -> Derivation:
         return Derivation("no_gold")
     in_prompt = any(_is_given(trace.prompt, gold) for gold in golds)
     status: Status = "gold_in_prompt" if in_prompt else "derived"
-    sections: tuple[tuple[Section, str], ...] = (("cot", trace.cot), ("answer", trace.answer))
-    for section, text in sections:
+    for text in (trace.cot, trace.answer):
         found = [
             result
             for gold in golds
@@ -86,7 +80,7 @@ def find_derivation(trace: Trace) -> Derivation:
         ]
         if found:
             best = min(found, key=lambda one: (one.score < ENOUGH, one.mention.start))
-            return _derivation(status, section, text, best)
+            return _derivation(status, text, best, in_answer=text is not trace.cot)
     return Derivation("gold_in_prompt" if in_prompt else "not_found")
 
 
@@ -94,16 +88,16 @@ def _is_given(prompt: str, gold: Gold) -> bool:
     return any(not mention.in_words for mention in find_mentions(prompt, gold))
 
 
-def _derivation(status: Status, section: Section, text: str, found: _Found) -> Derivation:
+def _derivation(status: Status, text: str, found: _Found, in_answer: bool) -> Derivation:
     """What was found, as the rest of the house takes it."""
     sure = CONFIDENCE[found.evidence]
     if status == "gold_in_prompt":
         sure = IN_PROMPT.get(found.evidence, IN_PROMPT_OTHERWISE)
     return Derivation(
         status=status,
-        section=section,
-        start=found.mention.start,
-        end=found.mention.end,
+        start=None if in_answer else found.mention.start,
+        end=None if in_answer else found.mention.end,
+        answer_end=found.mention.end if in_answer else None,
         sentence=wording.sentence_index(text, found.mention.start),
         evidence=found.evidence,
         confidence=sure,

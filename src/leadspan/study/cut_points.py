@@ -18,8 +18,9 @@ def annotate_derivation(trace: Trace) -> Mapping[str, Any]:
     a mention proves nothing: those traces are cut by `truncation.lsp`.
     """
     derivation = find_derivation(trace)
-    end = derivation.cot_end if derivation.status == "derived" else None
-    return {} if end is None else {DERIVATION_COLUMN: end}
+    if derivation.status != "derived" or derivation.end is None:
+        return {}
+    return {DERIVATION_COLUMN: derivation.end}
 
 
 def annotator_of(truncation: TruncationConfig) -> Annotate | None:
