@@ -41,12 +41,13 @@ def test_counts_are_a_partition(tmp_path: Path, tiny_tokenizer: Any) -> None:
         {"prompt": "is 7 odd?", "cot": "it is 7", "answer": "7", "gold": "7"},
         {"prompt": "what?", "cot": "no idea", "answer": "none", "gold": "55"},
         {"prompt": "who?", "cot": "somebody", "answer": "he", "gold": None},
+        {"prompt": "2 times 4?", "cot": "2 times 4 is 8. no, 9.", "answer": "it is 9", "gold": "8"},
     ]
     with path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in extra)
     found = summarise(analyze(TracesConfig(path=str(path)), tiny_tokenizer))
-    counts = [found[k] for k in ("derived", "not_found", "gold_in_prompt", "no_gold")]
-    assert counts == [40, 1, 1, 1]
+    counts = [found[k] for k in ("derived", "wrong", "not_found", "gold_in_prompt", "no_gold")]
+    assert counts == [40, 1, 1, 1, 1]
     assert found["traces"] == sum(counts)
     assert sum(found["histogram"]) == 40
 
@@ -94,16 +95,11 @@ def test_without_golds_nothing_is_recommended(tmp_path: Path, tiny_tokenizer: An
     path = _write_world(tmp_path / "w.jsonl", golds=False)
     analysis = analyze(TracesConfig(path=str(path)), tiny_tokenizer)
     advice = advise(analysis)
-    assert (advice.fractional_cut_ok, advice.recommended_lsp) == (False, None)
+    assert (advice.fractional_cut_ok, advice.recommended_lsp) == (None, None)
     assert advice.adaptive_cut is None
-    assert "nothing is known" in advice.reasons[0]
+    assert any("nothing is known" in reason for reason in advice.reasons)
+    assert "give golds" in advice.order
     assert summarise(analysis)["median_fraction"] is None
-
-
-def test_few_traces_are_called_few(tmp_path: Path, tiny_tokenizer: Any) -> None:
-    path = _write_world(tmp_path / "w.jsonl", count=5)
-    advice = advise(analyze(TracesConfig(path=str(path)), tiny_tokenizer))
-    assert any("only 5 traces" in reason for reason in advice.reasons)
 
 
 def test_rows_are_plain(world: Analysis) -> None:

@@ -63,6 +63,8 @@ def test_analyze_text(tmp_path: Path, student: Path) -> None:
     output = _call("analyze", traces, "--tokenizer", student)
     assert "derived 40" in output
     assert "share of derivations" in output
+    assert "95 % from" in output
+    assert "chat template: the tokenizer's own" in output
 
 
 def test_advise_json(tmp_path: Path, student: Path) -> None:
@@ -80,7 +82,8 @@ def test_advise_on_a_run(run_yaml: Path, setting: str) -> None:
     found = json.loads(_call("advise", run_yaml, "--json", "--set", setting))
     assert found["fractional_cut_ok"] is True
     assert 0 < found["saving"]["flops"] < 1
-    assert "use lsp" in _call("advise", run_yaml)
+    lines = _call("advise", run_yaml).splitlines()
+    assert [line for line in lines if "use lsp" in line] == lines[-1:], "the order comes last"
 
 
 def test_plan(run_yaml: Path) -> None:

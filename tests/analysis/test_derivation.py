@@ -30,17 +30,69 @@ def test_made_up_traces(name: str) -> None:
     assert 0 < found.confidence <= 1
 
 
-@pytest.mark.parametrize("gold", [None, "", "  "])
-def test_no_gold(gold: str | None) -> None:
+@pytest.mark.parametrize("golds", [(), ("",), ("  ",)])
+def test_no_gold(golds: tuple[str, ...]) -> None:
     trace, _ = made_up_trace("plain product")
-    found = find_derivation(replace(trace, golds=(gold,)))
+    found = find_derivation(replace(trace, golds=golds))
     assert (found.status, found.end, found.found) == ("no_gold", None, False)
 
 
 def test_never_reached() -> None:
     trace, _ = made_up_trace("plain product")
     assert find_derivation(replace(trace, golds=("55",))).status == "not_found"
-    assert find_derivation(replace(trace, cot="")).status == "not_found"
+    assert find_derivation(replace(trace, cot="", answer="")).status == "not_found"
+
+
+PLAN = "I need the pens in all boxes. Finally, I'll multiply the pens by the boxes."
+ASKED = (Turn("user", "A box holds 6 pens. How many pens are in 9 boxes?"),)
+
+
+def test_a_result_that_stands_in_the_answer_only_is_found_there() -> None:
+    answer = "6 pens times 9 boxes is 54 pens. The answer is 54."
+    found = find_derivation(Trace("t", ASKED, PLAN, answer, ("54",)))
+    assert (found.status, found.found, found.start, found.end) == ("derived", True, None, None)
+    assert answer[: found.answer_end] == "6 pens times 9 boxes is 54"
+    assert found.fraction(PLAN) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("golds", "cot", "upto"),
+    [
+        (("Six pens times nine is 54.\n#### 54",), "6 times 9 is 54. Wait.", "6 times 9 is 54"),
+        ((r"We get $6 \cdot 9 = \boxed{54}$.",), "6 times 9 is 54. Wait.", "6 times 9 is 54"),
+        (("{'ground_truth': '54'}",), "6 times 9 is 54. Wait.", "6 times 9 is 54"),
+        (("55", "54"), "6 times 9 is 54. Wait.", "6 times 9 is 54"),
+        ((r"\pm 3",), "x^2 = 9, so x = 3 or x = -3. Check.", "x^2 = 9, so x = 3 or x = -3"),
+        (("3, -3",), "so x = ±3. Check.", "so x = ±3"),
+        (
+            (r"\left( 3, \frac{\pi}{2} \right)",),
+            "Thus the point is (3, π/2). Check.",
+            "Thus the point is (3, π/2)",
+        ),
+        (("70",), r"so 7/10 = 70\%. The answer is 70\%.", r"so 7/10 = 70"),
+        ((r"1+\sqrt{5}",), "so x = 1 + √5. Check.", "so x = 1 + √5"),
+        (("x^2 + 1",), "That gives x²+1. Check.", "That gives x²+1"),
+        (("4.5e33",), r"so N = 4.5 \times 10^{33}. Check.", r"so N = 4.5 \times 10^{33}"),
+    ],
+    ids=[
+        *("solution that ends in a gold", "box", "python repr", "any of several"),
+        *("both signs apart", "both signs at once", "tuple with pi", "per cent"),
+        *("sum", "formula", "power of ten"),
+    ],
+)
+def test_golds_as_they_are_written(golds: tuple[str, ...], cot: str, upto: str) -> None:
+    answer = cot.rpartition(". ")[2]
+    found = find_derivation(Trace("t", (Turn("user", "What is it?"),), cot, answer, golds))
+    assert found.status == "derived"
+    assert cot[: found.end] == upto
+
+
+def test_a_value_that_must_come_in_order() -> None:
+    def status(cot: str) -> str:
+        return find_derivation(Trace("t", ASKED, cot, "", ("(3, 5)",))).status
+
+    assert status("so (x, y) = (3, 5).") == "derived"
+    assert status("so (x, y) = (5, 3).") == "not_found"
 
 
 def test_a_restated_number_is_no_derivation() -> None:

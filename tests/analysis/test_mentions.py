@@ -37,6 +37,11 @@ def _found(text: str, gold: str) -> list[str]:
         ("east, East, northeast", r"\text{east}", ["east", "East"]),
         ("B) or (B), Bob", r"\text{(B)}", ["B", "B"]),
         ("K but not k or Key", "K", ["K"]),
+        ("70% or 0.7 or 7 % or 0.7%", "0.7", ["70%", "0.7", "0.7"]),
+        ("(1 + √5)/2 but (8+2)/18", r"\frac{1+\sqrt{5}}{2}", ["(1 + √5)/2"]),
+        ("1 + √5, 1 - √5 and -2", r"\{1\pm\sqrt{5},-2\}", ["1 + √5, 1 - √5 and -2"]),
+        ("3 ... " + "and so on " * 9 + "-3", r"\pm 3", []),
+        (r"(2x + 1)/3 and \frac{2x+1}{3}, 2x+12", "2x+1", ["2x + 1", "2x+1"]),
         (r"the set \{1 \pm \sqrt{5}, -2\}", r"\{1\pm\sqrt{5},-2\}", [r"\{1 \pm \sqrt{5}, -2\}"]),
     ],
 )

@@ -44,13 +44,36 @@ def test_values(gold: str, kind: str, value: complex) -> None:
         (r"\text{(B)}", "choice", "B"),
         ("C", "choice", "C"),
         ("Vincent van Gogh", "word", "Vincent van Gogh"),
-        (r"\{1\pm\sqrt{5},-2\}", "verbatim", r"\{1\pm\sqrt{5},-2\}"),
+        ("x^2 + 1", "verbatim", "x^2 + 1"),
     ],
 )
 def test_texts(gold: str, kind: str, text: str) -> None:
     read = read_gold(gold)
     assert read is not None
     assert (read.kind, read.text, read.value) == (kind, text, None)
+
+
+@pytest.mark.parametrize(
+    ("gold", "members", "is_ordered"),
+    [
+        (r"\{1\pm\sqrt{5},-2\}", ("1+\\sqrt{5}", "1-\\sqrt{5}", "-2"), False),
+        (r"\left( 3, \frac{\pi}{2} \right)", ("3", "\\frac{\\pi}{2}"), True),
+        (r"\pm 4", ("+ 4", "- 4"), False),
+        (r"\pm4", ("+4", "-4"), False),
+        (r"x = 3 \text{ or } x = -3", ("3", "-3"), False),
+        ("2, 3, 5", ("2", "3", "5"), False),
+    ],
+)
+def test_several_values(gold: str, members: tuple[str, ...], is_ordered: bool) -> None:
+    read = read_gold(gold)
+    assert read is not None
+    assert read.kind == "values"
+    assert (tuple(one.text for one in read.members), read.is_ordered) == (members, is_ordered)
+
+
+def test_small_values_differ() -> None:
+    assert not same_value(6.6e-34, 0)
+    assert not same_value(1e-13, 2e-13)
 
 
 @pytest.mark.parametrize("gold", ["", "  ", "$$", r"\text{}"])

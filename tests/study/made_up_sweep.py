@@ -193,6 +193,7 @@ def dataset(name: str, fractions: list[float]) -> dict[str, Any]:
         "fractional_cut_ok": survival["0.5"] >= 0.6,
         "recommended_lsp": chosen if survival["0.5"] >= 0.6 else None,
         "reasons": [f"lsp 0.5 keeps the derivation of {survival['0.5']:.0%} of the traces"],
+        "order": "use a lead" if survival["0.5"] >= 0.6 else "no fractional cut",
     }
     counts = {"traces": len(fractions), "derived": len(fractions), "not_found": 0, "no_gold": 0}
     return {

@@ -1,7 +1,8 @@
 """Read every trace of a source: where it derives its answer, and what it does before and after.
 
 Joins the readings (`derivation`, `reflection`, `segments`, `entailment`) with token positions from
-`traces`. Returns data only; figures are drawn by `study`.
+`traces` and with the grade of each trace's own answer. Returns data only; figures are drawn by
+`study`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Literal, get_args
 
 from leadspan.analysis.derivation import Derivation, find_derivation
 from leadspan.analysis.entailment import measure_coverage
+from leadspan.analysis.finals import find_wrong
 from leadspan.analysis.reflection import count_around
 from leadspan.analysis.segments import SEGMENT_KINDS, SegmentKind, find_segments, shares
 from leadspan.config import RenderConfig, TracesConfig
 from leadspan.errors import DataError
+from leadspan.grading import Grader
 from leadspan.records import Sequence, Trace
+from leadspan.statistics import share_interval
 from leadspan.traces.dataset import iter_sequences, nothing_usable
 from leadspan.traces.render import Renderer
 from leadspan.traces.sources import LoadedTraces
@@ -27,6 +31,8 @@ from leadspan.traces.truncate import share_of
 
 LSP_GRID = tuple(step / 20 for step in range(1, 21))
 """0.05, 0.1 ... 1.0: where survival is reported."""
+Status = Literal["derived", "wrong", "not_found", "gold_in_prompt", "no_gold"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 HISTOGRAM_BINS = 20
 BATCH_ROWS = 256
 
@@ -37,13 +43,16 @@ class TraceReading:
 
     trace_id: str
     derivation: Derivation
+    is_wrong: bool
+    """The trace's own answer grades as wrong, so that passing through the gold derives nothing."""
     num_tokens: int
     """Of the uncut sequence: prompt, markers, CoT, answer and end."""
+    prompt_tokens: int
     cot_tokens: int
     derivation_tokens: int | None
     """Tokens of the sequence up to and with the derived answer: what a lead must keep."""
     cot_fraction: float | None
-    """The derivation's end as a share of the CoT's characters."""
+    """The derivation's end as a share of the CoT's characters; 1 where it stands in the answer."""
     cues_before: int
     """Self-reflection cues before the derivation, or in the whole CoT where none was found."""
     cues_after: int
@@ -54,15 +63,21 @@ class TraceReading:
     answer_coverage: float
 
     @property
+    def status(self) -> Status:
+        """What the trace counts as."""
+        return "wrong" if self.is_wrong else self.derivation.status
+
+    @property
     def fraction(self) -> float | None:
         """The derivation's end as a share of the sequence's tokens."""
         return None if self.derivation_tokens is None else self.derivation_tokens / self.num_tokens
 
-    def survives(self, lsp: float) -> bool:
-        """True where the lead of this share keeps the derivation."""
-        return self.derivation_tokens is not None and self.derivation_tokens <= share_of(
-            self.num_tokens, lsp
-        )
+    def survives(self, lsp: float, of: Literal["sequence", "cot"] = "sequence") -> bool:
+        """True where the lead of this share keeps the derivation; `of` as in `truncation.of`."""
+        kept = share_of(self.num_tokens, lsp)
+        if of == "cot":
+            kept = self.prompt_tokens + share_of(self.cot_tokens, lsp)
+        return self.derivation_tokens is not None and self.derivation_tokens <= kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +86,30 @@ class Analysis:
 
     readings: tuple[TraceReading, ...]
     refused: Mapping[str, int]
+    template: str = ""
+    """The chat template that the prompts went through, in words: shares of a sequence hang on it."""
 
     @property
     def derived(self) -> tuple[TraceReading, ...]:
-        """Traces whose derivation was found and whose gold is not given away by the prompt."""
-        return tuple(r for r in self.readings if r.derivation.status == "derived")
+        """Right traces whose derivation was found and whose gold the prompt does not give away."""
+        return tuple(r for r in self.readings if r.status == "derived")
 
-    def survival(self, lsp: float) -> float | None:
+    def survival(self, lsp: float, of: Literal["sequence", "cot"] = "sequence") -> float | None:
         """Share of the derived traces whose derivation the lead keeps; None where there are none."""
         derived = self.derived
-        return sum(r.survives(lsp) for r in derived) / len(derived) if derived else None
+        return sum(r.survives(lsp, of) for r in derived) / len(derived) if derived else None
 
-    def count(self, status: str) -> int:
+    def survival_interval(self, lsp: float) -> tuple[float, float] | None:
+        """The 95 % interval of `survival`, for traces drawn like these."""
+        derived = self.derived
+        if not derived:
+            return None
+        found = share_interval(sum(reading.survives(lsp) for reading in derived), len(derived))
+        return found.low, found.high
+
+    def count(self, status: Status) -> int:
         """Traces of one status."""
-        return sum(r.derivation.status == status for r in self.readings)
+        return sum(r.status == status for r in self.readings)
 
 
 def read_traces(
@@ -97,28 +122,49 @@ def read_traces(
         renderer: The one that rendered them; turns characters into tokens.
     """
     rows = iter(pairs)
-    while batch := list(islice(rows, BATCH_ROWS)):
-        derivations = [find_derivation(trace) for trace, _ in batch]
-        ends = [derivation.end for derivation in derivations]
+    with Grader() as grader:
+        while batch := list(islice(rows, BATCH_ROWS)):
+            wrong = find_wrong([trace for trace, _ in batch], grader)
+            found = [find_derivation(trace) for trace, _ in batch]
+            tokens = _token_positions(batch, found, renderer)
+            for (trace, sequence), derivation in zip(batch, found, strict=True):
+                is_wrong = trace.trace_id in wrong
+                yield _read(trace, sequence, derivation, is_wrong, tokens.get(trace.trace_id))
+
+
+def _token_positions(
+    batch: list[tuple[Trace, Sequence]], found: list[Derivation], renderer: Renderer
+) -> dict[str, int]:
+    """How many tokens of each sequence end with its derivation, where there is one."""
+    positions: dict[str, int] = {}
+    sections: tuple[Literal["cot", "answer"], ...] = ("cot", "answer")
+    for section in sections:
+        ends = [one.end if section == "cot" else one.answer_end for one in found]
         places = [
             (trace, sequence, end)
             for (trace, sequence), end in zip(batch, ends, strict=True)
             if end is not None
         ]
-        located = iter(renderer.positions_of(places))
-        for (trace, sequence), derivation, end in zip(batch, derivations, ends, strict=True):
-            yield _read(trace, sequence, derivation, None if end is None else next(located))
+        ids = [trace.trace_id for trace, _, _ in places]
+        positions.update(zip(ids, renderer.positions_of(places, section), strict=True))
+    return positions
 
 
 def _read(
-    trace: Trace, sequence: Sequence, derivation: Derivation, derivation_tokens: int | None
+    trace: Trace,
+    sequence: Sequence,
+    derivation: Derivation,
+    is_wrong: bool,
+    derivation_tokens: int | None,
 ) -> TraceReading:
     end = derivation.end
     before, after = count_around(trace.cot, len(trace.cot) if end is None else end)
     return TraceReading(
         trace_id=trace.trace_id,
         derivation=derivation,
+        is_wrong=is_wrong,
         num_tokens=len(sequence),
+        prompt_tokens=len(sequence.prompt),
         cot_tokens=len(sequence.cot),
         derivation_tokens=derivation_tokens,
         cot_fraction=derivation.fraction(trace.cot),
@@ -147,7 +193,14 @@ def analyze(
     readings = tuple(read_traces(islice(pairs, limit), renderer))
     if not readings:
         raise DataError(nothing_usable(config, counts))
-    return Analysis(readings, dict(counts.refused))
+    return Analysis(readings, dict(counts.refused), _template_name(renderer))
+
+
+def _template_name(renderer: Renderer) -> str:
+    """Where the chat template comes from."""
+    if renderer.layout.template is None:
+        return "none (plain prompts)"
+    return renderer.config.chat_template or "the tokenizer's own"
 
 
 def unsampled(config: TracesConfig) -> TracesConfig:
@@ -165,15 +218,19 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
     fractions = [r.fraction for r in derived if r.fraction is not None]
     return {
         "traces": len(analysis.readings),
-        "derived": len(derived),
-        "not_found": analysis.count("not_found"),
-        "gold_in_prompt": analysis.count("gold_in_prompt"),
-        "no_gold": analysis.count("no_gold"),
+        **{status: analysis.count(status) for status in STATUSES},
+        "derived_in_answer": sum(r.derivation.answer_end is not None for r in derived),
+        "template": analysis.template,
         "refused": dict(analysis.refused),
         "median_fraction": _rounded(_median(fractions)),
         "quartiles": [_rounded(_quantile(fractions, q)) for q in (0.25, 0.5, 0.75)],
         "median_cot_fraction": _rounded(_median([r.cot_fraction for r in derived])),
         "survival": {f"{lsp:g}": _rounded(analysis.survival(lsp)) for lsp in LSP_GRID},
+        "survival_interval": {
+            f"{lsp:g}": interval and [_rounded(end) for end in interval]
+            for lsp in LSP_GRID
+            for interval in (analysis.survival_interval(lsp),)
+        },
         "histogram": _histogram(fractions),
         "evidence": dict(Counter(r.derivation.evidence for r in derived).most_common()),
         "mean_confidence": _rounded(_mean([r.derivation.confidence for r in derived])),
@@ -185,6 +242,7 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
         "prompt_coverage": _rounded(_mean([r.prompt_coverage for r in analysis.readings])),
         "answer_coverage": _rounded(_mean([r.answer_coverage for r in analysis.readings])),
         "median_tokens": int(statistics.median(r.num_tokens for r in analysis.readings)),
+        "median_prompt_tokens": int(statistics.median(r.prompt_tokens for r in analysis.readings)),
     }
 
 
@@ -192,13 +250,13 @@ def reading_rows(analysis: Analysis) -> list[dict[str, Any]]:
     """One flat row a trace, for tables and figures."""
     rows = []
     for reading in analysis.readings:
-        row = {**asdict(reading), "fraction": reading.fraction}
+        row = {**asdict(reading), "fraction": reading.fraction, "status": reading.status}
         derivation = row.pop("derivation")
-        rows.append({**row, **{name: derivation[name] for name in ("status", *_DERIVATION_KEYS)}})
+        rows.append({**row, **{name: derivation[name] for name in _DERIVATION_KEYS}})
     return rows
 
 
-_DERIVATION_KEYS = ("start", "end", "sentence", "evidence", "confidence")
+_DERIVATION_KEYS = ("start", "end", "answer_end", "sentence", "evidence", "confidence")
 
 
 def _histogram(fractions: list[float]) -> list[int]:

@@ -32,11 +32,15 @@ _NOUNS_OF_RESULT = (
     r"maximum|minimum|number|amount|change|price|revenue|distance|time|age|volume|area|length"
 )
 # Between a result mark and its number: "is then about $", "= \\boxed{\\text{", "be **".
-_FILLERS = re.compile(
-    r"(?:\s|\$|\\\$|\\?[£€]|\*|_|\\\(|\\\[|\\,|~|≈|[.…]{2,}|\\text\{|\\mathbf\{|\\mathrm\{|\{|"
+_FILLER = (
+    r"(?:\s|\$|\\\$|\\?[£€]|\*|_|\\\(|\\\[|\\,|~|≈|[.…]{2,}+|\\text\{|\\mathbf\{|\\mathrm\{|\{|"
     r"\b(?:about|approximately|actually|just|only|exactly|all|indeed|also|now|still|simply|around|"
-    r"roughly|again|then|back|therefore|definitely|basically|really|obviously|the|a|an|USD)\b)+$",
-    re.IGNORECASE,
+    r"roughly|again|then|back|therefore|definitely|basically|really|obviously|the|a|an|USD)\b)"
+)
+# Word by word up to the fillers at the very end, in one pass: a search for them that begins at every
+# place again takes exponential time on a row of dots.
+_BEFORE_FILLERS = re.compile(
+    rf"(?:{_FILLER}++(?!\Z)|(?!{_FILLER})(?:[^\W_]++|.))*+", re.IGNORECASE | re.DOTALL
 )
 _BOXED = re.compile(r"\\boxed\s*\{[^{}]{0,20}$")
 _MARK = re.compile(r"(?:=|≈|→|⇒|=>|->|⟹|\\approx|\\implies|\\Rightarrow)\s*$")
@@ -50,7 +54,7 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _LEFT_OPERATOR = re.compile(
-    r"(?:[-+*/×÷·−^(]|\\times|\\cdot|\\div|\\frac\{)\s*(?:\\?\$)?\s*$|"
+    r"(?:[-+*/×÷·−^(]|\\times|\\cdot|\\div|\\frac\{)\s*+(?:\\?\$)?+\s*+$|"
     rf"(?:\b(?:{_OPERATOR_WORDS}|(?:divid|multipl)\w+\s+by|add|adding|subtract|subtracting|"
     r"multiply|multiplying|divide|dividing)\s+(?:\\?\$)?)$",
     re.IGNORECASE,
@@ -61,15 +65,15 @@ _LISTED = re.compile(
     re.IGNORECASE,
 )
 _RIGHT_OPERATOR = re.compile(
-    r"\s*(?:[A-Za-z]+\s+){0,2}(?:[*/×÷·]|\\times|\\cdot|\\div)|"
-    r"\s*\)?\s*(?:[A-Za-z]+\s)?[-+−]\s?[\d$(\\]|\s*\)?\s*[-+−]\s?[A-Za-z](?![A-Za-z])|"
-    rf"\s+(?:{_OPERATOR_WORDS})\b|\s*\^|²|³|"
-    r"\s+[A-Za-z]+\s+(?:times|multiplied\s+by|divided\s+by|plus|minus)\s+"
+    r"\s*+(?:[A-Za-z]++\s++){0,2}(?:[*/×÷·]|\\times|\\cdot|\\div)|"
+    r"\s*+\)?\s*+(?:[A-Za-z]++\s)?[-+−]\s?[\d$(\\]|\s*+\)?\s*+[-+−]\s?[A-Za-z](?![A-Za-z])|"
+    rf"\s++(?:{_OPERATOR_WORDS})\b|\s*+\^|²|³|"
+    r"\s++[A-Za-z]++\s++(?:times|multiplied\s+by|divided\s+by|plus|minus)\s+"
     r"(?:\\?\$?\d|[A-Za-z]\b|the\b|that\b)",
     re.IGNORECASE,
 )
 _RIGHT_EQUATION = re.compile(
-    r"\s*\)?\s*(?:\w+\s)?(?:=|is|equals?|makes?|gives?)\s*\\?\$?[\d(]", re.IGNORECASE
+    r"\s*+\)?\s*+(?:\w++\s)?(?:=|is|equals?|makes?|gives?)\s*\\?\$?[\d(]", re.IGNORECASE
 )
 _RIGHT_VARIABLE = re.compile(r"[A-Za-z](?![A-Za-z'’])")
 _MORE_AFTER_VARIABLE = re.compile(
@@ -88,15 +92,18 @@ _HYPOTHESIS = re.compile(
 )
 _HEDGE = re.compile(r"\b(?:maybe|perhaps|possibly|might|guess(?:ing)?)\b", re.IGNORECASE)
 _CONCLUSION = re.compile(
-    r"^\s*(?:(?:yes|yep|yeah|okay|ok|right|hmm|and|but),?\s+)*(?:so|therefore|thus|hence|that\s+means|then|that\s+would|that\s+gives|altogether)\b",
+    r"^\s*+(?:(?:yes|yep|yeah|okay|ok|right|hmm|and|but),?\s++)*+(?:so|therefore|thus|hence|"
+    r"that\s+means|then|that\s+would|that\s+gives|altogether)\b",
     re.IGNORECASE,
 )
 _ANSWER = re.compile(r"\b(?:answer|solution|result)\b[^.?!\n]{0,60}$", re.IGNORECASE)
-_ARITHMETIC = re.compile(
-    rf"\d[^.?!\n]{{0,40}}?(?:[-+*/×÷·−]|\\times|\\cdot|\\frac|\b(?:{_OPERATOR_WORDS}|add|subtract|"
-    r"half|twice|of)\b)",
+_OF_ARITHMETIC = re.compile(
+    rf"(?P<digit>\d)|(?P<stop>[.?!\n])|[-+*/×÷·−]|\\times|\\cdot|\\frac|\b(?:{_OPERATOR_WORDS}|add|"
+    r"subtract|half|twice|of)\b",
     re.IGNORECASE,
 )
+OPERATOR_WITHIN = 40
+"""Characters after a number in which an operator goes with it."""
 _OPERATION = re.compile(
     r"\d\)?[^.?!\n\d]{0,15}?(?:[-+*/×÷·−]|\\times|\\cdot|\b(?:times|plus|minus|divided by|"
     r"multiplied by)\b)\s*\\?\$?\(?\d",
@@ -115,7 +122,7 @@ _VERIFY = re.compile(
 )
 _OTHER_RESULT = re.compile(
     r"(?:=|≈|\bis|\bequals?|\bgives?|\bbe|\bto|\bthat's|\bmakes?)\s*\\?\$?"
-    r"(?P<number>\d[\d,]*(?:\.\d+)?)(?![\d.]*\s*(?:[-+*/×÷·]|times|plus|minus|divided|multiplied))",
+    r"(?P<number>\d++(?:,\d++)*+(?:\.\d++)?+)(?!\.*+\s*+(?:[-+*/×÷·]|times|plus|minus|divided|multiplied))",
     re.IGNORECASE,
 )
 _NAMING = re.compile(
@@ -164,11 +171,11 @@ def read_place(text: str, start: int, end: int) -> Place:
     begins = last_sentence_start(left)
     sentence = left[begins:]
     shown = left if len(sentence) <= SHORT_SENTENCE else sentence
-    near = _FILLERS.sub("", left)
+    near = _without_fillers(left)
     dropped = left[len(near) :]
     clause = re.split(r"[,;:]\s|[.?!]\s|\n", sentence)[-1]
     after_mark = _MARK.search(near) is not None
-    computes = _ARITHMETIC.search(shown) is not None
+    computes = _computes(shown)
     after_verb = (
         _VERB.search(near) is not None
         or _VERB.search(left.rstrip(" $\\")) is not None
@@ -180,7 +187,7 @@ def read_place(text: str, start: int, end: int) -> Place:
         is_operand=_is_operand(left, right, after_mark),
         is_listed=not after_mark and _LISTED.search(left) is not None,
         is_label=_is_label(left, right),
-        is_percent=_PERCENT.match(right) is not None,
+        is_percent=is_percent_at(right, 0),
         is_hypothesis=_HYPOTHESIS.search(clause) is not None,
         is_guess=not computes and _HEDGE.search(sentence) is not None,
         after_mark=after_mark,
@@ -190,6 +197,23 @@ def read_place(text: str, start: int, end: int) -> Place:
         concludes=_CONCLUSION.search(sentence) is not None,
         answers=_ANSWER.search(sentence) is not None or _ANSWER_COLON.search(near) is not None,
     )
+
+
+def _without_fillers(left: str) -> str:
+    """The text up to the words and marks at its end that only lead over to a number."""
+    match = _BEFORE_FILLERS.match(left)
+    return left[: match.end()] if match else left
+
+
+def _computes(text: str) -> bool:
+    """Whether an operator follows closely on a number, in one pass."""
+    last: int | None = None
+    for match in _OF_ARITHMETIC.finditer(text):
+        if match.lastgroup:
+            last = match.end() if match["digit"] else None
+        elif last is not None and match.start() - last <= OPERATOR_WITHIN:
+            return True
+    return False
 
 
 def _is_label(left: str, right: str) -> bool:
@@ -213,8 +237,13 @@ def _is_operand(left: str, right: str, after_mark: bool) -> bool:
 def is_operand_at(text: str, start: int, end: int) -> bool:
     """True where the mention is used in a computation rather than its result."""
     left = text[max(0, start - LEFT_CHARACTERS) : start]
-    after_mark = _MARK.search(_FILLERS.sub("", left)) is not None
+    after_mark = _MARK.search(_without_fillers(left)) is not None
     return _is_operand(left, text[end : end + RIGHT_CHARACTERS], after_mark)
+
+
+def is_percent_at(text: str, end: int) -> bool:
+    """True before a percent sign or word."""
+    return _PERCENT.match(text, end) is not None
 
 
 def is_named_at(text: str, start: int) -> bool:

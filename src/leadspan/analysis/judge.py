@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from leadspan.analysis.spelling import find_spelled
 from leadspan.config import EndpointConfig
 from leadspan.endpoint import Answer, Call, Endpoint
 from leadspan.messages import Unusable, read_message
@@ -222,18 +223,17 @@ def _yes_or_no(text: str | None, unusable: Counter[str]) -> bool | None:
 def _quoted_end(trace: Trace, text: str | None, unusable: Counter[str]) -> int | None:
     if text is None:
         return None
-    quoted = re.search(r"<quote>(.*?)</quote>", text, re.DOTALL)
-    if quoted is None:
+    _, opened, rest = text.partition("<quote>")
+    quote, closed, _ = rest.partition("</quote>")
+    if not (opened and closed):
         unusable["no_quotation"] += 1
         return None
-    quote = quoted[1].strip()
-    if not quote:
+    if not quote.strip():
         return None
-    pattern = r"\s+".join(re.escape(word) for word in quote.split())
-    found = re.search(pattern, trace.cot)
-    if found is None:
+    found = find_spelled(trace.cot, quote)
+    if not found:
         unusable["quotation_not_in_cot"] += 1
-    return found.end() if found else None
+    return found[0][1] if found else None
 
 
 def _share(values: list[bool | None]) -> float | None:

@@ -6,12 +6,13 @@ nothing about what a mention is worth: that is `derivation`.
 
 from __future__ import annotations
 
+import math
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from leadspan.analysis.values import Gold, evaluate, same_value
+from leadspan.analysis.spelling import find_spelled, find_words
+from leadspan.analysis.values import PLUS_MINUS, Gold, evaluate, same_value
 
 SMALL_NUMBERS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
@@ -20,21 +21,40 @@ SMALL_NUMBERS = (
 )
 SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9}
 
+_TEN = r"(?:\s?(?:\\times|\\cdot|[×·*x])\s?10\s?\^\s?(?:\{[-−]?\d{1,3}\}|[-−]?\d{1,3}))"
+"""The power behind `4.5 \\times 10^{33}`."""
+_EXPONENT = re.compile(r"[-−+]?\d+\}?$")
 # A digit glued to a letter or an exponent mark is an index, a label or a power, not a number.
+_ALONE = r"(?<![A-Za-z\d_^.\\])"
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d_^.\\])(?<!\^\{)(?<!_\{)(?<!\d,)"
-    r"(?P<number>\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
-    r"(?P<below>/\d+)?(?P<scale>\s(?:thousand|million|billion)\b)?(?!\d)"
+    rf"{_ALONE}(?<!\^\{{)(?<!_\{{)(?<!\d,)"
+    r"(?P<number>\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?:\.\d++)?|\d++(?:\.\d++)?|\.\d++)"
+    rf"(?P<below>/\d++)?(?P<power>{_TEN}|[eE][-+]?\d{{1,3}}\b)?(?P<scale>\s(?:thousand|million|billion)\b)?(?P<percent>\s?\\?%)?(?!\d)"
 )
 _OPERAND_BEFORE = re.compile(r"(?:[\d)}%²³]|(?:^|[^A-Za-z])[A-Za-z])$")
-_SIMPLE = r"(?:\d[\d,]*(?:\.\d+)?)"
-_ROOT = r"(?:(?:\\sqrt|sqrt|√)\s*(?:\{[^{}]{1,20}\}|\([^()]{1,20}\)|\d+))"
+SIGN_CHARACTERS = 12
+"""How far before a number its sign may stand."""
+# Parts are as long as one value can be, so that every search ends where it began but for a step.
+_SIMPLE = r"(?:\d{1,40}+(?:,\d{3}(?!\d)){0,12}+(?:\.\d{1,40}+)?+)"
+_ROOT = r"(?:(?:\\sqrt|sqrt|√)\s*+(?:\{[^{}]{1,20}\}|\([^()]{1,20}\)|\d{1,40}+))"
 _PI = r"(?:\\pi\b|π|\bpi\b)"
-_PART = rf"(?:{_SIMPLE}?\s?\*?\s?(?:{_ROOT}|{_PI})|{_SIMPLE})"
-_FRAC = r"(?:\\[dt]?frac\s*(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|\d\s*\d))"
-_TERM = rf"(?:{_SIMPLE}?\s?{_FRAC}(?:\s?{_ROOT}|\s?{_PI})?|{_PART}(?:\s?/\s?{_PART})?)"
-_EXPRESSION = re.compile(rf"(?<![A-Za-z\d_^.\\])[-−]?{_TERM}(?!\d)")
-_COMPLEX = re.compile(rf"(?<![A-Za-z\d_^.\\])[-−]?{_TERM}?\s?[-+−]?\s?{_TERM}?\s?i\b")
+_PART = rf"(?:{_SIMPLE}?\s?\*?\s?(?:{_ROOT}|{_PI})|{_SIMPLE}{_TEN}?)"
+_BRACES = r"\{[^{}]{0,40}+(?:\{[^{}]{0,40}+\}[^{}]{0,40}+){0,4}+\}"
+_FRAC = rf"(?:\\[dt]?frac\s*+(?:{_BRACES}\s*+{_BRACES}|\d\s*+\d))"
+_RATIO = (  # (1 + √5)/2, but not (8 + 2)/18, which is on its way to a value
+    rf"(?:\((?=[^()]{{0,40}}(?:√|sqrt|π|pi)){_PART}\s?[-+−]\s?{_PART}\)\s?/\s?{_SIMPLE})"
+)
+_TERM = rf"(?:{_SIMPLE}?\s?{_FRAC}(?:\s?{_ROOT}|\s?{_PI})?|{_RATIO}|{_PART}(?:\s?/\s?{_PART})?)"
+_MORE = rf"(?:\s?[-+−]\s?{_TERM})"
+_EXPRESSION = re.compile(rf"{_ALONE}[-−]?{_TERM}(?!\d)")
+_SUM = re.compile(rf"{_ALONE}[-−]?{_TERM}{_MORE}(?!\d)")
+_EITHER_SIGN = re.compile(rf"{_ALONE}(?:{_TERM}\s?)?(?:\\pm|±)\s?{_TERM}(?!\d)")
+_COMPLEX = re.compile(rf"{_ALONE}[-−]?(?:{_TERM}\s?[-+−]\s?)?(?:{_TERM}\s?)?i\b")
+_IS_SUM = re.compile(r"[\w)}]\s*+[-+−]")
+GAP_CHARACTERS = 40
+"""How far apart two values of one gold may stand: "the roots are 3 and, with the other sign, -3"."""
+_OPENS = re.compile(r"(?:\\left\s?)?(?:\\\{|[(\[])\s?$")
+_CLOSES = re.compile(r"\s?(?:\\right\s?)?(?:\\\}|[)\]])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +76,21 @@ def _iter_mentions(text: str, gold: Gold) -> Iterator[Mention]:
     if gold.kind == "number" and gold.value is not None:
         yield from _numbers(text, gold.value.real)
     elif gold.kind == "expression" and gold.value is not None:
-        yield from _expressions(text, gold.value)
+        yield from _expressions(text, gold)
+    elif gold.kind == "values":
+        yield from _together(text, gold)
     elif gold.kind == "choice":
         pattern = rf"(?<![A-Za-z]){gold.text}(?![A-Za-z'’])"
         yield from (Mention(*match.span()) for match in re.finditer(pattern, text))
     elif gold.kind == "word":
-        # Names and symbols of one or two letters mean nothing in another case.
-        flags = 0 if len(gold.text) <= 2 else re.IGNORECASE
-        pattern = r"\s+".join(re.escape(word) for word in _plain(gold.text).split())
-        found = re.finditer(rf"(?<!\w){pattern}(?!\w)", _plain(text), flags)
-        yield from (Mention(*match.span()) for match in found)
+        yield from (Mention(*span) for span in find_words(text, gold.text))
     else:
-        yield from (Mention(*m.span()) for m in re.finditer(_loosely(gold.text), text))
-
-
-def _plain(text: str) -> str:
-    """The text without accents, character by character, so that offsets stay."""
-    if text.isascii():
-        return text
-    return "".join(unicodedata.normalize("NFD", character)[0] for character in text)
+        yield from (Mention(*span) for span in find_spelled(text, gold.text))
 
 
 def _numbers(text: str, wanted: float) -> Iterator[Mention]:
     found = [
-        Mention(_sign_start(text, match.start(), wanted), match.end())
-        for match in _NUMBER.finditer(text)
-        # 36/3 is a division on its way to 12, not a way of writing 12.
-        if not (match["below"] and wanted.is_integer()) and _number_value(text, match) == wanted
+        mention for match in _NUMBER.finditer(text) if (mention := _number(text, match, wanted))
     ]
     if 0 <= wanted < len(SMALL_NUMBERS) and wanted == int(wanted):
         word = SMALL_NUMBERS[int(wanted)]
@@ -92,11 +100,26 @@ def _numbers(text: str, wanted: float) -> Iterator[Mention]:
     yield from found
 
 
+def _number(text: str, match: re.Match[str], wanted: float) -> Mention | None:
+    """The mention where a number of the text has the value, or is its percentage."""
+    if match["below"] and wanted.is_integer():
+        return None  # 36/3 is a division on its way to 12, not a way of writing 12
+    value = _number_value(text, match)
+    start = match.start() if wanted >= 0 else _sign_before(text, match.start())
+    if value == wanted:
+        percent = match["percent"]
+        return Mention(start, match.end() - len(percent or ""))
+    if match["percent"] and not wanted.is_integer() and math.isclose(value / 100, wanted):
+        return Mention(start, match.end())
+    return None
+
+
 def _number_value(text: str, match: re.Match[str]) -> float:
     digits = match["number"].replace("{,}", "").replace("\\,", "").replace(",", "")
-    value = float(digits)
+    exponent = _EXPONENT.search(match["power"]) if match["power"] else None
+    value = float(f"{digits}e{exponent[0].rstrip('}').replace('−', '-')}" if exponent else digits)
     if match["below"]:
-        value = value / float(match["below"][1:]) if float(match["below"][1:]) else float("nan")
+        value = value / float(match["below"][1:]) if float(match["below"][1:]) else math.nan
     if match["scale"]:
         value *= SCALES[match["scale"].strip()]
     return -value if _is_negated(text, match.start()) else value
@@ -104,29 +127,70 @@ def _number_value(text: str, match: re.Match[str]) -> float:
 
 def _is_negated(text: str, start: int) -> bool:
     """True for a minus sign that is no subtraction: glued to the number, and after no operand."""
-    before = text[max(0, start - 12) : start].rstrip("$\\")
+    before = text[max(0, start - SIGN_CHARACTERS) : start].rstrip("$\\")
     if not before.endswith(("-", "−")):
         return False
     return _OPERAND_BEFORE.search(before[:-1].rstrip()) is None
 
 
-def _sign_start(text: str, start: int, wanted: float) -> int:
-    """Where the number with its sign begins."""
-    return start if wanted >= 0 else max(text.rfind("-", 0, start), text.rfind("−", 0, start))
+def _sign_before(text: str, start: int) -> int:
+    """Where a negative number with its sign begins."""
+    first = max(0, start - SIGN_CHARACTERS)
+    return max(text.rfind("-", first, start), text.rfind("−", first, start), first)
 
 
-def _expressions(text: str, wanted: complex) -> Iterator[Mention]:
-    pattern = _COMPLEX if wanted.imag else _EXPRESSION
-    for match in pattern.finditer(text):
-        value = evaluate(match[0].replace("\\left", "").replace("\\right", ""))
-        if value is not None and same_value(value, wanted):
-            yield Mention(match.start() + len(match[0]) - len(match[0].lstrip()), match.end())
+def _expressions(text: str, gold: Gold) -> Iterator[Mention]:
+    wanted = gold.value or 0j
+    patterns = [_COMPLEX if wanted.imag else _EXPRESSION]
+    if not wanted.imag and _IS_SUM.search(gold.text):
+        patterns.append(_SUM)
+    found = [
+        Mention(match.start() + len(match[0]) - len(match[0].lstrip()), match.end())
+        for pattern in patterns
+        for match in pattern.finditer(text)
+        if (value := evaluate(match[0])) is not None and same_value(value, wanted)
+    ]
+    yield from sorted(found, key=lambda mention: mention.start)
 
 
-def _loosely(text: str) -> re.Pattern[str]:
-    r"""The gold's own marks, with free spacing and any kind of `\frac`."""
-    marks = re.findall(r"\\[A-Za-z]+|\d+(?:\.\d+)?|[A-Za-z]+|\S", text)
-    loose = (
-        r"\\[dt]?frac" if re.fullmatch(r"\\[dt]?frac", mark) else re.escape(mark) for mark in marks
+def _together(text: str, gold: Gold) -> Iterator[Mention]:
+    """Where every value of a gold stands close to the one before, brackets round them included."""
+    places = sorted(
+        (
+            (mention, place)
+            for place, one in enumerate(gold.members)
+            for mention in _each(text, one)
+        ),
+        key=lambda found: (found[0].start, found[1]),
     )
-    return re.compile(r"\s*(?:\\left|\\right|\\[,!;])*\s*".join(loose))
+    seen: dict[int, Mention] = {}
+    last = 0
+    for mention, place in places:
+        if mention.start - last > GAP_CHARACTERS:
+            seen = {}
+        last = mention.end
+        if place == 0 and gold.is_ordered:
+            seen = {}
+        if gold.is_ordered and place != len(seen):
+            continue
+        seen[place] = mention
+        if len(seen) == len(gold.members):
+            yield _bracketed(text, min(m.start for m in seen.values()), mention.end)
+            seen = {}
+
+
+def _each(text: str, member: Gold) -> Iterator[Mention]:
+    r"""Mentions of one value of several, `\pm` counted under either sign."""
+    yield from _iter_mentions(text, member)
+    if PLUS_MINUS.search(text) is None:
+        return
+    for match in _EITHER_SIGN.finditer(text):
+        values = (evaluate(PLUS_MINUS.sub(sign, match[0])) for sign in "+-")
+        if any(value is not None and same_value(value, member.value or 0j) for value in values):
+            yield Mention(*match.span())
+
+
+def _bracketed(text: str, start: int, end: int) -> Mention:
+    opening = _OPENS.search(text, max(0, start - SIGN_CHARACTERS), start)
+    closing = _CLOSES.match(text, end, end + SIGN_CHARACTERS)
+    return Mention(opening.start(), closing.end()) if opening and closing else Mention(start, end)

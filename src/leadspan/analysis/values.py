@@ -1,5 +1,7 @@
 r"""Read the value of a gold answer or of a piece of a trace: numbers, roots, multiples of pi, a + bi.
 
+A gold may hold several values: a tuple, a set, `1 \pm \sqrt{5}`.
+
 Pure and linear in its short input; evaluates nothing but its own small grammar. Knows nothing about
 traces or positions.
 """
@@ -9,17 +11,27 @@ from __future__ import annotations
 import cmath
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from leadspan.grading.golds import read_golds
 from leadspan.grading.notation import canonical
 from leadspan.grading.numbers import CURRENCY, DEGREES, TEXT, read_number
+from leadspan.grading.structure import read_group
 
 RELATIVE_TOLERANCE = 1e-9
 MAX_LENGTH = 80
 """Characters beyond which a text is not one value."""
+MAX_GOLD_LENGTH = 400
+"""Characters beyond which a gold is not read, only searched as it stands."""
+MAX_MEMBERS = 12
+"""Values beyond which a gold is not searched value by value."""
 
-Kind = Literal["number", "expression", "word", "choice", "verbatim"]
+Kind = Literal["number", "expression", "values", "word", "choice", "verbatim"]
+
+_NAMED = re.compile(r"^\s*[A-Za-z]\w?\s*=")
+PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])|±")
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
@@ -37,10 +49,33 @@ class Gold:
     """The answer without dollar signs, boxes, degrees and `\\text`."""
     value: complex | None = None
     """Of a number or an expression."""
+    members: tuple[Gold, ...] = ()
+    """Of `values`: what a text must say to say the gold."""
+    is_ordered: bool = False
+    """Whether it must say them in this order."""
+
+
+def read_accepted(golds: Iterable[str]) -> tuple[Gold, ...]:
+    """The golds of a trace as what to look for, each once."""
+    texts = accepted_texts(golds)
+    return tuple(dict.fromkeys(gold for text in texts if (gold := read_gold(text)) is not None))
+
+
+def accepted_texts(golds: Iterable[str]) -> tuple[str, ...]:
+    """The answers that golds as written hold: the end of a solution, the content of a box."""
+    texts: list[str] = []
+    for gold in golds:
+        try:
+            texts += read_golds(gold)
+        except ValueError:  # it says that it is structured but is not: it counts as it stands
+            texts.append(gold)
+    return tuple(texts)
 
 
 def read_gold(gold: str) -> Gold | None:
     """Classify a gold answer; None where there is nothing to look for."""
+    if len(gold) > MAX_GOLD_LENGTH:
+        return Gold("verbatim", gold.strip()) if gold.strip() else None
     text = _bare(gold)
     if not text:
         return None
@@ -53,6 +88,11 @@ def read_gold(gold: str) -> Gold | None:
     value = evaluate(text)
     if value is not None:
         return Gold("expression", text, value)
+    group = read_group(text)
+    members = _members(group.members if group else (text,))
+    if members:
+        is_ordered = group is not None and group.kind[:1] in ("(", "[")
+        return Gold("values", text, members=members, is_ordered=is_ordered)
     if re.fullmatch(r"\(?[A-J]\)?", text):
         return Gold("choice", text.strip("()"))
     if re.fullmatch(r"[^\W\d_](?:[^\W\d_]|['\s-])*", text):
@@ -65,6 +105,20 @@ def _bare(gold: str) -> str:
     boxed = re.fullmatch(r"\\boxed\{(.*)\}", text, re.DOTALL)
     text = TEXT.sub(r"\1", canonical(boxed[1] if boxed else text))
     return DEGREES.sub("", CURRENCY.sub("", text)).strip().rstrip(".").strip()
+
+
+def _members(parts: tuple[str, ...]) -> tuple[Gold, ...]:
+    r"""Several values in one gold, `1 \pm \sqrt{5}` as two; none where a part is no value."""
+    found: dict[Gold, None] = {}
+    for part in parts if len(parts) <= MAX_MEMBERS else ():
+        bare = _NAMED.sub("", part)
+        for signed in dict.fromkeys((PLUS_MINUS.sub("+", bare), PLUS_MINUS.sub("-", bare))):
+            value = evaluate(signed)
+            if value is None:
+                return ()
+            is_number = not value.imag and value.real.is_integer()
+            found[Gold("number" if is_number else "expression", signed.strip(), value)] = None
+    return tuple(found) if len(found) > 1 else ()
 
 
 def evaluate(text: str) -> complex | None:
@@ -88,7 +142,7 @@ def evaluate(text: str) -> complex | None:
 
 def same_value(left: complex, right: complex) -> bool:
     """Equal but for rounding of the last bits."""
-    return cmath.isclose(left, right, rel_tol=RELATIVE_TOLERANCE, abs_tol=1e-12)
+    return cmath.isclose(left, right, rel_tol=RELATIVE_TOLERANCE)
 
 
 class _UnreadableError(Exception):

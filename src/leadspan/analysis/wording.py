@@ -10,8 +10,8 @@ from functools import lru_cache
 
 from leadspan.analysis.mentions import SMALL_NUMBERS
 
-SENTENCE_END = re.compile(r"(?<=[.?!])[\"')\]]*\s+(?=[A-Z\\$(\"'*\d])|\n+")
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+SENTENCE_END = re.compile(r"(?<=[.?!])[\"')\]]*+\s++(?=[A-Z\\$(\"'*\d])|\n++")
+_NUMBER = re.compile(r"\d[\d,]*+(?:\.\d++)?+")
 _SPELLED: dict[str, float] = {
     **{word: float(value) for value, word in enumerate(SMALL_NUMBERS) if value > 1},
     **{"half": 0.5, "twice": 2.0, "double": 2.0, "triple": 3.0, "thrice": 3.0, "dozen": 12.0},

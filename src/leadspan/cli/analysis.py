@@ -78,16 +78,11 @@ def advise(
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
         return
-    if advice.recommended_lsp is not None:
-        typer.echo(f"use lsp {advice.recommended_lsp:g}")
-    elif advice.adaptive_cut is not None:
-        typer.echo("no fractional cut; use truncation " + json.dumps(advice.adaptive_cut))
-    else:
-        typer.echo("no cut can be recommended")
     for reason in advice.reasons:
         typer.echo(f"- {reason}")
     for name, ratio in (found.get("saving") or {}).items():
         typer.echo(f"- predicted {name.replace('_', ' ')}: {ratio:.2f} of the whole")
+    typer.echo(advice.order)
 
 
 def _read(source: str, tokenizer: str | None, overrides: list[str]) -> tuple[Analysis, Any]:
@@ -159,22 +154,33 @@ def _judge(traces: Any, url: str, model: str | None, sample: int, yes: bool) -> 
 def _print_summary(source: str, summary: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from leadspan.analysis.analyze import STATUSES
     from leadspan.progress import build_console
 
     counts = ", ".join(
-        f"{name.replace('_', ' ')} {summary[name]}"
-        for name in ("traces", "derived", "not_found", "gold_in_prompt", "no_gold")
+        f"{name.replace('_', ' ')} {summary[name]}" for name in ("traces", *STATUSES)
     )
     typer.echo(f"{source}: {counts}")
+    if summary["refused"]:
+        refused = ", ".join(f"{reason} {number}" for reason, number in summary["refused"].items())
+        typer.echo(f"rows that are not used: {refused}")
+    typer.echo(
+        f"chat template: {summary['template']}; median prompt {summary['median_prompt_tokens']} of "
+        f"{summary['median_tokens']} tokens"
+    )
     if summary["derived"]:
         low, middle, high = summary["quartiles"]
         typer.echo(
             f"first derivation ends at {middle:.0%} of the sequence (middle half {low:.0%} to "
-            f"{high:.0%}); cues before it {summary['cues_before']:.1f}, after it "
+            f"{high:.0%}), {summary['median_cot_fraction']:.0%} of the CoT; in the answer only: "
+            f"{summary['derived_in_answer']}; cues before it {summary['cues_before']:.1f}, after it "
             f"{summary['cues_after']:.1f}"
         )
         table = Table("lsp", *SHOWN_LSPS, title="share of derivations that the lead keeps")
-        table.add_row("", *(f"{summary['survival'][lsp]:.0%}" for lsp in SHOWN_LSPS))
+        table.add_row("kept", *(f"{summary['survival'][lsp]:.0%}" for lsp in SHOWN_LSPS))
+        for end, name in enumerate(("95 % from", "to")):
+            ends = (summary["survival_interval"][lsp][end] for lsp in SHOWN_LSPS)
+            table.add_row(name, *(f"{value:.0%}" for value in ends))
         build_console().print(table)
     if "judge" in summary:
         typer.echo(f"judge: {json.dumps(summary['judge'])}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leadspan.analysis.advise import advise
-from leadspan.analysis.analyze import analyze, summarise
+from leadspan.analysis.analyze import STATUSES, analyze, summarise
 from leadspan.analysis.cost import fit_speed, measurement_of
 from leadspan.analysis.plan import plan_run
 from leadspan.config import RenderConfig, RunConfig, TracesConfig
@@ -26,7 +26,7 @@ from leadspan.study.sweep import Point, is_finished
 
 LIMIT = 500
 """Usable traces of a data set that are read, its first; a share among so many is within 4.5 points."""
-COUNTS = ("traces", "derived", "not_found", "gold_in_prompt", "no_gold")
+COUNTS = ("traces", *STATUSES)
 SUFFIXES = (".gz", ".zst", ".jsonl", ".json", ".parquet", ".csv")
 
 
@@ -65,7 +65,7 @@ def write_analysis(
         datasets: Name in the report -> traces; the first `LIMIT` usable ones of each are read.
 
     Returns:
-        The reasons of the advice, by data set.
+        The advice by data set: its reasons, then its order.
     """
     trained = [point for point in points if point.kind == "train"]
     entries: list[dict[str, Any]] = []
@@ -79,7 +79,8 @@ def write_analysis(
     with _going_on(f"{sweep_folder}: no plan"):
         content["plan"] = _plan(sweep_folder, trained)
     write_json_atomic(sweep_folder / "analysis.json", content)
-    return {entry["name"]: list(entry["advice"]["reasons"]) for entry in entries}
+    advices = {entry["name"]: entry["advice"] for entry in entries}
+    return {name: [*advice["reasons"], advice["order"]] for name, advice in advices.items()}
 
 
 @contextmanager
@@ -96,6 +97,7 @@ def _analyse(traces: TracesConfig, tokenizer: Any, render: RenderConfig) -> dict
     return {
         "fractions": [r.fraction for r in analysis.derived if r.fraction is not None],
         "survival": summary["survival"],
+        "survival_interval": summary["survival_interval"],
         "counts": {key: summary[key] for key in COUNTS},
         "advice": advise(analysis).to_json(),
     }

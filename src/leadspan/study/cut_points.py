@@ -14,11 +14,13 @@ from leadspan.traces.dataset import Annotate
 def annotate_derivation(trace: Trace) -> Mapping[str, Any]:
     """Where the trace may be cut, for `truncation.policy: derivation`.
 
-    Nothing where no derivation was found, or where the gold stands in the prompt, so that a mention
-    proves nothing: those traces are cut by `truncation.lsp`.
+    Nothing where no derivation was found in the CoT, or where the gold stands in the prompt, so that
+    a mention proves nothing: those traces are cut by `truncation.lsp`.
     """
     derivation = find_derivation(trace)
-    return {DERIVATION_COLUMN: derivation.end} if derivation.status == "derived" else {}
+    if derivation.status != "derived" or derivation.end is None:
+        return {}
+    return {DERIVATION_COLUMN: derivation.end}
 
 
 def annotator_of(truncation: TruncationConfig) -> Annotate | None:

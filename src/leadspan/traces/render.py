@@ -79,14 +79,19 @@ class Renderer:
             return "exact"
         return "normalised" if decoded == list(map(self.encoder.normalise, source)) else "failed"
 
-    def positions_of(self, places: list[tuple[Trace, Sequence, int]]) -> list[int]:
-        """How many tokens of each uncut sequence cover its CoT up to a character."""
-        texts = [trace.cot for trace, _, _ in places]
+    def positions_of(
+        self, places: list[tuple[Trace, Sequence, int]], section: Literal["cot", "answer"] = "cot"
+    ) -> list[int]:
+        """How many tokens of each uncut sequence cover it up to a character of a section."""
+        texts = [trace.cot if section == "cot" else trace.answer for trace, _, _ in places]
         counts = self.encoder.counts_before(texts, [offset for _, _, offset in places])
-        return [
-            sequence.cot.start + int(sequence.meta[OPEN_TOKENS]) + count
-            for (_, sequence, _), count in zip(places, counts, strict=True)
+        starts = [
+            sequence.cot.start + int(sequence.meta[OPEN_TOKENS])
+            if section == "cot"
+            else sequence.answer.start
+            for _, sequence, _ in places
         ]
+        return [start + count for start, count in zip(starts, counts, strict=True)]
 
     def _asked(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
         if self.config.system_prompt == "keep":
