@@ -11,16 +11,9 @@ from fractions import Fraction
 
 import mpmath
 
-from leadspan.grading.expression import (
-    DIGITS,
-    Expression,
-    UnreadableError,
-    evaluate,
-    parse,
-    same_expression,
-    same_value,
-)
-from leadspan.grading.expression import points as points_of
+from leadspan.grading.arithmetic import DIGITS, evaluate, same_expression, same_value
+from leadspan.grading.arithmetic import points as points_of
+from leadspan.grading.expression import Expression, UnreadableError, parse
 from leadspan.grading.notation import canonical
 from leadspan.grading.numbers import (
     TEXT,
@@ -46,11 +39,13 @@ MAX_MEMBERS = 60
 MAX_DEPTH = 5
 SIGN_PAIR = re.compile(r"\\(pm|mp)(?![A-Za-z])")
 EMPTY = re.compile(
-    r"\\varnothing|\\\{\s*\\\}|\\text\s*\{\s*(?:empty set|no (?:real )?solutions?|none)\s*\}|(?:the )?empty set|no (?:real )?solutions?",
+    r"\\varnothing|\\\{\s*\\\}|\\text\s*\{\s*(?:empty set|no (?:real )?solutions?|none)\s*\}"
+    r"|(?:the )?empty set|no (?:real )?solutions?",
     re.IGNORECASE,
 )
 LABEL_TEXT = re.compile(
-    r"^\\text\s*\{\s*(?:the )?(?:final )?(?:answers?|ans|result|solutions?)\s*(?:is|are)?\s*[:=]?\s*(?:\}\s*[:=]?|(?=\S))",
+    r"^\\text\s*\{\s*(?:the )?(?:final )?(?:answers?|ans|result|solutions?)\s*"
+    r"(?:is|are)?\s*[:=]?\s*(?:\}\s*[:=]?|(?=\S))",
     re.IGNORECASE,
 )
 CHOICE_LABEL = re.compile(
@@ -61,8 +56,20 @@ MODULUS = re.compile(
     r"\(?\s*\\(?:p?mod|bmod|pod)\s*(?:\{[^{}]*\}|\w+)\s*\)?$|\(\\text\s*\{mod\s*\}[^()]*\)$"
 )
 BASE = re.compile(r"^([0-9A-F]+)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\w+)\s*\}?\s*\}|(\d))$")
-BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
-         "twelve": "12", "sixteen": "16"}  # fmt: skip
+BASE_WORDS = [
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
+BASES = {word: str(base) for base, word in enumerate(BASE_WORDS, start=2)} | {"sixteen": "16"}
 WORDS = re.compile(r"(?=.*[^\W\d_]{4})[^\W\d_]+(?:[ '’-][^\W\d_]+)*\.?")
 INDEXED = re.compile(r"\s*\\?([A-Za-z]+)\s*_\s*\{?\s*\w+\s*\}?\s*")
 
@@ -221,10 +228,9 @@ def _value_of(member: str) -> str:
 def _both_signs(member: str) -> list[str]:
     if not SIGN_PAIR.search(member) or outer(member)[0] not in ("", "()"):
         return [member]
-    return [
-        SIGN_PAIR.sub(lambda match: "+" if (match[1] == "pm") == first else "-", member).removeprefix("+")
-        for first in (True, False)
-    ]  # fmt: skip
+    plus = SIGN_PAIR.sub(lambda match: "+" if match[1] == "pm" else "-", member)
+    minus = SIGN_PAIR.sub(lambda match: "-" if match[1] == "pm" else "+", member)
+    return [plus.removeprefix("+"), minus.removeprefix("+")]
 
 
 def _same_named(left: str, right: str, depth: int) -> bool | None:
