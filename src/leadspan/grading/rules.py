@@ -65,11 +65,8 @@ def ask(
         return Question(kind, "", golds, "own", end)
     if pattern is not None:
         return Question("pattern", "", golds, "pattern", end, pattern=pattern, of_kind=kind)
-    golds = (
-        golds
-        if kind in ("exact", "choice")
-        else tuple(accepted for gold in golds for accepted in answers_of_gold(gold))
-    )
+    if kind not in ("exact", "choice"):
+        golds = tuple(answer for gold in golds for answer in answers_of_gold(gold))
     return judge_found(find(completion, kind, golds), golds, kind)
 
 
