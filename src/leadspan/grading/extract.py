@@ -33,7 +33,7 @@ FINAL = re.compile(
     re.IGNORECASE,
 )
 STATED = re.compile(
-    r"(?:\banswers?(?:\s(?:to|for|of)\s[^\n.:]{1,80}?)?[*_]{0,3}\s{0,6}(?:\b(?:is|are)\b|:|：|=)"
+    r"(?:\banswers?(?:\s(?:to|for|of)\s[^\n.:]{1,80}?)?[*_\"']{0,3}\s{0,6}(?:\b(?:is|are)\b|:|：|=)"
     r"|(?:答案|答え|정답|答)(?:应该|应)?(?:是|为|：|:|は)"
     r"|\b(?:antwort|respuesta|r[eé]ponse|risposta|resposta|ответ)\b\s{0,3}(?:ist|es|est|è|é|:|：|—|-)"
     r"|\banswer[*_]{0,3}(?=\s{0,4}(?:\$|\\\(|\\\[)))"
@@ -247,6 +247,7 @@ def _core(sentence: str, in_words: bool) -> str:
     if len(bold) > 1 and bold[-2 if len(bold) % 2 else -1].strip():
         sentence = bold[-2 if len(bold) % 2 else -1]
     sentence = sentence.strip().strip('*_`"').strip()
+    sentence = sentence if "{" in sentence else sentence.rstrip('}"').rstrip()
     listed = _number_list(sentence)
     if listed is not None:
         return listed

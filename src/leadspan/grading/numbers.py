@@ -33,8 +33,9 @@ COMMA_DECIMAL = re.compile(r"([-+]?)(\d{4,}|0|\d{1,3}(?=,\d\d$)|\d{1,3}(?:[. ]\d
 UNIT_IN_TEXT = re.compile(
     r"\s*(\\text\s*\{[^{}]*[^\W\d_][^{}]*\}(?:[\s/*.]|\\cdot|\\times|\^\s*\{?\s*-?\d\s*\}?|\\text\s*\{[^{}]*\})*)$"
 )
+ORDINAL = re.compile(r"(?<=\d)\s*\^?\s*\{?\s*(?:\\text\s*\{)?\s*(?:st|nd|rd|th)\s*\}?\s*\}?$")
 UNIT_IN_WORDS = re.compile(
-    r"(?<=[\d})%.])(\s*)([A-Za-z][A-Za-z .,'/\-]*(?:\^\s*\{?\s*-?\d\s*\}?)?[A-Za-z /]*)$"
+    r"(?:(?<=[\d})%.])|(?<=\\pi)(?=\s))(\s*)([A-Za-z][A-Za-z .,'/\-]*(?:\^\s*\{?\s*-?\d\s*\}?)?[A-Za-z /]*)$"
 )
 SHORT_UNITS = frozenset(
     ["m", "g", "s", "h", "l", "L", "cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "in", "lb", "oz",
@@ -73,7 +74,9 @@ def read_number(text: str) -> Number | None:
     plain = text.strip()
     if PLAIN.fullmatch(plain):
         return _plain(plain)
-    plain = CURRENCY.sub("", canonical(plain)).strip()
+    plain = ORDINAL.sub("", CURRENCY.sub("", canonical(plain)).strip())
+    whole = TEXT.fullmatch(plain)
+    plain = plain if whole is None else whole[1].strip()
     clock = CLOCK.fullmatch(TEXT.sub(r"\1", plain).strip())
     if clock is not None:
         return Number(Fraction(clock[1]))
