@@ -63,10 +63,10 @@ def measure_table(path: Path, repeats: int = 1) -> dict[str, Any]:
     rows = read_rows(path)
     questions = [(row["completion"], row["gold"], row.get("kind", "math")) for row in rows]
     seen = []
-    for _ in range(repeats):
-        with Grader() as grader:
+    with Grader() as grader:
+        for _ in range(repeats):
             grades = grader.grade_many(questions)
-        seen.append([grade.outcome for grade in grades])
+            seen.append([grade.outcome for grade in grades])
     disagreements = []
     for row, grade in zip(rows, grades, strict=True):
         wanted = row.get("outcome") or ("correct" if row["correct"] else "not correct")

@@ -45,6 +45,7 @@ OWNERS = {
     "peft": ("models",),
     "datasets": ("traces",),
     "math_verify": ("grading",),
+    "mpmath": ("grading",),
     "openai": ("endpoint",),
     "vllm": ("evaluation",),
     "matplotlib": ("study",),

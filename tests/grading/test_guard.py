@@ -14,6 +14,16 @@ def sleeper(completion, gold):
     time.sleep(60)
 
 
+def spinner(completion, gold):
+    while True:
+        pass
+
+
+def napper(completion, gold):
+    time.sleep(3)
+    return True
+
+
 def hog(completion, gold):
     return bool([0] * (1 << 33))
 
@@ -28,16 +38,15 @@ def picky(completion, gold):
 
 @pytest.fixture(scope="module")
 def grader():
-    with Grader(workers=1, limit_seconds=2.0, memory_gib=2.0) as grader:
+    with Grader(workers=1, limit_seconds=1.0, memory_gib=2.0) as grader:
         yield grader
 
 
 def test_a_tower_of_powers_costs_its_limit_and_one_worker(grader):
     grader.grade("\\boxed{x+1}", "1+x")
-    before, started = grader.workers_started, time.monotonic()
+    before = grader.workers_started
     grade = grader.grade("\\boxed{9^{9^{9^{9^{9}}}}}", "5")
     assert grade.outcome == "timeout"
-    assert time.monotonic() - started < 10
     assert grader.grade("\\boxed{1+x}", "x+1").is_correct
     assert grader.workers_started == before + 1
 
@@ -58,11 +67,9 @@ def test_a_tower_of_powers_costs_its_limit_and_one_worker(grader):
     ],
     ids=lambda text: text[:12].encode("ascii", "replace").decode(),
 )
-def test_hostile_texts_get_an_outcome_soon(grader, completion):
-    started = time.monotonic()
+def test_hostile_texts_get_an_outcome(grader, completion):
     grade = grader.grade(completion, "5")
     assert grade.outcome in ("wrong", "unparsed", "timeout")
-    assert time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize(
@@ -82,7 +89,7 @@ def test_nothing_is_run_as_code(grader, code, tmp_path):
 
 def test_a_memory_hog_ends_its_worker_alone(grader):
     grade = grader.grade("anything", "5", f"{HERE}:hog")
-    assert (grade.outcome, grade.reason) == ("timeout", "worker died")
+    assert (grade.outcome, grade.reason) == ("timeout", "over 2 GiB")
     assert grader.grade("\\boxed{x+1}", "1+x").is_correct
 
 
@@ -90,11 +97,31 @@ def test_own_functions(grader):
     assert grader.grade("a", "a", f"{HERE}:picky").outcome == "correct"
     assert grader.grade("a", ["b", "a"], f"{HERE}:picky").outcome == "correct"
     assert grader.grade("a", "b", f"{HERE}:picky").outcome == "unparsed"
-    assert grader.grade("a", "b", f"{HERE}:sleeper").outcome == "timeout"
     with pytest.raises(ConfigError, match="RuntimeError: no rule for this"):
         grader.grade("a", "b", f"{HERE}:broken")
     with pytest.raises(ConfigError, match="cannot be imported"):
         grader.can_read("5", "no_such_module:grade").result()
+
+
+def test_a_sleeping_function_is_ended_by_the_clock():
+    with Grader(workers=1, limit_seconds=0.1) as grader:
+        grade = grader.grade("a", "b", f"{HERE}:sleeper")
+    assert (grade.outcome, grade.reason) == ("timeout", "waited 30 x 0.1 s")
+
+
+def test_the_limit_is_cpu_time(grader):
+    grade = grader.grade("a", "b", f"{HERE}:spinner")
+    assert (grade.outcome, grade.reason) == ("timeout", "over 1 s")
+    assert grader.grade("a", "b", f"{HERE}:napper").is_correct
+
+
+def test_a_users_pattern_runs_under_the_limit(grader):
+    grade = grader.grade("a" * 40 + "b", "5", "math", "(a+)+$")
+    assert (grade.outcome, grade.reason) == ("timeout", "over 1 s")
+    assert grader.grade("x=4 then x=5", "5", "numeric", r"x=(\d)").is_correct
+    assert grader.grade("nothing", "5", "math", r"x=(\d)").outcome == "unparsed"
+    with pytest.raises(ConfigError, match="no regular expression"):
+        grader.grade("a", "5", "math", "(")
 
 
 def test_exact_rows_start_no_worker():

@@ -80,7 +80,7 @@ TEXTS = [
     ("18", "So she makes 9 * 2 = $18 every day.", C), ("18", "She makes nothing", U), ("18", "", U),
     ("5", "\\boxed{4} no, \\boxed{5}", C), ("4", "\\boxed{4} no, \\boxed{5}", W), ("5", "\\boxed{5} and then \\boxed{", C),
     ("5", "\\boxed{", U), ("5", "The answer is \\boxed{5}. It has 7 digits.", C), ("5", "\\boxed 5", C),
-    ("5", "\\fbox{5}", C), ("5", "\\[ \\boxed{\n5\n} \\]", C), ("3", "1 2 3", C), ("2,3", "The answer is $2$ and $3$.", W),
+    ("5", "\\fbox{5}", C), ("5", "\\[ \\boxed{\n5\n} \\]", C), ("3", "1 2 3", C), ("2,3", "The answer is $2$ and $3$.", C),
     ("east", "The answer is east.", C), ("east", "She faces 90 degrees.", U), ("1/2", "The answer is 1/2.", C),
     ("x^2", "The answer is $x^2$.", C), ("12.5", "answer = 12.5", C), ("-3", "The answer is -3.", C), ("7", "ANSWER: 7", C),
 ]  # fmt: skip
@@ -116,12 +116,6 @@ def outcomes():
 
 def test_there_are_enough_rows():
     assert len(set(ROWS)) >= 150
-
-
-@pytest.mark.xfail(strict=True, reason="math-verify reads e as a letter; counted as wrong")
-def test_a_known_limit():
-    with Grader(workers=1) as grader:
-        assert grader.grade("\\boxed{-1}", "e^{i\\pi}").outcome == C
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{k}-{g}-{t}"[:60] for k, g, t, _ in ROWS])

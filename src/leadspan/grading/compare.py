@@ -11,16 +11,9 @@ from fractions import Fraction
 
 import mpmath
 
-from leadspan.grading.expression import (
-    DIGITS,
-    Expression,
-    UnreadableError,
-    evaluate,
-    parse,
-    same_expression,
-    same_value,
-)
-from leadspan.grading.expression import points as points_of
+from leadspan.grading.arithmetic import DIGITS, evaluate, same_expression, same_value
+from leadspan.grading.arithmetic import points as points_of
+from leadspan.grading.expression import Expression, UnreadableError, parse
 from leadspan.grading.notation import canonical
 from leadspan.grading.numbers import (
     TEXT,
@@ -46,23 +39,42 @@ MAX_MEMBERS = 60
 MAX_DEPTH = 5
 SIGN_PAIR = re.compile(r"\\(pm|mp)(?![A-Za-z])")
 EMPTY = re.compile(
-    r"\\varnothing|\\\{\s*\\\}|\\text\s*\{\s*(?:empty set|no (?:real )?solutions?|none)\s*\}|(?:the )?empty set|no (?:real )?solutions?",
+    r"\\varnothing|\\\{\s*\\\}|\\text\s*\{\s*(?:empty set|no (?:real )?solutions?|none)\s*\}"
+    r"|(?:the )?empty set|no (?:real )?solutions?",
     re.IGNORECASE,
 )
-LABEL_TEXT = re.compile(
-    r"^\\text\s*\{\s*(?:the )?(?:final )?(?:answers?|ans|result|solutions?)\s*(?:is|are)?\s*[:=]?\s*(?:\}\s*[:=]?|(?=\S))",
+LABEL_IN_TEXT = re.compile(
+    r"\\text\s*\{[^{}]{0,60}?(?:\b(?:is|are|be|equals?)|[:=])\s*\}\s*[:=]?\s*(?=\S)", re.IGNORECASE
+)
+"""`\\text{The total is } 42`."""
+LABEL_WITHIN = re.compile(
+    r"(\\text\s*\{)?\s*(?:the )?(?:final )?(?:answers?|ans|result|solutions?)\s*"
+    r"(?:(?:is|are)\b|[:=])\s*[:=]?\s*(?=[^}\s])",
     re.IGNORECASE,
 )
+"""`\\text{Answer: 33}`."""
 CHOICE_LABEL = re.compile(
     r"^(?:\\text\s*\{\s*\(?([A-J])\)?[.:)]?\s*\}|\(([A-J])\)|([A-J])[.:)])[\s.:=]*(?=\S)"
 )
 CHOICE_WITHIN = re.compile(r"^\\text\s*\{\s*\(?([A-J])(?:\)|[.:])\s*([^{}]+)\}(.*)$")
 MODULUS = re.compile(
-    r"\(?\s*\\(?:p?mod|bmod|pod)\s*(?:\{[^{}]*\}|\w+)\s*\)?$|\(\\text\s*\{mod\s*\}[^()]*\)$"
+    r"\(?\s*\\(?:p?mod|bmod|pod)\s*(?:\{[^{}]*\}|\w+)\s*\)?$|\(\s*(?:\\text\s*\{)?\s*mod\b[^()]*\)$"
 )
 BASE = re.compile(r"^([0-9A-F]+)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\w+)\s*\}?\s*\}|(\d))$")
-BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
-         "twelve": "12", "sixteen": "16"}  # fmt: skip
+BASE_WORDS = [
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
+BASES = {word: str(base) for base, word in enumerate(BASE_WORDS, start=2)} | {"sixteen": "16"}
 WORDS = re.compile(r"(?=.*[^\W\d_]{4})[^\W\d_]+(?:[ '’-][^\W\d_]+)*\.?")
 INDEXED = re.compile(r"\s*\\?([A-Za-z]+)\s*_\s*\{?\s*\w+\s*\}?\s*")
 
@@ -111,15 +123,9 @@ def same(answer: str, gold: str) -> bool | None:
 
 def _readings(text: str) -> list[str]:
     r"""What a text may stand for: `\textbf{(C)}\ 12` is the letter and the 12."""
-    text = (
-        LABEL_TEXT.sub(
-            lambda match: (
-                "" if match[0].endswith(("}", ":", "=")) or "}" in match[0] else r"\text{"
-            ),
-            text,
-        ).strip()
-        or text
-    )
+    text = LABEL_IN_TEXT.sub("", text, count=1) if LABEL_IN_TEXT.match(text) else text
+    label = LABEL_WITHIN.match(text)
+    text = text if label is None else (label[1] or "") + text[label.end() :]
     within = CHOICE_WITHIN.match(text)
     if within is not None:
         return [within[1], f"{within[2]}{within[3]}".strip()]
@@ -171,10 +177,7 @@ def _same_groups(left: str, right: str, depth: int) -> bool | None:
     a = a or Group("{}", (_value_of(left),))
     b = b or Group("{}", (_value_of(right),))
     if "matrix" in (a.kind, b.kind):
-        if a.kind != b.kind or len(a.members) != len(b.members):
-            return None if a.kind != b.kind else False
-        return _in_order([cell for row in a.members for cell in row.split("&")],
-                         [cell for row in b.members for cell in row.split("&")], depth)  # fmt: skip
+        return _same_matrices(a, b, depth)
     if a.kind in ("", "{}") and b.kind in ("", "{}"):
         return _in_any_order(a.members, b.members, depth)
     brackets = {a.kind, b.kind} - {""}
@@ -183,6 +186,26 @@ def _same_groups(left: str, right: str, depth: int) -> bool | None:
     if a.kind == b.kind == "()" or "" not in (a.kind, b.kind) or len(a.members) == len(b.members):
         return _in_order(a.members, b.members, depth)
     return False
+
+
+def _same_matrices(left: Group, right: Group, depth: int) -> bool | None:
+    """Cell by cell; a row or column against a tuple or a list in its order."""
+    rows = [
+        [_cells(row) if side.kind == "matrix" else [row] for row in side.members]
+        for side in (left, right)
+    ]
+    if left.kind != right.kind:
+        is_vector = all(len(side) == 1 or all(len(row) == 1 for row in side) for side in rows)
+        if not is_vector or "{}" in (left.kind, right.kind):
+            return None
+    elif [len(row) for row in rows[0]] != [len(row) for row in rows[1]]:
+        return False
+    cells = [[cell for row in side for cell in row] for side in rows]
+    return _in_order(cells[0], cells[1], depth)
+
+
+def _cells(row: str) -> list[str]:
+    return row.split("&")
 
 
 def _group(text: str) -> Group | None:
@@ -221,10 +244,9 @@ def _value_of(member: str) -> str:
 def _both_signs(member: str) -> list[str]:
     if not SIGN_PAIR.search(member) or outer(member)[0] not in ("", "()"):
         return [member]
-    return [
-        SIGN_PAIR.sub(lambda match: "+" if (match[1] == "pm") == first else "-", member).removeprefix("+")
-        for first in (True, False)
-    ]  # fmt: skip
+    plus = SIGN_PAIR.sub(lambda match: "+" if match[1] == "pm" else "-", member)
+    minus = SIGN_PAIR.sub(lambda match: "-" if match[1] == "pm" else "+", member)
+    return [plus.removeprefix("+"), minus.removeprefix("+")]
 
 
 def _same_named(left: str, right: str, depth: int) -> bool | None:

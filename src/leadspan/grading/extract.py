@@ -20,24 +20,29 @@ MAX_ANSWER_CHARS = 4_000
 BRACES = re.compile(r"\\+(?:boxed|fbox|framebox)\s{0,4}\{|\\.|[{}]", re.DOTALL)
 BARE_BOX = re.compile(r"\\boxed\s{1,4}([^\s{}$\\]{1,40})")
 BETWEEN_BOXES = re.compile(
-    r"(?:[\s$.,;:&()\[\]*]|\\[()\[\],;]|\\q?quad|\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|\b(?:and|or|also|as well as|und|y|et)\b"
+    r"(?:[\s$.,;:&()\[\]*]|\\[()\[\],;]|\\q?quad|\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}"
+    r"|\b(?:and|or|also|as well as|und|y|et)\b"
     r"|\b(?:part|question)\s*\(?[a-h1-9]\)?|\([a-h1-9iv]{1,3}\)|[A-Za-z](?:_\{?\w\}?)?\s*=|和|或|及){0,40}"
 )
 MAX_BETWEEN = 80
+MAX_BARE_WORDS = 5
 TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
 FINAL = re.compile(
-    r"\bfinal\s{1,3}answer[*_]{0,3}\s{0,6}(?:is\b|:|：|\bto\b[^\n.:]{1,60}\bis\b)[\s*_]{0,8}(?:(?:the\s{1,3})?final\s{1,3}answer\s{1,3}is\s{0,3}:?\s{0,4})?",
+    r"\bfinal\s{1,3}answer[*_]{0,3}\s{0,6}(?:is\b|:|：|\bto\b[^\n.:]{1,60}\bis\b)[\s*_]{0,8}"
+    r"(?:(?:the\s{1,3})?final\s{1,3}answer\s{1,3}is\s{0,3}:?\s{0,4})?",
     re.IGNORECASE,
 )
 STATED = re.compile(
-    r"(?:\banswers?(?:\s(?:to|for|of)\s[^\n.:]{1,80}?)?[*_]{0,3}\s{0,6}(?:\b(?:is|are)\b|:|：|=)"
-    r"|(?:答案|答え|정답|答)(?:应该|应)?(?:是|为|：|:|は)|\b(?:antwort|respuesta|r[eé]ponse|risposta|resposta|ответ)\b\s{0,3}(?:ist|es|est|è|é|:|：|—|-)"
+    r"(?:\banswers?(?:\s(?:to|for|of)\s[^\n.:]{1,80}?)?[*_\"']{0,3}\s{0,6}(?:\b(?:is|are)\b|:|：|=)"
+    r"|(?:答案|答え|정답|答)(?:应该|应)?(?:是|为|：|:|は)"
+    r"|\b(?:antwort|respuesta|r[eé]ponse|risposta|resposta|ответ)\b\s{0,3}(?:ist|es|est|è|é|:|：|—|-)"
     r"|\banswer[*_]{0,3}(?=\s{0,4}(?:\$|\\\(|\\\[)))"
     r"[ \t]{0,8}:?[*_]{0,3}[ \t]{0,8}",
     re.IGNORECASE,
 )
 HEADING = re.compile(
-    r"(?:^|\n)[ \t]{0,8}[#*_ ]{0,8}(?:the[ \t])?(?:final[ \t]{1,3})?(?:answers?|result|solution)[ \t]{0,4}[:：]?[*_ \t]{0,8}[:：]?[*_ \t]{0,8}\n\s{0,20}(?=\S)",
+    r"(?:^|\n)[ \t]{0,8}[#*_ ]{0,8}(?:the[ \t])?(?:final[ \t]{1,3})?"
+    r"(?:answers?|result|solution)[ \t]{0,4}[:：]?[*_ \t]{0,8}[:：]?[*_ \t]{0,8}\n\s{0,20}(?=\S)",
     re.IGNORECASE,
 )
 SENTENCE_END = re.compile(r"[.。!](?=\s|$|\*)|\n")
@@ -46,7 +51,8 @@ AFTER_FORMULA = re.compile(r"\s{0,3}(?:%|\\%|percent\b|degrees?\b|°)")
 WORD = re.compile(r"[^\W\d_²³¹⁰-₟¼-¾]{2,}")
 COMMAND = re.compile(r"\\(?:begin|end)\{[^{}]*\}|\\[A-Za-z]++")
 NUMBER = re.compile(
-    r"(?<![\w.,])[-−+]?(?:\d{1,3}(?:,\d{3})++(?![\d,]*\d)|\d++)?(?:\.\d++|(?<=\d))(?:,\d{1,2}(?![\d,]))?(?:[eE][-+]?\d{1,3}(?!\w)|/\d++)?\s?%?"
+    r"(?<![\w.,])[-−+]?(?:\d{1,3}(?:,\d{3})++(?![\d,]*\d)|\d++)?(?:\.\d++|(?<=\d))"
+    r"(?:,\d{1,2}(?![\d,]))?(?:[eE][-+]?\d{1,3}(?!\w)|/\d++)?\s?%?"
 )
 PRICE = re.compile(r"\\?[$€£]\s?" + NUMBER.pattern.removeprefix(r"(?<![\w.,])"))
 STARTS_AS_NUMBER = re.compile(
@@ -54,7 +60,8 @@ STARTS_AS_NUMBER = re.compile(
 )
 """A number and up to four words: "11 more CDs"."""
 CONCLUDES = re.compile(
-    r"(?:^|[.!\n])[\s*_]{0,6}(?:so|thus|therefore|hence|finally|altogether|in total|in all|overall|consequently|∴|所以|因此)\b",
+    r"(?:^|[.!\n])[\s*_]{0,6}(?:so|thus|therefore|hence|finally|altogether|in total|in all"
+    r"|overall|consequently|∴|所以|因此)\b",
     re.IGNORECASE,
 )
 TRIVIAL = re.compile(r"(?!\\(?:pi|infty|varnothing|emptyset)$)\\?[A-Za-z]+(?:_\{?\w+\}?)?|\W*")
@@ -62,8 +69,6 @@ TRIVIAL = re.compile(r"(?!\\(?:pi|infty|varnothing|emptyset)$)\\?[A-Za-z]+(?:_\{
 CLOCK_OR_RATIO = re.compile(
     r"(?<![\w.:])\d{1,6}:\d{1,6}(?::\d{1,6})?(?:\s?[ap]\.?m\.?)?", re.IGNORECASE
 )
-
-
 SEVERAL = re.compile(r"\d\s+[-+]?\d")
 
 
@@ -242,6 +247,7 @@ def _core(sentence: str, in_words: bool) -> str:
     if len(bold) > 1 and bold[-2 if len(bold) % 2 else -1].strip():
         sentence = bold[-2 if len(bold) % 2 else -1]
     sentence = sentence.strip().strip('*_`"').strip()
+    sentence = sentence if "{" in sentence else sentence.rstrip('}"').rstrip()
     listed = _number_list(sentence)
     if listed is not None:
         return listed
@@ -281,8 +287,6 @@ def _unstated(text: str, in_words: bool) -> Found:
     """A whole text that is nothing but the answer, the last formula, or the last bare number."""
     if len(text) <= 200 and _is_bare(text):
         return Found(text.strip(), "whole")
-    if in_words and len(text.split()) <= 5:
-        return Found(text.strip(), "whole", is_doubtful=True)
     formulas = find_formulas(text)
     telling = [formula for formula in formulas if not TRIVIAL.fullmatch(formula.text)]
     outside = _blank(text, formulas)
@@ -295,6 +299,8 @@ def _unstated(text: str, in_words: bool) -> Found:
         return Found(_bare_formula(outside, number), "number inside a formula", is_doubtful=True)
     if formulas:
         return Found(formulas[-1].text, "last formula")
+    if in_words and len(text.split()) <= MAX_BARE_WORDS:
+        return Found(text.strip(), "whole", is_doubtful=True)
     return Found(None, "nothing found")
 
 
@@ -312,8 +318,7 @@ def _is_inside_formula(text: str, number: re.Match[str]) -> bool:
         before in tuple("{^_\\(*/=<>")
         and before != ""
         and (before not in "(=" or after in tuple("}^_\\*"))
-        or (after != "" and after in "}^_\\")
-    )
+    ) or (after != "" and after in "}^_\\")
 
 
 def _bare_formula(text: str, number: re.Match[str]) -> str:

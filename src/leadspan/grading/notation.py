@@ -7,23 +7,42 @@ from __future__ import annotations
 
 import re
 
+SIGNS = {
+    "-": "−–‐‑—", "/": "÷⁄∕", ",": "、", ".": "。", "'": "′", "$": "＄", "": "\u2062", r"\times ": "×",
+    r"\cdot ": "·⋅∙", r"\pi ": "π", r"\infty ": "∞", r"\le ": "≤⩽", r"\ge ": "≥⩾", r"\ne ": "≠",
+    r"\approx ": "≈", r"\equiv ": "≡", r"\cup ": "∪", r"\cap ": "∩", r"\varnothing ": "∅",
+    r"\in ": "∈", r"\pm ": "±", r"\mp ": "∓", r"^\circ ": "°", r"\mathbb{R}": "ℝ",
+    r"\setminus ": "∖", r"\angle ": "∠", r"\langle ": "⟨", r"\rangle ": "⟩", r"\sqrt ": "√",
+    r"\sqrt[3] ": "∛", r"\text{ and }": "∧", r"\text{ or }": "∨", r"\ldots ": "…", r"\mid ": "∣",
+    r"\alpha ": "α", r"\beta ": "β", r"\gamma ": "γ", r"\delta ": "δ", r"\epsilon ": "ε",
+    r"\theta ": "θ", r"\lambda ": "λ", r"\mu ": "μ", r"\rho ": "ρ", r"\sigma ": "σ", r"\tau ": "τ",
+    r"\phi ": "φ", r"\omega ": "ω",
+    " ": "\u00a0\u2002\u2003\u2004\u2005\u2007\u2008\u2009\u200a\u202f\u3000",
+}  # fmt: skip
+"""Plain spelling -> the Unicode signs for it."""
+VULGAR = [
+    "½12",
+    "⅓13",
+    "⅔23",
+    "¼14",
+    "¾34",
+    "⅕15",
+    "⅖25",
+    "⅗35",
+    "⅘45",
+    "⅙16",
+    "⅚56",
+    "⅛18",
+    "⅜38",
+    "⅝58",
+    "⅞78",
+]
+FULL_WIDTH = {chr(0xFF01 + offset): chr(0x21 + offset) for offset in range(94)}
 UNICODE = str.maketrans(
-    {chr(0xFF01 + offset): chr(0x21 + offset) for offset in range(94)}
-    | {
-        "−": "-", "–": "-", "‐": "-", "‑": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ",
-        "÷": "/", "⁄": "/", "∕": "/", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ",
-        "≠": r"\ne ", "≈": r"\approx ", "≡": r"\equiv ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\varnothing ", "∈": r"\in ",
-        "±": r"\pm ", "∓": r"\mp ", "°": r"^\circ ", "ℝ": r"\mathbb{R}", "∖": r"\setminus ", "∠": r"\angle ", "′": "'",
-        "⟨": r"\langle ", "⟩": r"\rangle ", "√": r"\sqrt ", "∛": r"\sqrt[3] ", "、": ",", "。": ".", "＄": "$", "∧": r"\text{ and }",
-        "∨": r"\text{ or }", "…": r"\ldots ", "∣": r"\mid ", "\u2062": "",
-        "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
-        "⅕": r"\frac{1}{5}", "⅖": r"\frac{2}{5}", "⅗": r"\frac{3}{5}", "⅘": r"\frac{4}{5}", "⅙": r"\frac{1}{6}",
-        "⅚": r"\frac{5}{6}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}", "⅞": r"\frac{7}{8}",
-        "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ",
-        "λ": r"\lambda ", "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ω": r"\omega ",
-    }
-    | dict.fromkeys("\u00a0\u2002\u2003\u2004\u2005\u2007\u2008\u2009\u200a\u202f\u3000", " ")
-)  # fmt: skip
+    FULL_WIDTH
+    | {sign: plain for plain, signs in SIGNS.items() for sign in signs}
+    | {entry[0]: rf"\frac{{{entry[1]}}}{{{entry[2]}}}" for entry in VULGAR}
+)
 MAX_NESTED = 8
 """Delimiters within delimiters."""
 RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ"
@@ -84,10 +103,7 @@ def canonical(text: str) -> str:
     if not text.isascii():
         text = _ascii(text)
     text = strip_delimiters(text)
-    if "\\" in text:
-        text = _latex(text)
-    else:
-        text = _renamed(text)
+    text = _latex(text) if "\\" in text else _renamed(text)
     text = (
         text.replace("{,}", ",")
         .replace("\\$", "")

@@ -12,15 +12,8 @@ from fractions import Fraction
 
 import mpmath
 
-from leadspan.grading.expression import (
-    LONG_DECIMAL,
-    UnreadableError,
-    evaluate,
-    exact_decimal,
-    parse,
-    real_value,
-    same_value,
-)
+from leadspan.grading.arithmetic import evaluate, real_value, same_value
+from leadspan.grading.expression import LONG_DECIMAL, UnreadableError, exact_decimal, parse
 from leadspan.grading.notation import canonical
 from leadspan.grading.structure import assignment
 from leadspan.grading.units import Unit, read_unit
@@ -40,8 +33,9 @@ COMMA_DECIMAL = re.compile(r"([-+]?)(\d{4,}|0|\d{1,3}(?=,\d\d$)|\d{1,3}(?:[. ]\d
 UNIT_IN_TEXT = re.compile(
     r"\s*(\\text\s*\{[^{}]*[^\W\d_][^{}]*\}(?:[\s/*.]|\\cdot|\\times|\^\s*\{?\s*-?\d\s*\}?|\\text\s*\{[^{}]*\})*)$"
 )
+ORDINAL = re.compile(r"(?<=\d)\s*\^?\s*\{?\s*(?:\\text\s*\{)?\s*(?:st|nd|rd|th)\s*\}?\s*\}?$")
 UNIT_IN_WORDS = re.compile(
-    r"(?<=[\d})%.])(\s*)([A-Za-z][A-Za-z .,'/\-]*(?:\^\s*\{?\s*-?\d\s*\}?)?[A-Za-z /]*)$"
+    r"(?:(?<=[\d})%.])|(?<=\\pi)(?=\s))(\s*)([A-Za-z][A-Za-z .,'/\-]*(?:\^\s*\{?\s*-?\d\s*\}?)?[A-Za-z /]*)$"
 )
 SHORT_UNITS = frozenset(
     ["m", "g", "s", "h", "l", "L", "cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "in", "lb", "oz",
@@ -49,6 +43,10 @@ SHORT_UNITS = frozenset(
 )  # fmt: skip
 """Shorter words behind a number are variables, `2x` or `3 ab`, unless they stand here."""
 MAGNITUDES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+TWO_UNITS = re.compile(
+    r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*(?:,|and|, and)?\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)(?=\.?$)"
+)
+"""18 hours and 48 minutes."""
 OF_A_NUMBER = frozenset(["mixed", "multiply", "divide", "fraction", "power", "factorial"])
 """Operations within what still counts as one number as written, such as `4.5 \\times 10^{33}`."""
 
@@ -76,7 +74,9 @@ def read_number(text: str) -> Number | None:
     plain = text.strip()
     if PLAIN.fullmatch(plain):
         return _plain(plain)
-    plain = CURRENCY.sub("", canonical(plain)).strip()
+    plain = ORDINAL.sub("", CURRENCY.sub("", canonical(plain)).strip())
+    whole = TEXT.fullmatch(plain)
+    plain = plain if whole is None else whole[1].strip()
     clock = CLOCK.fullmatch(TEXT.sub(r"\1", plain).strip())
     if clock is not None:
         return Number(Fraction(clock[1]))
@@ -106,6 +106,9 @@ def _plain(text: str) -> Number:
 
 def _with_unit(text: str) -> Number | None:
     """The number in front of a percent sign, a unit or a magnitude."""
+    compound = TWO_UNITS.match(TEXT.sub(r" \1 ", text).strip())
+    if compound is not None:
+        return _compound(compound)
     bare, unit = split_unit(text)
     is_percent = PERCENT.search(bare)
     if is_percent:
@@ -124,6 +127,16 @@ def _with_unit(text: str) -> Number | None:
     magnitude = MAGNITUDES.get(unit.strip().split(" ")[0].lower())
     also = value / 100 if is_percent else value * magnitude if magnitude else None
     return Number(value, also, "." in bare, expression.digits, read_unit(unit))
+
+
+def _compound(match: re.Match[str]) -> Number | None:
+    """18 hours and 48 minutes: 1128 of the smaller unit, or 18.8 of the larger."""
+    larger, smaller = read_unit(match[2]), read_unit(match[4])
+    if larger is None or smaller is None or larger[0] != smaller[0]:
+        return None
+    ratio = larger[1] / smaller[1]
+    value = _plain(match[1]).value * ratio + _plain(match[3]).value
+    return Number(value, value / ratio, unit=smaller)
 
 
 def split_unit(text: str) -> tuple[str, str]:

@@ -27,8 +27,9 @@ START_SECONDS = 120.0
 """A worker that has not started by then never will."""
 OUT_OF_MEMORY = 77
 """Exit status of a worker over its limit of memory."""
-WALL_FACTOR = 10
-"""The outer guard on the clock, in limits: for what waits without working, such as a sleep."""
+WALL_FACTOR = 30
+"""The outer guard on the clock, in limits: far off, so that a busy machine never meets it; it ends
+what waits without working, such as a sleep."""
 
 
 class WorkerDiedError(Exception):
@@ -204,7 +205,7 @@ class Grader:
         result: Grade | Question = question
         while isinstance(result, Question):  # what a pattern finds may be a question again
             try:
-                reply = self._worker().ask(result.to_json(), self._limit * WALL_FACTOR + 10)
+                reply = self._worker().ask(result.to_json(), self._limit * WALL_FACTOR)
             except TimeoutError:
                 self._drop()
                 return Grade(

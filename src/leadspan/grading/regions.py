@@ -13,7 +13,8 @@ from typing import Any
 
 import mpmath
 
-from leadspan.grading.expression import DIGITS, UnreadableError, real_value
+from leadspan.grading.arithmetic import DIGITS, real_value
+from leadspan.grading.expression import UnreadableError
 from leadspan.grading.structure import depths, outer, sides, split
 
 Boundary = tuple[Any, int]

@@ -10,6 +10,7 @@ from leadspan.errors import ConfigError
 from leadspan.grading import compare, extract
 from leadspan.grading.choice import find_choice, letter_of
 from leadspan.grading.extract import Found
+from leadspan.grading.golds import QUOTED_START, read_golds
 from leadspan.grading.grade import KINDS, Grade, Outcome
 from leadspan.grading.notation import canonical
 from leadspan.grading.numbers import read_number, read_value, same_number
@@ -64,19 +65,22 @@ def ask(
         return Question(kind, "", golds, "own", end)
     if pattern is not None:
         return Question("pattern", "", golds, "pattern", end, pattern=pattern, of_kind=kind)
-    golds = golds if kind in ("exact", "choice") else tuple(map(answer_of_gold, golds))
+    if kind not in ("exact", "choice"):
+        golds = tuple(answer for gold in golds for answer in answers_of_gold(gold))
     return judge_found(find(completion, kind, golds), golds, kind)
 
 
-def answer_of_gold(gold: str) -> str:
-    """The answer in a gold that is a solution or prose; other golds stay as they are."""
-    box = extract.find_box(gold)
-    if box is not None:
-        return box
+def answers_of_gold(gold: str) -> tuple[str, ...]:
+    """The answers in a gold that is a solution, a mapping or prose; other golds stay as they are."""
+    if "####" in gold or "boxed" in gold or QUOTED_START.match(gold):
+        try:
+            return read_golds(gold) or (gold,)
+        except ValueError:
+            return (gold,)
     words = extract.WORD.findall(extract.COMMAND.sub(" ", gold))
     if len(words) > PROSE_WORDS and any(mark in gold for mark in "$\\0123456789"):
-        return extract.find_answer(gold).text or gold
-    return gold
+        return (extract.find_answer(gold).text or gold,)
+    return (gold,)
 
 
 def find(completion: str, kind: str, golds: tuple[str, ...]) -> Found:
@@ -163,9 +167,9 @@ def gold_is_readable(gold: str, kind: str) -> bool | Question:
     if kind == "choice":
         return letter_of(gold) is not None
     if kind == "numeric":
-        return read_value(answer_of_gold(gold)) is not None
+        return all(read_value(answer) is not None for answer in answers_of_gold(gold))
     if kind == "math" and read_number(gold) is None:
-        return Question(kind, "", (answer_of_gold(gold),), "gold", is_about_gold=True)
+        return Question(kind, "", answers_of_gold(gold)[:1], "gold", is_about_gold=True)
     if kind not in KINDS:
         return Question(kind, "", (gold,), "gold", is_about_gold=True)
     return bool(gold.strip())

@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass
 
 DELIMITER = re.compile(
-    r"\\\\|\\\$|\$\$|\$|\\\[|\\\]|\\\(|\\\)|\\(begin|end)\{((?:align|equation|gather|multline|displaymath|math)\*?)\}|\n[ \t]*\n"
+    r"\\\\|\\\$|\$\$|\$|\\\[|\\\]|\\\(|\\\)"
+    r"|\\(begin|end)\{((?:align|equation|gather|multline|displaymath|math)\*?)\}|\n[ \t]*\n"
 )
 CLOSERS = {"$": "$", "$$": "$$", "\\[": "\\]", "\\(": "\\)"}
 MAX_SPAN_CHARS = 4_000

@@ -34,7 +34,7 @@ ROW_END = re.compile(r"\\\\(?:\s*\[[^\]]{0,20}\])?")
 RELATION = re.compile(r"\\(?:le|ge|ne|approx|equiv|in|subset(?:eq)?|sim|cong)(?![A-Za-z])|[<>=]")
 NAME_PART = r"(?:\\text\s*\{[^{}]*\}|\\[A-Za-z]++|[A-Za-z])(?:\s*_\s*(?:\{[^{}]*\}|\w))?'*"
 LABEL = re.compile(
-    rf"\s*(?:\\(?:angle|overline|triangle|vec|operatorname|overrightarrow|measuredangle|bar|hat|mathbf)\b)?\s*\{{?(?:{NAME_PART}\s*)+\}}?\s*(?:\([^()=]*\))?\s*"
+    rf"\s*(?:\\(?:angle|overline|triangle|vec|operatorname|overrightarrow|measuredangle|bar|hat|mathbf)\b)?\s*\{{?(?:{NAME_PART}\s*)+\}}?\s*(?:\([^()]*\))?\s*"
 )
 COMMAND = re.compile(r"\\[A-Za-z]++")
 SUM_LABEL = re.compile(rf"\s*{NAME_PART}(?:\s*[+-]\s*{NAME_PART})+\s*")
@@ -188,7 +188,7 @@ def is_label(text: str, sums: bool = False) -> bool:
     if fraction is not None:
         return all(LABEL.fullmatch(part) for part in fraction.groups())
     kind, inner = outer(bare)
-    return kind == "()" and all(LABEL.fullmatch(part) for part in split(inner))
+    return kind in ("()", "[]") and all(LABEL.fullmatch(part) for part in split(inner))
 
 
 def assignment(text: str, sums: bool = False) -> tuple[str, str] | None:
@@ -197,7 +197,11 @@ def assignment(text: str, sums: bool = False) -> tuple[str, str] | None:
     Of a chain the last exact value counts: what stands behind `\approx` is left out.
     """
     operands, signs = sides(text)
-    if not signs or set(signs) - {"=", "\\approx", "\\equiv", "\\sim", "\\cong"}:
+    if (
+        not signs
+        or text.lstrip().startswith("\\begin")
+        or set(signs) - {"=", "\\approx", "\\equiv", "\\sim", "\\cong"}
+    ):
         return None
     if "\\approx" in signs and not (signs[0] == "\\approx" and SYMBOL.fullmatch(operands[0])):
         operands = operands[: signs.index("\\approx") + 1]

@@ -14,7 +14,8 @@ Unit = tuple[frozenset[tuple[str, int]], Fraction]
 
 SIZES: dict[str, dict[str, str]] = {
     "length": {
-        "m meter meters metre metres": "1", "cm centimeter centimeters": "0.01", "mm millimeter millimeters": "0.001",
+        "m meter meters metre metres": "1", "cm centimeter centimeters": "0.01",
+        "mm millimeter millimeters": "0.001",
         "km kilometer kilometers": "1000", "nm nanometer nanometers": "1e-9", "in inch inches": "0.0254",
         "ft foot feet": "0.3048", "yd yard yards": "0.9144", "mi mile miles": "1609.344",
     },
@@ -23,7 +24,8 @@ SIZES: dict[str, dict[str, str]] = {
         "lb lbs pound pounds": "0.45359237", "oz ounce ounces": "0.028349523125",
     },
     "time": {
-        "s sec secs second seconds": "1", "ms millisecond milliseconds": "0.001", "min mins minute minutes": "60",
+        "s sec secs second seconds": "1", "ms millisecond milliseconds": "0.001",
+        "min mins minute minutes": "60",
         "h hr hrs hour hours": "3600", "day days": "86400", "week weeks": "604800",
     },
     "temperature": {"k kelvin kelvins": "1"},
@@ -32,7 +34,9 @@ SIZES: dict[str, dict[str, str]] = {
     "time -1": {"hz hertz": "1", "khz": "1000", "mhz": "1e6"},
     "length 3": {"l liter liters litre litres": "0.001", "ml milliliter milliliters": "1e-6"},
     "mass length time -2": {"n newton newtons": "1"},
-    "mass length 2 time -2": {"j joule joules": "1", "kj kilojoule kilojoules": "1000", "ev": "1.602176634e-19"},
+    "mass length 2 time -2": {
+        "j joule joules": "1", "kj kilojoule kilojoules": "1000", "ev": "1.602176634e-19",
+    },
     "mass length 2 time -3": {"w watt watts": "1", "kw kilowatt kilowatts": "1000"},
     "mass length -1 time -2": {"pa pascal pascals": "1", "kpa": "1000"},
 }  # fmt: skip

@@ -73,9 +73,13 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mathematics() -> Any:
-    """The module of math-verify, whose second of start-up counts for no question."""
+    return _import_untimed("leadspan.grading.mathematics")
+
+
+def _import_untimed(name: str) -> Any:
+    """Import a module; its start-up counts for no question."""
     left, _ = signal.setitimer(signal.ITIMER_PROF, 0)
-    module = import_module("leadspan.grading.mathematics")
+    module = import_module(name)
     signal.setitimer(signal.ITIMER_PROF, left)
     return module
 
@@ -92,7 +96,7 @@ def judge_by(question: dict[str, Any]) -> dict[str, Any]:
     """Call a user's `module:function(completion, gold)`, which returns a bool, an outcome or a Grade."""
     module, _, name = question["kind"].partition(":")
     try:
-        function = getattr(import_module(module), name)
+        function = getattr(_import_untimed(module), name)
     except (ImportError, AttributeError) as error:
         return {"error": f"cannot be imported ({error}). Run where the module can be found."}
     if question["is_about_gold"]:
