@@ -36,9 +36,9 @@ class FrozenClock(str):
         """For templates that write `datetime.datetime.now()`."""
         return self
 
-    def strftime(self, form: str) -> str:
-        """The moment in this format."""
-        return datetime.datetime.fromisoformat(self).strftime(form)
+    def __getattr__(self, name: str) -> Any:
+        """`strftime`, `year` and all else that the moment knows."""
+        return getattr(datetime.datetime.fromisoformat(self), name)
 
 
 def clock_variables(date: str) -> dict[str, Any]:

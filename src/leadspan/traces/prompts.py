@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from leadspan.traces.encoders import ContinuationEncoder
 from leadspan.traces.layout import Layout
 from leadspan.traces.sections import Refusal
 from leadspan.traces.survival import DROPS_TOOLS, find_dropped, find_loss, kinds, parsed
-from leadspan.traces.think_block import SWITCHES, closes, thinking_names
+from leadspan.traces.think_block import SWITCHES, closes, thinking_switches
 
 REJECTS = "template_rejects_prompt"
 CLOSES = "template_closes_think"
@@ -60,6 +60,10 @@ class Prompt:
     ids: list[int]
     opened: bool
     """The text ends in the opening think marker."""
+    messages: list[Message] = field(default_factory=list)
+    """The conversation as the template took it."""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """What the template was given beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class _Draft:
 
     text: str
     opened: bool = False
+    messages: list[Message] = field(default_factory=list)
+    variables: Mapping[str, Any] = field(default_factory=dict)
     marks: str = ""
     """Stand in `marked` around what is words and not a control token."""
     marked: str = ""
@@ -85,7 +91,9 @@ class PromptRenderer:
         drafts = [self._draft(conversation) for conversation in conversations]
         ids = iter(self._encode([draft for draft in drafts if isinstance(draft, _Draft)]))
         return [
-            draft if isinstance(draft, Refusal) else Prompt(draft.text, next(ids), draft.opened)
+            draft
+            if isinstance(draft, Refusal)
+            else Prompt(draft.text, next(ids), draft.opened, draft.messages, draft.variables)
             for draft in drafts
         ]
 
@@ -132,8 +140,8 @@ class PromptRenderer:
         if tools and "tools" not in chat.names:
             return DROPS_TOOLS
         try:
-            for extra in ({}, *({name: True} for name in thinking_names(chat))):
-                variables = {**extra, **conversation.variables}
+            for switch in thinking_switches(chat):
+                variables = {**switch, **conversation.variables}
                 text = chat.render(
                     messages, generation_prompt=True, tools=tools, variables=variables
                 )
@@ -158,16 +166,17 @@ class PromptRenderer:
     ) -> _Draft | str:
         """The draft; where a row spells out control tokens, also its text with these marked."""
         opened = self._layout.block.open.strip() in text[end:]
+        draft = _Draft(text, opened, messages, variables)
         row = [messages, tools, variables]
         dump = json.dumps(row, ensure_ascii=False, default=str)
         if not self._encoder.has_control(dump):
-            return _Draft(text, opened)
+            return draft
         marks = next((pair for pair in MARKS if not set(pair) & set(dump)), MARKS[0])
         messages, tools, variables = self._encoder.mark(row, marks)
         marked = chat.render(messages, generation_prompt=True, tools=tools, variables=variables)
         if re.sub(f"[{marks}]", "", marked) != text:
             return "control_token_in_prompt"
-        return _Draft(text, opened, marks, marked)
+        return replace(draft, marks=marks, marked=marked)
 
     def _dropped(
         self, chat: ChatTemplate, messages: list[Message], variables: Mapping[str, Any]

@@ -25,7 +25,7 @@ from leadspan.traces.encoders import ContinuationEncoder
 from leadspan.traces.layout import Layout, build_layout, dated
 from leadspan.traces.prompts import Conversation, Prompt, PromptRenderer
 from leadspan.traces.sections import Refusal
-from leadspan.traces.survival import PLACED_ANYWHERE
+from leadspan.traces.survival import PLACED_ANYWHERE, find_loss
 from leadspan.traces.truncate import CLOSE_TOKENS, OPEN_TOKENS
 
 BATCH_ROWS = 256
@@ -84,9 +84,21 @@ class Renderer:
         parts = [(start, end), (sequence.answer.start, answer_end)]
         decoded = self.encoder.decode([sequence.input_ids_T[a:b].tolist() for a, b in parts])
         source = [trace.cot, trace.answer if trace.closed else ""]
+        if self._lost_in_prompt(trace, sequence):
+            return "failed"
         if decoded == source:
             return "exact"
         return "normalised" if decoded == list(map(self.encoder.normalise, source)) else "failed"
+
+    def _lost_in_prompt(self, trace: Trace, sequence: Sequence) -> bool:
+        """Whether the text of some turn is not in the decoded prompt."""
+        (text,) = self.encoder.decode([sequence.input_ids_T[: sequence.prompt.end].tolist()])
+        turns = self._asked(Conversation.of(trace)).turns
+        asked = [{"role": turn.role, "content": turn.content} for turn in turns]
+        if find_loss(text, asked)[0] is None:
+            return False
+        normal = [{**m, "content": self.encoder.normalise(m["content"])} for m in asked]
+        return find_loss(text, normal)[0] is not None
 
     def positions_of(self, places: list[tuple[Trace, Sequence, int]]) -> list[int]:
         """How many tokens of each uncut sequence cover its CoT up to a character."""

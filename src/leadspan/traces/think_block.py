@@ -5,8 +5,10 @@ Knows templates; knows nothing about tokenizers or traces.
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from leadspan.chat import ChatTemplate, Message, assistant_messages
 from leadspan.traces.sections import FAMILIES, THINK
@@ -14,6 +16,10 @@ from leadspan.traces.sections import FAMILIES, THINK
 QUESTION, COT, ANSWER = "leadspanquestion", "leadspanthought", "leadspananswer"
 SWITCHES = {"enable_thinking": True, "open_thinking": True, "thinking": True}
 """Thinking is on, whatever a template calls it."""
+
+_TAG = re.compile(r"<([^<>\s]*)>\s*$")
+_NAMES_THINKING = re.compile(r"think|thought|reason", re.IGNORECASE)
+_EMPTY_BLOCK = re.compile(r"<([^<>\s]*think[^<>\s]*)>\s*</\1>", re.IGNORECASE)
 
 Source = Literal["the template's own turns", "the template's text", "run.yaml", "leadspan's own"]
 
@@ -59,6 +65,9 @@ def _from_turns(chat: ChatTemplate, prompt: str) -> ThinkBlock | None:
         opening = _written_after(prompt, before)
         if not opening.strip():
             opening = opening_at_end(chat, prompt) or opening_at_end(chat, before)
+        if not opening and before.rstrip() == prompt.rstrip():
+            tag = _TAG.search(prompt)
+            opening = tag[0] if tag else prompt.split()[-1]
         if opening:
             return ThinkBlock(opening, close, "the template's own turns", shape)
     return None
@@ -85,16 +94,18 @@ def opening_at_end(chat: ChatTemplate, prompt: str) -> str:
     for family in FAMILIES:
         if tail.rstrip().endswith(family.open):
             return tail[tail.rindex(family.open) :]
-    header, answered, _ = _rendered(chat, {"role": "assistant", "content": ANSWER}).partition(
-        ANSWER
-    )
+    tag = _TAG.search(tail)
+    if tag and _NAMES_THINKING.search(tag[1]):
+        return tag[0]
+    plain = _rendered(chat, {"role": "assistant", "content": ANSWER})
+    header, answered, _ = plain.partition(ANSWER)
     added = prompt.removeprefix(header) if answered and prompt.startswith(header) else ""
-    return "" if closes(added) else added.lstrip()
+    return added.lstrip() if _NAMES_THINKING.search(added) and not closes(added) else ""
 
 
 def closes(tail: str) -> bool:
     """Whether a generation prompt closes the block, so that nothing can be thought."""
-    return any(
+    return _EMPTY_BLOCK.search(tail) is not None or any(
         tail.rfind(family.close) > tail.rfind(family.open)
         and (family.open_optional or family.open in tail)
         for family in FAMILIES
@@ -107,12 +118,28 @@ def _from_text(chat: ChatTemplate, prompt: str) -> ThinkBlock:
     family = next((f for f in FAMILIES if opening.rstrip() == f.open), None)
     family = family or next((f for f in FAMILIES if f.open in chat.text), None)
     if family is None:
-        return ThinkBlock(opening or THINK.open, THINK.close)
-    spaced = family.open + "\n" in chat.text or family.open + "\\n" in chat.text
-    own = ThinkBlock(family.open, family.close, "the template's text")
-    if spaced:
-        own = replace(own, open=f"{family.open}\n", close=f"\n{family.close}\n\n")
-    return replace(own, open=opening) if opening else own
+        tag = _TAG.match(opening)
+        close = f"</{tag[1]}>" if tag else THINK.close
+        return ThinkBlock(opening or THINK.open, close)
+    text = chat.text.replace("\\n", "\n")
+    empty = f"{family.open}\n\n{family.close}"
+    text = text.replace(empty, f"{family.open}\n \n{family.close}")  # a CoT would stand between
+    _, after_open = _line_breaks(text, family.open)
+    before, after = _line_breaks(text, family.close)
+    if after_open and not before and not after:
+        before, after = "\n", "\n\n"
+    own = opening or family.open + after_open
+    return ThinkBlock(own, before + family.close + after, "the template's text")
+
+
+def _line_breaks(text: str, marker: str) -> tuple[str, str]:
+    """The most line breaks that a template writes before and behind a marker."""
+    around = re.compile(r"(\n*)" + re.escape(marker) + r"(\n*)")
+    found = [match.groups() for match in around.finditer(text)]
+    return (
+        max((before for before, _ in found), key=len, default=""),
+        max((after for _, after in found), key=len, default=""),
+    )
 
 
 def switched_on(chat: ChatTemplate) -> ChatTemplate:
@@ -121,17 +148,21 @@ def switched_on(chat: ChatTemplate) -> ChatTemplate:
     Raises:
         Exception: Whatever the template raises on a user turn.
     """
-    for variables in ({}, *({name: True} for name in thinking_names(chat))):
-        tried = replace(chat, variables={**chat.variables, **variables})
-        if not closes_think(tried):
-            return tried
+    if not closes_think(chat):
+        return chat
+    for switch in thinking_switches(chat)[1:]:
+        tried = replace(chat, variables={**chat.variables, **switch})
+        with suppress(Exception):  # a template may raise on a value that it does not know
+            if not closes_think(tried):
+                return tried
     return chat
 
 
-def thinking_names(chat: ChatTemplate) -> list[str]:
-    """The variables by which a template may be told to think and has not been told yet."""
+def thinking_switches(chat: ChatTemplate) -> list[dict[str, Any]]:
+    """Nothing, then each way to tell a template to think that has not been used yet."""
     asked = sorted(name for name in chat.names if "think" in name or "reason" in name)
-    return [name for name in asked if name not in chat.variables]
+    unset = [name for name in asked if name not in chat.variables]
+    return [{}, *({name: value} for name in unset for value in (True, "high"))]
 
 
 def closes_think(chat: ChatTemplate) -> bool:
