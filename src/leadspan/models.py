@@ -244,7 +244,9 @@ def _text_after_turn(tokenizer: Any) -> str:
             _, found, tail = chat.render(shown, generation_prompt=False).rpartition(PROBE)
         except Exception:  # some templates take only one shape of content
             continue
-        if found and '"' not in tail and "'" not in tail:  # else a list, printed as Python writes it
+        if (
+            found and '"' not in tail and "'" not in tail
+        ):  # else a list, printed as Python writes it
             return tail
     return ""
 

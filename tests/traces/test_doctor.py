@@ -51,7 +51,9 @@ def test_a_healthy_run_is_ok_throughout(tmp_path: Path) -> None:
     teacher = model_folder(tmp_path / "teacher", vocab_size=900)
     found = findings(tmp_path, teacher={"path": str(teacher)})
     assert {f.check for f in found.values() if f.level != "ok"} == set()
-    assert {"vocabularies", "prompt prefix", "round trip", "cut", "context length"} <= set(found)
+    assert {"vocabularies", "template's own text", "round trip", "cut", "context length"} <= set(
+        found
+    )
     assert "900" in found["teacher head"].message
 
 

@@ -110,3 +110,10 @@ class RenderConfig(Part):
     `</think>`."""
     paper_compat: bool = False
     """Append the generation prompt behind the whole conversation, as the published runs did."""
+
+    def dated(self, *kept: str | None) -> RenderConfig:
+        """These settings with a date: their own, else the first that was kept, else today's."""
+        if self.date is not None:
+            return self
+        date = next((one for one in kept if one), None) or datetime.date.today().isoformat()
+        return self.model_copy(update={"date": datetime.date.fromisoformat(date)})

@@ -17,6 +17,7 @@ import yaml
 from leadspan.config import (
     EvaluationConfig,
     LossConfig,
+    RenderConfig,
     RunConfig,
     SupervisionConfig,
     SweepConfig,
@@ -79,7 +80,7 @@ def expand(sweep: SweepConfig, folder: Path) -> list[Point]:
     """
     points: dict[str, Point] = {}
     problems: list[str] = []
-    base = dict(sweep.base)
+    base = dict(_dated(sweep, folder).base)
     if sweep.capture is not None:
         base = set_key(base, "teacher.cache", str(folder / CACHE))
     for grid in sweep.grids:
@@ -101,6 +102,16 @@ def expand(sweep: SweepConfig, folder: Path) -> list[Point]:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     trained = list(points.values())
     return (_reference_points(trained[0].config) if sweep.reference_models else []) + trained
+
+
+def _dated(sweep: SweepConfig, folder: Path) -> SweepConfig:
+    """The sweep with one day for the prompts of all points: its own, the folder's, today's."""
+    if (sweep.base.get("render") or {}).get("date"):
+        return sweep
+    path = folder / "sweep.yaml"
+    kept = (read_yaml(path)["base"].get("render") or {}).get("date") if path.is_file() else None
+    date = str(RenderConfig().dated(kept and str(kept)).date)
+    return sweep.model_copy(update={"base": set_key(dict(sweep.base), "render.date", date)})
 
 
 def _reference_points(config: RunConfig) -> list[Point]:
@@ -134,6 +145,7 @@ def prepare_sweep(sweep: SweepConfig, folder: Path) -> list[Point]:
         ConfigError: The folder holds a sweep over another base.
         RunError: A point's name is taken by another config.
     """
+    sweep = _dated(sweep, folder)
     points = expand(sweep, folder)
     content = sweep.model_dump(mode="json")
     sweep_path = folder / "sweep.yaml"

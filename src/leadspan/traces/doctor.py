@@ -6,6 +6,7 @@ Looks at tokenizers, templates, model configs (not weights) and real rows. `trai
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -26,7 +27,7 @@ from leadspan.records import Sequence, Trace
 from leadspan.traces.cuts import report_cuts
 from leadspan.traces.dataset import Annotate, build_sequences, iter_sequences
 from leadspan.traces.layout import Layout
-from leadspan.traces.own_output import compare_with_template
+from leadspan.traces.own_output import Agreement, compare_with_template
 from leadspan.traces.prompts import Conversation, Prompt
 from leadspan.traces.render import Renderer
 from leadspan.traces.sections import FAMILIES
@@ -220,14 +221,19 @@ def _own_output(renderer: Renderer, traces: list[Trace]) -> Finding:
         for trace, prompt in zip(traces, prompts, strict=True)
         if isinstance(prompt, Prompt) and trace.closed
     }
-    differing = [trace_id for trace_id, agreement in found.items() if agreement == "differs"]
-    if differing:
-        said = f"{len(differing)} of {len(found)} rows differ from it, first {differing[0]}."
-        mend = "Its generation prompt does not fit its assistant turns; look with `leadspan inspect`."
-        return Finding("error", "template's own text", said, mend)
-    spaced = sum(agreement == "other white space" for agreement in found.values())
+    check, numbers = "template's own text", Counter(found.values())
+    bad: tuple[tuple[Agreement, Literal["error", "warning"]], ...]
+    bad = (("other prompt", "error"), ("other completion", "warning"))
+    for agreement, level in bad:
+        if numbers[agreement]:
+            first = next(trace_id for trace_id, kind in found.items() if kind == agreement)
+            share = f"{numbers[agreement]} of {len(found)} rows"
+            said = f"{share} have {agreement.replace('other', 'another')}, first {first}."
+            mend = "Its generation prompt and its assistant turns disagree; try another template."
+            return Finding(level, check, said, mend)
     said = f"{len(found)} rows are what the template writes for the whole conversation"
-    return Finding("ok", "template's own text", said + (f", {spaced} but for white space" * bool(spaced)))
+    spaced = numbers["other white space"]
+    return Finding("ok", check, said + (f", {spaced} but for white space" if spaced else ""))
 
 
 def _whole_set(config: RunConfig, tokenizer: Any, annotate: Annotate | None) -> Findings:

@@ -6,7 +6,6 @@ Knows templates and special tokens; knows nothing about traces or spans.
 from __future__ import annotations
 
 import copy
-import datetime
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,13 +68,6 @@ def without_overlap(glue: str, text: str) -> str:
     return glue[: len(glue) - shared]
 
 
-def dated(config: RenderConfig) -> RenderConfig:
-    """The settings with today's date where they name none."""
-    if config.date is not None:
-        return config
-    return config.model_copy(update={"date": datetime.date.today()})
-
-
 def build_layout(tokenizer: Any, config: RenderConfig) -> Layout:
     """Find out how this tokenizer and template frame a completion.
 
@@ -87,7 +79,7 @@ def build_layout(tokenizer: Any, config: RenderConfig) -> Layout:
     chat = None
     if text is not None:
         variables = {**special_tokens(tokenizer), **SWITCHES, **config.template_variables}
-        chat = ChatTemplate(text, variables, str(dated(config).date))
+        chat = ChatTemplate(text, variables, str(config.dated().date))
     try:
         chat = chat and switched_on(chat)
         if chat and closes_think(chat):

@@ -13,7 +13,7 @@ from leadspan.records import Trace
 from leadspan.traces.prompts import Prompt
 from leadspan.traces.render import Renderer
 
-Agreement = Literal["same", "other white space", "differs"]
+Agreement = Literal["same", "other white space", "other completion", "other prompt"]
 
 
 def compare_with_template(renderer: Renderer, trace: Trace, prompt: Prompt) -> Agreement:
@@ -24,15 +24,15 @@ def compare_with_template(renderer: Renderer, trace: Trace, prompt: Prompt) -> A
     chat, block = renderer.layout.chat, renderer.layout.block
     if chat is None:
         return "same"
-    start, close = prompt.text, renderer.layout.close_between(trace.cot, trace.answer)
-    if block.shape is None:
-        start = start[: start.rindex(block.open.strip())] if prompt.opened else start
-        reply, thought = {"role": "assistant", "content": trace.answer}, ""
-    else:
+    markers = (block.open.strip(), block.close.strip())
+    start = prompt.text[: prompt.text.rindex(markers[0])] if prompt.opened else prompt.text
+    reply = {"role": "assistant", "content": trace.answer}
+    ours = start + trace.answer
+    if block.shape is not None:
         reply = assistant_messages(trace.cot, trace.answer)[block.shape]
         opening = "" if prompt.opened else renderer.layout.open_before(trace.cot)
-        thought = f"{opening}{trace.cot}{close}"
-    ours = f"{start}{thought}{trace.answer}"
+        close = renderer.layout.close_between(trace.cot, trace.answer)
+        ours = f"{prompt.text}{opening}{trace.cot}{close}{trace.answer}"
     try:
         theirs = chat.render(
             [*prompt.messages, reply],
@@ -40,9 +40,17 @@ def compare_with_template(renderer: Renderer, trace: Trace, prompt: Prompt) -> A
             tools=trace.tools,
             variables=prompt.variables,
         )
-    except Exception:  # a template that cannot write the turn agrees with nothing
-        return "differs"
+    except Exception:  # a template that cannot write the turn
+        return "other completion"
     if theirs.startswith(ours):
         return "same"
-    squeezed = "".join(theirs.split()).startswith("".join(ours.split()))
-    return "other white space" if squeezed else "differs"
+    if not _squeezed(theirs).startswith(_squeezed(start)):
+        return "other prompt"
+    if block.shape is None:  # it may write an empty block where it drops the CoT
+        theirs = start + theirs[len(start) :].replace(markers[0], "").replace(markers[1], "")
+    agrees = _squeezed(theirs).startswith(_squeezed(ours))
+    return "other white space" if agrees else "other completion"
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())

@@ -129,6 +129,8 @@ class PromptRenderer:
             made = self._try(chat, conversation, messages)
             if isinstance(made, _Draft):
                 return made
+            if made == CLOSES:  # all is there; no other version would say it otherwise
+                return Refusal(CLOSES)
             reasons.append(made)
         return Refusal(next((reason for reason in reasons if reason != REJECTS), REJECTS))
 
@@ -246,6 +248,4 @@ def _parsed_arguments(message: Message) -> Message:
 
 
 def _with_text_arguments(message: Message) -> Message:
-    return _map_calls(
-        message, lambda value: value if isinstance(value, str) else json.dumps(value)
-    )
+    return _map_calls(message, lambda value: value if isinstance(value, str) else json.dumps(value))

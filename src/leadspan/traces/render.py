@@ -22,7 +22,7 @@ from leadspan.config import RenderConfig
 from leadspan.errors import DataError
 from leadspan.records import Sequence, Span, Trace, Turn
 from leadspan.traces.encoders import ContinuationEncoder
-from leadspan.traces.layout import Layout, build_layout, dated
+from leadspan.traces.layout import Layout, build_layout
 from leadspan.traces.prompts import Conversation, Prompt, PromptRenderer
 from leadspan.traces.sections import Refusal
 from leadspan.traces.survival import PLACED_ANYWHERE, find_loss
@@ -38,7 +38,7 @@ class Renderer:
 
     def __init__(self, tokenizer: Any, config: RenderConfig | None = None) -> None:
         self.tokenizer = tokenizer
-        self.config = dated(config or RenderConfig())
+        self.config = (config or RenderConfig()).dated()
         self.layout: Layout = build_layout(tokenizer, self.config)
         block = self.layout.block
         written = (self.layout.template or "", block.open, block.close)

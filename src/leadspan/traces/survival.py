@@ -32,7 +32,10 @@ def find_loss(
     end = 0
     for message in messages:
         start = 0 if message["role"] in PLACED_ANYWHERE else end
-        for piece in _texts(message.get("content")):
+        content = message.get("content")
+        if isinstance(content, list) and _printed_as_data(text, content):
+            return f"template_drops:{message['role']}", end
+        for piece in _texts(content):
             found = _find(text, piece, start)
             if found < 0:
                 return f"template_drops:{message['role']}", end
@@ -79,6 +82,15 @@ def _probe(message: Message, number: int) -> Message:
             call["function"]["name"] = f"{words}call{place}"
         probe["tool_calls"] = calls
     return probe
+
+
+def _printed_as_data(text: str, parts: list[Any]) -> bool:
+    """Whether a list of parts stands in a prompt as a program writes it, not as its words."""
+    return any(written(part) in text for part in parts for written in (repr, _as_json))
+
+
+def _as_json(part: Any) -> str:
+    return json.dumps(part, ensure_ascii=False)
 
 
 def _texts(content: Any) -> Iterator[str]:
