@@ -18,6 +18,7 @@ FLOORS = {
     "config_file": 1,
     "runs": 1,
     "models": 1,
+    "chat": 1,
     "flops": 1,
     "registry": 1,
     "tracking": 1,
@@ -35,7 +36,7 @@ FLOORS = {
 STRANGERS = {"distill", "evaluation", "analysis"}
 """Rooms of one floor that must not know one another."""
 OWNERS = {
-    "transformers": ("models", "world"),
+    "transformers": ("models", "chat", "world"),
     "tokenizers": ("world",),
     "peft": ("models",),
     "datasets": ("traces",),
@@ -44,7 +45,7 @@ OWNERS = {
     "vllm": ("evaluation",),
     "matplotlib": ("study",),
     "plotly": ("study",),
-    "jinja2": ("study",),
+    "jinja2": ("study", "chat"),
     "submitit": ("study",),
 }
 
