@@ -153,3 +153,38 @@ def test_template_that_eats_the_cot_is_told_and_harmless(tmp_path: Path) -> None
     found = findings(tmp_path)
     assert "deletes the CoT" in found["template and CoT"].message
     assert found["round trip"].level == "ok"
+
+
+OWN_TEXT = [
+    (CHATML, "ok"),
+    (CHATML.replace("assistant\n{% endif %}", "helper\n{% endif %}"), "error"),
+    (
+        CHATML.replace(
+            "<|im_end|>\n{%", "{{ '!' if m.role == 'user' and loop.last }}<|im_end|>\n{%"
+        ),
+        "error",
+    ),
+    (
+        CHATML.replace(
+            "{{ m.content }}", "{{ m.content | upper if m.role == 'assistant' else m.content }}"
+        ),
+        "warning",
+    ),
+]
+
+
+@pytest.mark.parametrize(("template", "level"), OWN_TEXT)
+def test_rows_are_held_against_the_template_s_own_text(
+    tmp_path: Path, template: str, level: str
+) -> None:
+    model_folder(tmp_path / "student", lambda t: setattr(t, "chat_template", template))
+    assert findings(tmp_path)["template's own text"].level == level
+
+
+def test_two_families_of_markers_are_told(tmp_path: Path) -> None:
+    other = CHATML.replace("assistant\n{% endif %}", "assistant\n<seed:think>{% endif %}")
+    model_folder(tmp_path / "student", lambda t: setattr(t, "chat_template", other))
+    markers = {"think_open": "<think>", "think_close": "</think>"}
+    found = findings(tmp_path, render=markers)["think markers"]
+    assert found.level == "warning"
+    assert "<seed:think>" in found.message
