@@ -26,7 +26,8 @@ from leadspan.config import RenderConfig, RunConfig
 from leadspan.models import load_tokenizer
 from leadspan.records import Trace
 from leadspan.traces.prepare import prepare
-from leadspan.traces.render import Renderer, iter_rendered
+from leadspan.traces.prompts import Conversation
+from leadspan.traces.render import Renderer, checked, iter_rendered
 from leadspan.traces.sources import load_traces
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -35,11 +36,11 @@ REPEATS = 5
 
 def strings_of(renderer: Renderer, traces: list[Trace]) -> list[str]:
     """The very strings that rendering tokenises: prompt, CoT and answer of each trace."""
-    prompts = renderer.layout.prompt_texts(renderer.tokenizer, [trace.turns for trace in traces])
+    prompts = renderer.prompts([Conversation.of(trace) for trace in traces])
     return [
         text
         for trace, prompt in zip(traces, prompts, strict=True)
-        for text in (prompt, trace.cot, trace.answer)
+        for text in (checked(prompt, "trace").text, trace.cot, trace.answer)
     ]
 
 

@@ -20,6 +20,7 @@ FLOORS = {
     "runs": 1,
     "models": 1,
     "devices": 1,
+    "chat": 1,
     "flops": 1,
     "sizes": 1,
     "registry": 1,
@@ -40,7 +41,7 @@ FLOORS = {
 STRANGERS = {"distill", "evaluation", "analysis"}
 """Rooms of one floor that must not know one another."""
 OWNERS = {
-    "transformers": ("models", "world"),
+    "transformers": ("models", "chat", "world"),
     "tokenizers": ("world",),
     "peft": ("models",),
     "datasets": ("traces",),
@@ -50,7 +51,7 @@ OWNERS = {
     "vllm": ("evaluation",),
     "matplotlib": ("study",),
     "plotly": ("study",),
-    "jinja2": ("study",),
+    "jinja2": ("study", "chat"),
     "submitit": ("study",),
 }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leadspan.chat import ChatTemplate, Message, special_tokens, with_parts
 from leadspan.config import PLAIN, LoraConfig, ModelConfig, StudentConfig, TeacherConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.integrity import check_checksums
@@ -268,10 +269,7 @@ def end_of_turn_id(tokenizer: Any) -> int:
         token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special
     }
     if tokenizer.chat_template is not None:
-        turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": PROBE}]
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-        tail = text.rpartition(PROBE)[2]
-        for token_id in tokenizer.encode(tail, add_special_tokens=False):
+        for token_id in tokenizer.encode(_text_after_turn(tokenizer), add_special_tokens=False):
             if token_id in special:
                 return int(token_id)
     if tokenizer.eos_token_id is None:
@@ -280,6 +278,25 @@ def end_of_turn_id(tokenizer: Any) -> int:
             "template that ends the assistant's turn with a special token."
         )
     return int(tokenizer.eos_token_id)
+
+
+def _text_after_turn(tokenizer: Any) -> str:
+    """What the chat template writes behind an assistant turn; empty where it shows no such turn."""
+    chat = ChatTemplate(tokenizer.get_chat_template(), special_tokens(tokenizer))
+    turns: list[Message] = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": PROBE},
+    ]
+    for shown in (turns, [with_parts(turn) for turn in turns]):
+        try:
+            _, found, tail = chat.render(shown, generation_prompt=False).rpartition(PROBE)
+        except Exception:  # some templates take only one shape of content
+            continue
+        if (
+            found and '"' not in tail and "'" not in tail
+        ):  # else a list, printed as Python writes it
+            return tail
+    return ""
 
 
 def read_model_config(config: ModelConfig) -> Any:

@@ -180,7 +180,9 @@ class RunFolder:
         content = config.model_dump(mode="json")
         if self.config_path.is_file():
             keys = sorted(differing_keys(self._read_config(), content))
-            if keys:
+            if keys == ["render.date"] and kept_date(self.config_path) is None:
+                write_text_atomic(self.config_path, yaml.safe_dump(content, sort_keys=False))
+            elif keys:
                 raise RunError(
                     f"{self.path}: belongs to a run with another config; {', '.join(keys[:5])} differ. "
                     "Give another --output or delete the folder."
@@ -282,6 +284,28 @@ class RunFolder:
         content = self.metrics_path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         return list(iter_sealed_lines(whole.splitlines(), self.metrics_path))
+
+
+CAPTURE_DATE_FILE = "date.json"
+"""In a teacher cache: the day that its prompts were written for."""
+
+
+def with_date(config: RunConfig, folder: Path) -> RunConfig:
+    """The config with the day that templates read: its own, the run's, its teacher cache's, today's."""
+    kept = [kept_date(folder / "run.yaml"), kept_date(folder / CAPTURE_DATE_FILE)]
+    if config.teacher is not None and config.teacher.cache is not None:
+        kept.append(kept_date(Path(config.teacher.cache) / CAPTURE_DATE_FILE))
+    return config.model_copy(update={"render": config.render.dated(*kept)})
+
+
+def kept_date(path: Path) -> str | None:
+    """`render.date` of a YAML or JSON file; None where the file or the key is not there."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        date = content["render"]["date"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return None
+    return None if date is None else str(date)
 
 
 def differing_keys(left: Any, right: Any, prefix: str = "") -> set[str]:

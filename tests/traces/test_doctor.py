@@ -51,7 +51,9 @@ def test_a_healthy_run_is_ok_throughout(tmp_path: Path) -> None:
     teacher = model_folder(tmp_path / "teacher", vocab_size=900)
     found = findings(tmp_path, teacher={"path": str(teacher)})
     assert {f.check for f in found.values() if f.level != "ok"} == set()
-    assert {"vocabularies", "prompt prefix", "round trip", "cut", "context length"} <= set(found)
+    assert {"vocabularies", "template's own text", "round trip", "cut", "context length"} <= set(
+        found
+    )
     assert "900" in found["teacher head"].message
 
 
@@ -220,3 +222,38 @@ def test_a_budget_of_flops_needs_models_of_known_cost(
     assert (found["budget"].level if "budget" in found else None) == level
     if level is not None:
         assert f"{tmp_path / str(odd)}: model config: model_type must be" in found["budget"].message
+
+
+OWN_TEXT = [
+    (CHATML, "ok"),
+    (CHATML.replace("assistant\n{% endif %}", "helper\n{% endif %}"), "error"),
+    (
+        CHATML.replace(
+            "<|im_end|>\n{%", "{{ '!' if m.role == 'user' and loop.last }}<|im_end|>\n{%"
+        ),
+        "error",
+    ),
+    (
+        CHATML.replace(
+            "{{ m.content }}", "{{ m.content | upper if m.role == 'assistant' else m.content }}"
+        ),
+        "warning",
+    ),
+]
+
+
+@pytest.mark.parametrize(("template", "level"), OWN_TEXT)
+def test_rows_are_held_against_the_template_s_own_text(
+    tmp_path: Path, template: str, level: str
+) -> None:
+    model_folder(tmp_path / "student", lambda t: setattr(t, "chat_template", template))
+    assert findings(tmp_path)["template's own text"].level == level
+
+
+def test_two_families_of_markers_are_told(tmp_path: Path) -> None:
+    other = CHATML.replace("assistant\n{% endif %}", "assistant\n<seed:think>{% endif %}")
+    model_folder(tmp_path / "student", lambda t: setattr(t, "chat_template", other))
+    markers = {"think_open": "<think>", "think_close": "</think>"}
+    found = findings(tmp_path, render=markers)["think markers"]
+    assert found.level == "warning"
+    assert "<seed:think>" in found.message

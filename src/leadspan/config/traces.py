@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any, Literal
 
 from pydantic import Field
@@ -97,13 +98,22 @@ class RenderConfig(Part):
     and a newline."""
     template_variables: dict[str, Any] = Field(default_factory=dict)
     """Variables handed to the chat template, on top of those that switch thinking on."""
+    date: datetime.date | None = None
+    """The day, such as 2026-11-25, that templates read instead of the clock; null takes the day the
+    run is first started and keeps it in the run's own run.yaml."""
     system_prompt: Literal["keep", "drop"] = "keep"
     """Keep or drop the trace's system turn."""
     think_open: str | None = None
-    """Text before the CoT; null takes `<think>` and a newline where the chat template writes them
-    so, and bare `<think>` elsewhere."""
+    """Text before the CoT; null takes what the chat template itself writes there, else `<think>`."""
     think_close: str | None = None
-    """Text between CoT and answer; null takes newline, `</think>`, two newlines where the chat
-    template has the newline, and bare `</think>` elsewhere."""
+    """Text between CoT and answer; null takes what the chat template itself writes there, else
+    `</think>`."""
     paper_compat: bool = False
     """Append the generation prompt behind the whole conversation, as the published runs did."""
+
+    def dated(self, *kept: str | None) -> RenderConfig:
+        """These settings with a date: their own, else the first that was kept, else today's."""
+        if self.date is not None:
+            return self
+        date = next((one for one in kept if one), None) or datetime.date.today().isoformat()
+        return self.model_copy(update={"date": datetime.date.fromisoformat(date)})

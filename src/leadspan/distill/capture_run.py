@@ -19,6 +19,7 @@ from leadspan.errors import ConfigError
 from leadspan.models import load_tokenizer, real_vocab_size
 from leadspan.progress import say
 from leadspan.records import Sequence
+from leadspan.runs import CAPTURE_DATE_FILE, with_date, write_json_atomic
 from leadspan.traces.dataset import build_sequences
 from leadspan.traces.truncate import build_policy
 
@@ -47,7 +48,7 @@ def capture_run(config: RunConfig, output: Path, settings: CaptureSettings) -> C
     Raises:
         LeadspanError: Config, data, teacher or folder are not fit for it.
     """
-    config = without_lead_cut(config)
+    config = with_date(without_lead_cut(config), output)
     if config.teacher is None:
         raise ConfigError("capture: run.yaml must name a teacher. Set teacher.path.")
     if config.truncation.lsp_end is not None:
@@ -66,6 +67,9 @@ def capture_run(config: RunConfig, output: Path, settings: CaptureSettings) -> C
         if ranks.is_first and len(sequences) < len(asked):
             unread = len(asked) - len(sequences)
             say(f"capture: {unread} sequences hold tokens that the teacher lacks and are left out.")
+        if ranks.is_first:  # before the first shard, so that a resumed capture knows its day
+            kept = {"render": {"date": str(config.render.date)}}
+            write_json_atomic(output / CAPTURE_DATE_FILE, kept)
         return capture(sequences, backend, output, ranks, settings.shard_mib)
 
 

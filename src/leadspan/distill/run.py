@@ -43,7 +43,14 @@ from leadspan.models import (
 )
 from leadspan.progress import say
 from leadspan.records import Sequence
-from leadspan.runs import RunFolder, describe_environment, lock_folder, replacing, write_json_atomic
+from leadspan.runs import (
+    RunFolder,
+    describe_environment,
+    lock_folder,
+    replacing,
+    with_date,
+    write_json_atomic,
+)
 from leadspan.traces.dataset import Annotate, build_sequences
 
 IN_MEMORY = "<in memory>"
@@ -70,6 +77,7 @@ def train(config: RunConfig, output: Path, annotate: Annotate | None = None) -> 
     Raises:
         LeadspanError: Config, data, models or run folder are not fit for it.
     """
+    config = with_date(config, output)
     with join_ranks() as ranks:
         tokenizer = load_tokenizer(
             config.student.path, config.student.revision, config.render.chat_template

@@ -54,7 +54,8 @@ def evaluate(
     folder = EvaluationFolder(output)
     with lock_folder(folder.path), Grader(limit_seconds=config.grading_limit_seconds) as grader:
         as_text = check_golds(benchmarks, grader)
-        opened = open_student(student, config, render or RenderConfig(), revision)
+        dated = (render or RenderConfig()).dated(folder.date)
+        opened = open_student(student, config, dated, revision)
         identity = identity_of(opened, config, benchmarks)
         folder.claim(identity)
         for benchmark in benchmarks:
@@ -142,6 +143,8 @@ class _Wanted:
     request: Request
     problem: Problem
     row: dict[str, Any]
+    opened: bool = False
+    """The prompt ends in the opening think marker."""
     cue: str | None = None
     """Of a forced answer."""
 
@@ -178,7 +181,8 @@ class _Pass:
             for sample in range(self.config.sampling.num_samples):
                 if (problem.problem_id, sample) not in done:
                     row = self._row(problem, sample, prompt)
-                    yield _Wanted(prompt.request(*self._key(problem, sample)), problem, row)
+                    request = prompt.request(*self._key(problem, sample))
+                    yield _Wanted(request, problem, row, prompt.opened)
 
     def _cut_off(self, asked: Mapping[str, Prompt]) -> Iterator[_Wanted]:
         """Samples that reached their limit inside the think block."""
@@ -208,7 +212,7 @@ class _Pass:
                 forcing.max_new_tokens,
             )
             forced = {**self._row(problem, row["sample"], prompt), "forced": True}
-            yield _Wanted(request, problem, forced, forcing.cue)
+            yield _Wanted(request, problem, forced, prompt.opened, forcing.cue)
 
     def _key(self, problem: Problem, sample: int) -> tuple[str, int]:
         seed = seed_of(self.config.sampling.seed, self.benchmark.name, problem.problem_id, sample)
@@ -249,7 +253,7 @@ class _Pass:
     ) -> tuple[dict[str, Any], Future[Grade]]:
         ended = completion.finish_reason == "stop"
         if want.cue is None:
-            generation = self.student.split(completion.text, ended)
+            generation = self.student.split(completion.text, ended, want.opened)
             answer, closed = generation.answer, generation.closed
             whole = not closed and self.config.unclosed == "whole_text"
         else:

@@ -25,6 +25,14 @@ class EvaluationFolder:
         self.identity_path = self.path / "identity.json"
         self.summary_path = self.path / "evaluation.json"
 
+    @property
+    def date(self) -> str | None:
+        """The day that the prompts of the samples here were written for, where they say one."""
+        if not self.identity_path.is_file():
+            return None
+        date: str | None = read_json(self.identity_path).get("date")
+        return date
+
     def claim(self, identity: dict[str, Any]) -> None:
         """Make the folder ready to be written: the identity, and no half-written last line.
 

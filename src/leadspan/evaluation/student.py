@@ -20,6 +20,8 @@ from leadspan.evaluation.benchmarks import Problem
 from leadspan.evaluation.requests import Backend, Request
 from leadspan.progress import say
 from leadspan.records import Turn
+from leadspan.traces.prompts import Conversation
+from leadspan.traces.render import Renderer, checked
 
 SAMPLED_BYTES = 1 << 16
 
@@ -31,6 +33,8 @@ class Prompt:
     turns: tuple[Turn, ...]
     text: str
     ids: tuple[int, ...] = ()
+    opened: bool = False
+    """It ends in the opening think marker."""
 
     def request(self, key: str, seed: int) -> Request:
         """As a request for one answer."""
@@ -48,29 +52,27 @@ class LocalStudent:
         revision: str | None = None,
     ) -> None:
         from leadspan.models import load_tokenizer
-        from leadspan.traces.render import Renderer
 
         self._path, self._revision, self._config = str(path), revision, config
         self._tokenizer = load_tokenizer(self._path, revision)
         self._renderer = Renderer(self._tokenizer, render)
         self._layout = self._renderer.layout
-        self._opened = not self._layout.think_open
-        self._open = (self._layout.think_open or self._layout.prompt_open).strip()
-        self._close = self._layout.think_close.strip()
+        self._block = self._layout.block
         self._end_id = self._layout.ending_ids[0]
         self._check_cue()
 
     @property
     def identity(self) -> dict[str, Any]:
         """What the student is and how it is asked."""
-        layout = self._layout
-        frame = [layout.template, layout.variables, layout.think_open, layout.think_close]
         student = {"path": self._path, "fingerprint": fingerprint(self._path)}
         if self._revision is not None:
             student["revision"] = self._revision
         return {
             "student": student,
-            "chat_template": _digest(json.dumps(frame, sort_keys=True, default=str)),
+            "chat_template": _digest(
+                json.dumps(self._layout.identity, sort_keys=True, default=str)
+            ),
+            "date": self._layout.chat and self._layout.chat.date,
             "backend": {"name": self._config.backend, "dtype": self._dtype},
         }
 
@@ -86,27 +88,23 @@ class LocalStudent:
 
     def prompts(self, problems: Sequence[Problem]) -> list[Prompt]:
         """Each problem through the chat template."""
-        keep = self._renderer.config.system_prompt == "keep"
-        conversations = [
-            tuple(turn for turn in problem.turns if keep or turn.role != "system")
-            for problem in problems
-        ]
-        ids = self._renderer.prompt_ids(conversations)
-        texts = self._layout.prompt_texts(self._tokenizer, conversations)
+        made = self._renderer.prompts([Conversation(problem.turns) for problem in problems])
         return [
-            Prompt(turns, text, tuple(row))
-            for turns, text, row in zip(conversations, texts, ids, strict=True)
+            Prompt(problem.turns, prompt.text, tuple(prompt.ids), prompt.opened)
+            for problem, one in zip(problems, made, strict=True)
+            for prompt in [checked(one, f"problem {problem.problem_id}")]
         ]
 
-    def split(self, text: str, ended: bool) -> Generation:
+    def split(self, text: str, ended: bool, opened: bool) -> Generation:
         """What was generated, as CoT and answer."""
-        return split_generation(text, self._open, self._close, self._opened, ended)
+        think_open, think_close = self._block.open.strip(), self._block.close.strip()
+        return split_generation(text, think_open, think_close, opened, ended)
 
     def force(self, prompt: Prompt, text: str, cue: str) -> Prompt:
         """The prompt that goes on after `text` with the block closed and the cue written."""
-        whole = f"{prompt.text}{text}{self._layout.think_close}{cue}"
-        ids = self._tokenizer(whole, add_special_tokens=False)["input_ids"]
-        return Prompt(prompt.turns, whole, tuple(ids))
+        rest = f"{text}{self._block.close}{cue}"
+        ids = (*prompt.ids, *self._renderer.encoder.control(rest))
+        return Prompt(prompt.turns, prompt.text + rest, ids, prompt.opened)
 
     def _check_cue(self) -> None:
         if self._config.answer_forcing is None:
@@ -178,9 +176,9 @@ class ServedStudent:
             for p in problems
         ]
 
-    def split(self, text: str, ended: bool) -> Generation:
+    def split(self, text: str, ended: bool, opened: bool) -> Generation:
         """What was generated, as CoT and answer."""
-        return split_generation(text, "<think>", "</think>", opened=False, ended=ended)
+        return split_generation(text, "<think>", "</think>", opened, ended)
 
     def force(self, prompt: Prompt, text: str, cue: str) -> Prompt:
         """Chat servers cannot go on with a text; the config refuses the combination before."""

@@ -14,6 +14,7 @@ from leadspan.errors import DataError
 from leadspan.evaluation.evaluate import evaluate
 from leadspan.evaluation.summary import EvaluationResult
 from leadspan.progress import say
+from leadspan.runs import with_date
 from leadspan.study.cut_points import annotator_of
 from leadspan.study.report.card import write_model_card
 from leadspan.traces.doctor import examine
@@ -39,6 +40,7 @@ def run(config: RunConfig, output: Path) -> tuple[TrainedRun, EvaluationResult |
 
     Under torchrun all ranks train; the first evaluates alone.
     """
+    config = with_date(config, output)
     trained = train(config, output, annotator_of(config.truncation))
     if not is_first_rank():
         return trained, None

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
-from leadspan.config import ModelConfig, RunConfig, SweepConfig
+from leadspan.config import ModelConfig, RenderConfig, RunConfig, SweepConfig
 from leadspan.config_file import (
     config_hash,
     load_run_config,
@@ -82,7 +82,7 @@ def expand(sweep: SweepConfig, folder: Path) -> list[Point]:
     points: dict[str, Point] = {}
     problems: list[str] = []
     cache = str(folder.resolve() / CACHE)
-    base = dict(sweep.base)
+    base = dict(_dated(sweep, folder).base)
     if sweep.capture is not None and isinstance(base.get("teacher"), dict):
         base["teacher"] = {**base["teacher"], "cache": cache}
     for grid in sweep.grids:
@@ -107,6 +107,16 @@ def expand(sweep: SweepConfig, folder: Path) -> list[Point]:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     trained = _with_caches(list(points.values()), cache)
     return (_reference_points(trained) if sweep.reference_models else []) + trained
+
+
+def _dated(sweep: SweepConfig, folder: Path) -> SweepConfig:
+    """The sweep with one day for the prompts of all points: its own, the folder's, today's."""
+    if (sweep.base.get("render") or {}).get("date"):
+        return sweep
+    path = folder / "sweep.yaml"
+    kept = (read_yaml(path)["base"].get("render") or {}).get("date") if path.is_file() else None
+    date = str(RenderConfig().dated(kept and str(kept)).date)
+    return sweep.model_copy(update={"base": set_key(dict(sweep.base), "render.date", date)})
 
 
 def _with_caches(points: list[Point], shared: str) -> list[Point]:
@@ -200,6 +210,7 @@ def prepare_sweep(sweep: SweepConfig, folder: Path) -> list[Point]:
         ConfigError: The folder holds a sweep over another base.
         RunError: A point's name is taken by another config.
     """
+    sweep = _dated(sweep, folder)
     points = expand(sweep, folder)
     content = sweep.model_dump(mode="json")
     sweep_path = folder / "sweep.yaml"

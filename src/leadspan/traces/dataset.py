@@ -49,7 +49,7 @@ def build_sequences(
     """
     check_annotated(config.truncation, annotate)
     renderer = Renderer(tokenizer, config.render)
-    folder = None if annotate else cache_folder(config, tokenizer, renderer.layout.template)
+    folder = None if annotate else cache_folder(config, tokenizer, renderer.layout.identity)
     cached = load_sequences(folder) if folder else None
     if cached is None:
         counts = LoadedTraces()

@@ -6,6 +6,7 @@ Looks at tokenizers, templates, model configs (not weights) and real rows. `trai
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -29,13 +30,16 @@ from leadspan.sizes import count_stored_parameters, run_folder_bytes
 from leadspan.traces.cuts import report_cuts
 from leadspan.traces.dataset import Annotate, build_sequences, iter_sequences
 from leadspan.traces.layout import Layout
+from leadspan.traces.own_output import Agreement, compare_with_template
+from leadspan.traces.prompts import Conversation, Prompt
 from leadspan.traces.render import Renderer
+from leadspan.traces.sections import FAMILIES
 from leadspan.traces.sources import LoadedTraces
+from leadspan.traces.think_block import QUESTION, opening_at_end
 from leadspan.traces.truncate import build_policy, cut_point
 
 ROWS_LOOKED_AT = 64
 REFUSED_WORTH_A_WARNING = 0.05
-PROBE = "leadspan looks whether this thought survives"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def examine(
         return findings
     tokenizer.chat_template = renderer.layout.template
     findings += [*_special_tokens(tokenizer), *_stop_tokens(config.student, tokenizer)]
-    findings += _template(renderer, tokenizer)
+    findings += _template(renderer)
     rows = _try(findings, "rows", lambda: _first_rows(config, renderer))
     if rows is not None:
         findings += _real_rows(renderer, rows)
@@ -185,31 +189,38 @@ def _budget(config: RunConfig) -> Findings:
             continue
 
 
-def _template(renderer: Renderer, tokenizer: Any) -> Findings:
+def _template(renderer: Renderer) -> Findings:
+    """Which think markers the student will learn, and what speaks against them."""
     layout = renderer.layout
-    for text in (layout.think_open or layout.prompt_open, layout.think_close):
-        ids = renderer.encoder.control(text.strip())
-        if len(ids) > 1:
-            mend = "It is learnt as text; one token each would be cheaper."
-            yield Finding(
-                "warning", "think markers", f"{text.strip()!r} is {len(ids)} tokens.", mend
-            )
-    if layout.template is not None:
-        yield _survival(layout, tokenizer)
+    block, chat = layout.block, layout.chat
+    markers = (block.open.strip(), block.close.strip())
+    said = f"the student learns {block.open!r} and {block.close!r}, from {block.source}"
+    rivals = _rivals(layout) if chat else []
+    long = [text for text in markers if len(renderer.encoder.control(text)) > 1]
+    if rivals:
+        shown = ", ".join(map(repr, rivals))
+        mend = "It will learn both; set render.think_open and render.think_close to the template's."
+        yield Finding("warning", "think markers", f"{said}; the template names {shown}.", mend)
+    elif long:
+        counts = ", ".join(f"{text!r} is {len(renderer.encoder.control(text))}" for text in long)
+        mend = "They are learnt as text; one token each would be cheaper."
+        yield Finding("warning", "think markers", f"{said}; {counts} tokens.", mend)
+    else:
+        yield Finding("ok", "think markers", said)
+    if chat is not None:
+        keeps = "keeps" if block.shape is not None else "deletes"
+        said = f"it {keeps} the CoT of assistant turns; completions are appended apart from it"
+        yield Finding("ok", "template and CoT", said)
 
 
-def _survival(layout: Layout, tokenizer: Any) -> Finding:
-    """Whether the template itself would have eaten the CoT."""
-    from leadspan.records import Turn
-
-    content = f"<think>\n{PROBE}\n</think>\n\nanswer"
-    turns = (Turn("user", "?"), Turn("assistant", content))
-    try:
-        eaten = PROBE not in layout.apply(tokenizer, [turns], generation_prompt=False)[0]
-    except Exception:
-        eaten = True
-    said = "deletes the CoT of assistant turns" if eaten else "keeps the CoT of the last turn"
-    return Finding("ok", "template and CoT", f"it {said}; completions are appended apart from it")
+def _rivals(layout: Layout) -> list[str]:
+    """Opening markers that the template writes and the student's CoT does not begin with."""
+    assert layout.chat is not None
+    own = layout.block.open + layout.block.close
+    prompt = layout.chat.render([{"role": "user", "content": QUESTION}], generation_prompt=True)
+    opened = opening_at_end(layout.chat, prompt).strip()
+    named = [f.open for f in FAMILIES if f.open in layout.chat.text]
+    return sorted({text for text in (opened, *named) if text and text not in own})
 
 
 def _first_rows(config: RunConfig, renderer: Renderer) -> list[tuple[Trace, Sequence]]:
@@ -218,16 +229,7 @@ def _first_rows(config: RunConfig, renderer: Renderer) -> list[tuple[Trace, Sequ
 
 
 def _real_rows(renderer: Renderer, rows: list[tuple[Trace, Sequence]]) -> Findings:
-    prompts = renderer.prompt_ids([trace.turns for trace, _ in rows]) if rows else []
-    broken = [
-        trace.trace_id
-        for (trace, sequence), prompt in zip(rows, prompts, strict=True)
-        if sequence.input_ids_T[: len(prompt)].tolist() != prompt
-    ]
-    if broken:
-        yield Finding("error", "prompt prefix", f"{len(broken)} rows differ, first {broken[0]}.")
-    else:
-        yield Finding("ok", "prompt prefix", f"{len(rows)} rows begin with what generation feeds")
+    yield _own_output(renderer, [trace for trace, _ in rows])
     failed = [t.trace_id for t, sequence in rows if renderer.round_trip(t, sequence) == "failed"]
     if failed:
         message = (
@@ -237,6 +239,29 @@ def _real_rows(renderer: Renderer, rows: list[tuple[Trace, Sequence]]) -> Findin
         yield Finding("warning", "round trip", message, mend)
     else:
         yield Finding("ok", "round trip", f"{len(rows)} rows decode to their text")
+
+
+def _own_output(renderer: Renderer, traces: list[Trace]) -> Finding:
+    """The rendering beside the template's own text of prompt and assistant turn."""
+    prompts = renderer.prompts([Conversation.of(trace) for trace in traces])
+    found = {
+        trace.trace_id: compare_with_template(renderer, trace, prompt)
+        for trace, prompt in zip(traces, prompts, strict=True)
+        if isinstance(prompt, Prompt) and trace.closed
+    }
+    check, numbers = "template's own text", Counter(found.values())
+    bad: tuple[tuple[Agreement, Literal["error", "warning"]], ...]
+    bad = (("other prompt", "error"), ("other completion", "warning"))
+    for agreement, level in bad:
+        if numbers[agreement]:
+            first = next(trace_id for trace_id, kind in found.items() if kind == agreement)
+            share = f"{numbers[agreement]} of {len(found)} rows"
+            said = f"{share} have {agreement.replace('other', 'another')}, first {first}."
+            mend = "Its generation prompt and its assistant turns disagree; try another template."
+            return Finding(level, check, said, mend)
+    said = f"{len(found)} rows are what the template writes for the whole conversation"
+    spaced = numbers["other white space"]
+    return Finding("ok", check, said + (f", {spaced} but for white space" if spaced else ""))
 
 
 def _whole_set(

@@ -27,7 +27,7 @@ from leadspan.traces.dataset import (
 )
 from leadspan.traces.render import Renderer
 from leadspan.traces.sources import LoadedTraces
-from leadspan.traces.truncate import build_policy
+from leadspan.traces.truncate import OPEN_TOKENS, build_policy
 
 Export = Literal["messages", "prompt_completion"]
 SPLITS = ("train", "validation")
@@ -222,6 +222,7 @@ class _SplitWriter:
             return {"id": trace.trace_id, "prompt": prompt, "completion": completion}
         turns = trace.turns if len(sequence.prompt) else ()
         asked = [{"role": turn.role, "content": turn.content, **turn.fields} for turn in turns]
-        reply = {"role": "assistant", "content": layout.prompt_open + completion}
+        opening = "" if sequence.meta[OPEN_TOKENS] else layout.block.open
+        reply = {"role": "assistant", "content": opening + completion}
         tools = {"tools": list(trace.tools)} if trace.tools else {}
         return {"id": trace.trace_id, "messages": [*asked, reply], **tools}

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from multiprocessing import get_context
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -22,11 +23,14 @@ from leadspan.errors import DataError
 from leadspan.records import Sequence, Span, Trace, Turn
 from leadspan.traces.encoders import ContinuationEncoder
 from leadspan.traces.layout import Layout, build_layout
+from leadspan.traces.prompts import Conversation, Prompt, PromptRenderer
 from leadspan.traces.sections import Refusal
+from leadspan.traces.survival import PLACED_ANYWHERE, find_loss
 from leadspan.traces.truncate import CLOSE_TOKENS, OPEN_TOKENS
 
 BATCH_ROWS = 256
 RoundTrip = Literal["exact", "normalised", "failed"]
+Made = TypeVar("Made", Prompt, Sequence)
 
 
 class Renderer:
@@ -34,9 +38,12 @@ class Renderer:
 
     def __init__(self, tokenizer: Any, config: RenderConfig | None = None) -> None:
         self.tokenizer = tokenizer
-        self.config = config or RenderConfig()
+        self.config = (config or RenderConfig()).dated()
         self.layout: Layout = build_layout(tokenizer, self.config)
-        self.encoder = ContinuationEncoder(tokenizer)
+        block = self.layout.block
+        written = (self.layout.template or "", block.open, block.close)
+        self.encoder = ContinuationEncoder(tokenizer, written)
+        self._prompts = PromptRenderer(tokenizer, self.layout, self.encoder)
         self._marker = lru_cache(maxsize=64)(self.encoder.control)
 
     def stream(self, traces: Iterable[Trace]) -> Iterator[Sequence | Refusal]:
@@ -45,23 +52,25 @@ class Renderer:
         while batch := list(islice(rows, BATCH_ROWS)):
             yield from self.render_batch(batch)
 
+    def prompts(self, conversations: list[Conversation]) -> list[Prompt | Refusal]:
+        """What generation feeds for each conversation, or why it cannot be asked."""
+        return self._prompts.render([self._asked(one) for one in conversations])
+
     def prompt_ids(self, conversations: list[tuple[Turn, ...]]) -> list[list[int]]:
-        """What generation feeds for each conversation."""
-        asked = [self._asked(turns) for turns in conversations]
-        texts = self.layout.prompt_texts(self.tokenizer, asked)
-        encoded = self.tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )
-        ids: list[list[int]] = encoded["input_ids"]
-        bos = list(self.layout.bos_ids)
-        return [bos + prompt for prompt in ids] if bos else ids
+        """What generation feeds for each conversation.
+
+        Raises:
+            DataError: One of them cannot be asked with this template.
+        """
+        made = self.prompts([Conversation(turns) for turns in conversations])
+        return [checked(prompt, f"prompt {row}").ids for row, prompt in enumerate(made)]
 
     def render_batch(self, traces: list[Trace]) -> list[Sequence | Refusal]:
         """Render a list that fits in memory as tokens."""
-        prompts = self._prompts(traces)
+        prompts = self.prompts([Conversation.of(trace) for trace in traces])
         bodies = self.encoder.texts([text for t in traces for text in (t.cot, t.answer)])
         return [
-            prompt
+            replace(prompt, where=trace.trace_id)
             if isinstance(prompt, Refusal)
             else self._join(trace, prompt, bodies[2 * row], bodies[2 * row + 1])
             for row, (trace, prompt) in enumerate(zip(traces, prompts, strict=True))
@@ -75,9 +84,21 @@ class Renderer:
         parts = [(start, end), (sequence.answer.start, answer_end)]
         decoded = self.encoder.decode([sequence.input_ids_T[a:b].tolist() for a, b in parts])
         source = [trace.cot, trace.answer if trace.closed else ""]
+        if self._lost_in_prompt(trace, sequence):
+            return "failed"
         if decoded == source:
             return "exact"
         return "normalised" if decoded == list(map(self.encoder.normalise, source)) else "failed"
+
+    def _lost_in_prompt(self, trace: Trace, sequence: Sequence) -> bool:
+        """Whether the text of some turn is not in the decoded prompt."""
+        (text,) = self.encoder.decode([sequence.input_ids_T[: sequence.prompt.end].tolist()])
+        turns = self._asked(Conversation.of(trace)).turns
+        asked = [{"role": turn.role, "content": turn.content} for turn in turns]
+        if find_loss(text, asked)[0] is None:
+            return False
+        normal = [{**m, "content": self.encoder.normalise(m["content"])} for m in asked]
+        return find_loss(text, normal)[0] is not None
 
     def positions_of(
         self, places: list[tuple[Trace, Sequence, int]], section: Literal["cot", "answer"] = "cot"
@@ -93,36 +114,29 @@ class Renderer:
         ]
         return [start + count for start, count in zip(starts, counts, strict=True)]
 
-    def _asked(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    def _asked(self, conversation: Conversation) -> Conversation:
         if self.config.system_prompt == "keep":
-            return turns
-        return tuple(turn for turn in turns if turn.role != "system")
+            return conversation
+        turns = tuple(turn for turn in conversation.turns if turn.role not in PLACED_ANYWHERE)
+        return replace(conversation, turns=turns)
 
-    def _prompts(self, traces: list[Trace]) -> list[list[int] | Refusal]:
-        """Prompts of a batch; one by one where the template rejects some of them."""
-        try:
-            return [*self.prompt_ids([trace.turns for trace in traces])]
-        except Exception:
-            if len(traces) == 1:
-                return [Refusal("template_rejects_prompt", traces[0].trace_id)]
-            return [prompt for trace in traces for prompt in self._prompts([trace])]
-
-    def _join(self, trace: Trace, prompt: list[int], cot: list[int], answer: list[int]) -> Sequence:
-        opening = self._marker(self.layout.open_before(trace.cot))
+    def _join(self, trace: Trace, prompt: Prompt, cot: list[int], answer: list[int]) -> Sequence:
+        opening = [] if prompt.opened else self._marker(self.layout.open_before(trace.cot))
         closing, ending = [], []
         if trace.closed:
             closing = self._marker(self.layout.close_between(trace.cot, trace.answer))
             ending = [*answer, *self.layout.ending_ids]
-        cot_end = len(prompt) + len(opening) + len(cot) + len(closing)
-        ids = [*prompt, *opening, *cot, *closing, *ending]
+        cot_start = len(prompt.ids)
+        cot_end = cot_start + len(opening) + len(cot) + len(closing)
+        ids = [*prompt.ids, *opening, *cot, *closing, *ending]
         meta = {**trace.meta, OPEN_TOKENS: len(opening), CLOSE_TOKENS: len(closing)}
         if trace.gold is not None:
             meta["gold"] = trace.gold
         return Sequence(
             trace_id=trace.trace_id,
             input_ids_T=np.array(ids, dtype=np.int32),
-            prompt=Span(0, len(prompt)),
-            cot=Span(len(prompt), cot_end),
+            prompt=Span(0, cot_start),
+            cot=Span(cot_start, cot_end),
             answer=Span(cot_end, len(ids)),
             closed=trace.closed,
             meta=meta,
@@ -143,17 +157,24 @@ def render(
         One uncut sequence a trace, in order.
 
     Raises:
-        DataError: The chat template rejects a prompt; `iter_rendered` refuses and counts it.
+        DataError: The chat template cannot ask a prompt; `iter_rendered` refuses and counts it.
     """
-    rendered: list[Sequence] = []
-    for sequence in Renderer(tokenizer, config).stream(traces):
-        if isinstance(sequence, Refusal):
-            raise DataError(
-                f"trace {sequence.where}: the chat template must take its prompt; it raised an error. "
-                "Set render.system_prompt: drop if that is what it objects to."
-            )
-        rendered.append(sequence)
-    return rendered
+    stream = Renderer(tokenizer, config).stream(traces)
+    return [checked(sequence, "trace") for sequence in stream]
+
+
+def checked(made: Made | Refusal, what: str) -> Made:
+    """What was made of a prompt.
+
+    Raises:
+        DataError: It was refused.
+    """
+    if isinstance(made, Refusal):
+        raise DataError(
+            f"{what} {made.where}".rstrip() + ": the chat template must take its prompt; got "
+            f"{made.reason}. See docs/data.md; render.system_prompt: drop leaves system turns out."
+        )
+    return made
 
 
 def render_prompt(

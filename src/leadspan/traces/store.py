@@ -23,14 +23,20 @@ from leadspan.records import Sequence, Span
 from leadspan.traces.rows import Source, local_files
 from leadspan.traces.sources import LoadedTraces
 
-ALSO_READS = ("messages.py", "grading/golds.py", "grading/extract.py")
+ALSO_READS = ("chat.py", "messages.py", "grading/golds.py", "grading/extract.py")
 """Code outside of this folder that decides what a row becomes."""
 NOT_IN_KEY = {"path", "num_processes", "validation_fraction"}
 """Fields of TracesConfig that do not change the rendered rows, or are hashed by content."""
 
 
-def cache_folder(config: RunConfig, tokenizer: Any, template: str | None) -> Path | None:
-    """Where this set is kept; None where its content has no fixed name (a hub branch)."""
+def cache_folder(config: RunConfig, tokenizer: Any, layout: list[Any]) -> Path | None:
+    """Where this set is kept; None where its content has no fixed name (a hub branch).
+
+    Args:
+        config: The run.
+        tokenizer: The student's.
+        layout: `Layout.identity`; holds the date where the template reads one.
+    """
     sources: list[Source] = [config.traces, *config.traces.decontaminate]
     contents = [_content(source.path, source.revision) for source in sources]
     if None in contents:
@@ -39,13 +45,13 @@ def cache_folder(config: RunConfig, tokenizer: Any, template: str | None) -> Pat
     made_of = {
         "contents": contents,
         "traces": traces,
-        "render": config.render.model_dump(mode="json", exclude={"chat_template"}),
+        "render": config.render.model_dump(mode="json", exclude={"chat_template", "date"}),
         "column": [config.truncation.column, config.truncation.column_unit],
-        "template": template,
+        "layout": layout,
         "tokenizer": tokenizer_digest(tokenizer),
         "code": _code_digest(),
     }
-    key = _digest(json.dumps(made_of, sort_keys=True).encode())
+    key = _digest(json.dumps(made_of, sort_keys=True, default=str).encode())
     root = os.environ.get("LEADSPAN_CACHE") or Path.home() / ".cache" / "leadspan"
     return Path(root) / "sequences" / key
 
