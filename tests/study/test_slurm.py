@@ -52,6 +52,7 @@ def test_a_job_with_two_tasks_trains_on_two_ranks(
     assert manifest["num_ranks"] == 2
 
 
+@pytest.mark.slow
 def test_the_capture_is_a_job_before_the_runs_that_read_it(
     tmp_path: Path, tiny_student: Path, tiny_teacher: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,6 +67,7 @@ def test_the_capture_is_a_job_before_the_runs_that_read_it(
     assert RunFolder(points[0].folder(out)).manifest["teacher_tokens_forwarded"] == 0
 
 
+@pytest.mark.slow
 def test_a_capture_that_fails_is_the_reason_of_its_runs(
     tmp_path: Path, tiny_student: Path, tiny_teacher: Path
 ) -> None:
