@@ -19,6 +19,7 @@ FLOORS = {
     "runs": 1,
     "models": 1,
     "flops": 1,
+    "identity": 1,
     "registry": 1,
     "tracking": 1,
     "grading": 1,

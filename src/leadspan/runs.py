@@ -21,8 +21,9 @@ from typing import Any
 import yaml
 
 from leadspan.config import RunConfig
-from leadspan.config_file import config_hash
+from leadspan.config_file import config_hash, load_run_config
 from leadspan.errors import RunError
+from leadspan.identity import result_keys
 
 PACKAGES = ("leadspan", "torch", "transformers", "datasets", "numpy", "safetensors", "tokenizers")
 
@@ -147,7 +148,7 @@ class RunFolder:
         return manifest
 
     def claim_config(self, config: RunConfig) -> None:
-        """Write the resolved config to `run.yaml`, or check that it is the one there.
+        """Write the resolved config to `run.yaml`, where only keys that change no result may differ.
 
         Raises:
             RunError: The folder belongs to another config (names the keys that differ), or is no run.
@@ -155,8 +156,9 @@ class RunFolder:
         config_path = self.path / "run.yaml"
         content = config.model_dump(mode="json")
         if config_path.is_file():
-            earlier = yaml.safe_load(config_path.read_text(encoding="utf-8"))
-            keys = sorted(differing_keys(earlier, content))
+            # Read as a config, so that a key that is newer than the folder has its default there.
+            earlier = result_keys(load_run_config(config_path))
+            keys = sorted(differing_keys(earlier, result_keys(config)))
             if keys:
                 raise RunError(
                     f"{self.path}: belongs to a run with another config; {', '.join(keys[:5])} differ. "
@@ -164,8 +166,7 @@ class RunFolder:
                 )
         elif self.path.is_dir() and any(entry.name != ".lock" for entry in self.path.iterdir()):
             raise RunError(f"{self.path}: is not empty and holds no run. Give another --output.")
-        else:
-            write_text_atomic(config_path, yaml.safe_dump(content, sort_keys=False))
+        write_text_atomic(config_path, yaml.safe_dump(content, sort_keys=False))
 
     def claim(self, config: RunConfig, environment: dict[str, Any]) -> list[str]:
         """Claim the folder for a config, and write or compare the environment.

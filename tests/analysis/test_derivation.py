@@ -44,7 +44,9 @@ def test_never_reached() -> None:
 
 
 def test_a_restated_number_is_no_derivation() -> None:
-    trace = Trace("t", (Turn("user", "He has 15 pens. How many?"),), "He has 15 pens.", "15", ("15",))
+    trace = Trace(
+        "t", (Turn("user", "He has 15 pens. How many?"),), "He has 15 pens.", "15", ("15",)
+    )
     assert find_derivation(trace).status == "gold_in_prompt"
 
 

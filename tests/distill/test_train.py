@@ -7,27 +7,33 @@ import math
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from leadspan import distill, render, truncate
-from leadspan.config import RunConfig, TrainingConfig
+from leadspan.config import RunConfig, TrainingConfig, TruncationConfig
+from leadspan.config_file import read_yaml
 from leadspan.distill.checkpoint import find_last
 from leadspan.distill.device_peak import peak_tflops_of
+from leadspan.distill.examples import ExampleSource
 from leadspan.distill.run import TrainedRun, train
 from leadspan.distill.schedule import compute_lr_factor
 from leadspan.distill.train import compute_validation_steps
 from leadspan.errors import ConfigError, DataError, RunError
-from leadspan.records import Sequence
+from leadspan.records import Sequence, Span
 from leadspan.runs import RunFolder
+from leadspan.traces.cut import Cut
 from tests.conftest import build_tiny_tokenizer, build_traces
 
 NOT_COMPARED = {"seconds", "tokens_per_second"}
@@ -230,6 +236,35 @@ def test_a_folder_of_another_config_is_refused(
         _run(whole_run.path, tiny_student, tiny_teacher, learning_rate=1e-3)
 
 
+def test_keys_that_change_no_result_may_change_while_a_run_goes_on(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    first = _run(tmp_path / "run", tiny_student, tiny_teacher)
+    again = _run(tmp_path / "run", tiny_student, tiny_teacher, micro_batch_tokens=64)
+    assert again.manifest == first.manifest
+    kept = read_yaml(tmp_path / "run" / "run.yaml")
+    assert kept["training"]["micro_batch_tokens"] == 64
+
+
+def test_a_run_yaml_from_before_a_key_was_added_is_the_same_run(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    first = _run(tmp_path / "run", tiny_student, tiny_teacher)
+    content = read_yaml(tmp_path / "run" / "run.yaml")
+    del content["training"]["warmup_fraction"]
+    (tmp_path / "run" / "run.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert _run(tmp_path / "run", tiny_student, tiny_teacher).manifest == first.manifest
+
+
+def test_a_schedule_reaches_its_end_in_the_last_step() -> None:
+    ids = np.arange(100, dtype=np.int32)
+    whole = Sequence("t", ids, Span(0, 5), Span(5, 90), Span(90, 100))
+    source = ExampleSource(Cut(TruncationConfig(lsp=0.2, lsp_end=1.0)), [whole])
+    for num_steps in (2, 3, 10):
+        lengths = [len(source.at_step(n, num_steps, [0])[0].sequence) for n in range(num_steps)]
+        assert (lengths[0], lengths[-1]) == (20, 100)
+
+
 def test_plain_fine_tuning_needs_no_teacher(tmp_path: Path, tiny_student: Path) -> None:
     run = distill(
         _sequences(),
@@ -267,13 +302,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(
 
 
 def test_a_full_disk_is_one_clear_error(
-    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+    whole_run: TrainedRun, tmp_path: Path, tiny_student: Path, tiny_teacher: Path
 ) -> None:
     full = tmp_path / "run"
     full.mkdir()
+    shutil.copy(whole_run.path / "run.yaml", full)
     (full / "metrics.jsonl").symlink_to("/dev/full")
-    (full / "run.yaml").write_text("")
-    with pytest.raises(RunError):
+    with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be written \(No space left"):
         _run(full, tiny_student, tiny_teacher)
     assert not (full / "manifest.json").exists()
 

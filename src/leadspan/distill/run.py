@@ -36,6 +36,7 @@ from leadspan.models import (
 from leadspan.progress import say
 from leadspan.records import Sequence
 from leadspan.runs import RunFolder, describe_environment, lock_folder, replacing, write_json_atomic
+from leadspan.traces.cut import Cut
 from leadspan.traces.dataset import Annotate, build_sequences
 
 IN_MEMORY = "<in memory>"
@@ -149,8 +150,9 @@ def _train_in(
     counts: Mapping[str, Any],
 ) -> TrainedRun:
     torch.manual_seed(config.seed)
-    examples = ExampleSource(config, train_sequences)
-    validation = ExampleSource(config, validation_sequences).at(1.0)
+    cut = Cut(config.truncation, config.supervision)
+    examples = ExampleSource(cut, train_sequences)
+    validation = ExampleSource(cut, validation_sequences).at(1.0)
     if not len(examples):
         raise DataError(
             f"{config.traces.path}: nothing is left to train on; of {len(train_sequences)} sequences "

@@ -30,6 +30,7 @@ from leadspan.config_file import (
     validate,
 )
 from leadspan.errors import ConfigError, LeadspanError, RunStopped
+from leadspan.identity import effective
 from leadspan.runs import RunFolder, read_json, write_json_atomic, write_text_atomic
 
 SHORT_KEYS = {
@@ -96,7 +97,9 @@ def expand(sweep: SweepConfig, folder: Path) -> list[Point]:
             except ConfigError as error:
                 problems.append(str(error))
                 continue
-            points.setdefault(config_hash(config), Point(name, "train", overrides, config))
+            points.setdefault(
+                config_hash(effective(config)), Point(name, "train", overrides, config)
+            )
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     trained = list(points.values())

@@ -23,12 +23,12 @@ from leadspan.models import (
     real_vocab_size,
 )
 from leadspan.records import Sequence, Trace
-from leadspan.traces.cuts import report_cuts
+from leadspan.traces.cut import Cut
+from leadspan.traces.cut_report import report_cuts
 from leadspan.traces.dataset import Annotate, build_sequences, iter_sequences
 from leadspan.traces.layout import Layout
 from leadspan.traces.render import Renderer
 from leadspan.traces.sources import LoadedTraces
-from leadspan.traces.truncate import build_policy
 
 ROWS_LOOKED_AT = 64
 REFUSED_WORTH_A_WARNING = 0.05
@@ -238,14 +238,13 @@ def _whole_set(config: RunConfig, tokenizer: Any, annotate: Annotate | None) -> 
 
 
 def _cuts(config: RunConfig, sequences: list[Sequence]) -> Findings:
-    policy = build_policy(config.truncation)
-    report = report_cuts(sequences, policy, config.supervision)
+    report = report_cuts(sequences, Cut(config.truncation, config.supervision))
     share = report.dropped / report.sequences
-    message = f"{report.dropped:,} of {report.sequences:,} are cut before anything is scored"
+    message = f"{report.dropped:,} of {report.sequences:,} have no scored token at any moment of the training"
     level: Literal["ok", "warning", "error"]
     level = "error" if share == 1 else "warning" if share > 0.01 else "ok"
     yield Finding(level, "cut", message, "Raise truncation.lsp." if level != "ok" else "")
-    longest = max(len(policy.cut(sequence)) for sequence in sequences)
+    longest = report.longest_tokens
     for name, model in (("student", config.student), ("teacher", config.teacher)):
         if model is not None and (limit := _context_length(model)) is not None:
             message = f"longest kept sequence {longest:,} tokens, {name} takes {limit:,}"
