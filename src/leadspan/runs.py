@@ -190,6 +190,31 @@ class RunFolder:
             if key != "git_commit"
         ]
 
+    def claim_inputs(self, inputs: dict[str, str | None]) -> None:
+        """Write what the run reads to `inputs.json`, or check that it is the same still.
+
+        Args:
+            inputs: Name -> fingerprint; None where it is not known now, which is not compared.
+
+        Raises:
+            RunError: The folder belongs to a run on something else; names what changed.
+        """
+        path = self.path / "inputs.json"
+        if not path.is_file():
+            write_json_atomic(path, inputs)
+            return
+        earlier = read_json(path)
+        changed = [
+            name
+            for name, fingerprint in inputs.items()
+            if None not in (fingerprint, earlier.get(name)) and fingerprint != earlier[name]
+        ]
+        if changed:
+            raise RunError(
+                f"{self.path}: belongs to a run on other content; {' and '.join(changed)} changed since "
+                "it was begun. Give another --output or delete the folder."
+            )
+
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         line = json.dumps(record, allow_nan=False)

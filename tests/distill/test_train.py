@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from leadspan import distill, render, truncate
@@ -44,9 +44,15 @@ def _sequences(lsp: float = 0.6) -> list[Sequence]:
     return truncate(render(build_traces(40), build_tiny_tokenizer()), lsp=lsp)
 
 
-def _run(folder: Path, student: Path, teacher: Path, **options: Any) -> TrainedRun:
+def _run(
+    folder: Path,
+    student: Path,
+    teacher: Path,
+    sequences: list[Sequence] | None = None,
+    **options: Any,
+) -> TrainedRun:
     defaults = {"steps": 8, "learning_rate": 3e-3, "bf16": False, "checkpoint_every_steps": 2}
-    sequences = _sequences()
+    sequences = sequences or _sequences()
     return distill(
         sequences,
         student=student,
@@ -234,6 +240,21 @@ def test_a_folder_of_another_config_is_refused(
 ) -> None:
     with pytest.raises(RunError, match=r"training\.learning_rate differ"):
         _run(whole_run.path, tiny_student, tiny_teacher, learning_rate=1e-3)
+
+
+def test_a_run_on_data_that_changed_is_not_taken_for_this_run(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    student = shutil.copytree(tiny_student, tmp_path / "student")
+    _run(tmp_path / "run", student, tiny_teacher)
+    with pytest.raises(RunError, match="training sequences and validation sequences changed"):
+        _run(tmp_path / "run", student, tiny_teacher, sequences=_sequences()[::-1])
+    tensors = load_file(student / "model.safetensors")
+    middle = sorted(tensors)[len(tensors) // 2]
+    tensors[middle] = tensors[middle] + 1e-4
+    save_file(tensors, student / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RunError, match="on other content; student changed"):
+        _run(tmp_path / "run", student, tiny_teacher)
 
 
 def test_keys_that_change_no_result_may_change_while_a_run_goes_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from collections.abc import Sequence as SequenceABC
@@ -14,15 +15,18 @@ import torch
 
 from leadspan.config import PACKING, RunConfig
 from leadspan.config_file import validate
+from leadspan.distill.cache_format import identity_json
 from leadspan.distill.cached_teacher import load_cached_teacher
 from leadspan.distill.checkpoint import gather_weights
 from leadspan.distill.examples import ExampleSource
 from leadspan.distill.heads import check_head
 from leadspan.distill.objective import Objective
 from leadspan.distill.parallel import Ranks, join_ranks, shard_student, shard_teacher
+from leadspan.distill.teacher_cache import TeacherCache
 from leadspan.distill.teacher_source import LiveTeacher, TeacherSource, load_teacher
 from leadspan.distill.train import Trainer
 from leadspan.errors import DataError
+from leadspan.identity import digest, model_fingerprint, sequences_fingerprint
 from leadspan.models import (
     backbone_of,
     causal_lm_of,
@@ -131,6 +135,7 @@ def _run(
         if ranks.is_first:
             for change in folder.claim(config, {**describe_environment(), **_describe_torch()}):
                 say(f"warning: {output}: the last bits may differ from what was begun: {change}")
+            folder.claim_inputs(_inputs(config, train_sequences, validation_sequences))
         ranks.barrier()
         if not folder.is_complete:
             return _train_in(
@@ -138,6 +143,26 @@ def _run(
             )
         say(f"{output}: already complete.")
         return TrainedRun(output, folder.student_path, folder.manifest)
+
+
+def _inputs(
+    config: RunConfig,
+    train_sequences: SequenceABC[Sequence],
+    validation_sequences: SequenceABC[Sequence],
+) -> dict[str, str | None]:
+    """Fingerprints of everything the weights depend on besides the config."""
+    inputs = {
+        "training sequences": sequences_fingerprint(train_sequences),
+        "validation sequences": sequences_fingerprint(validation_sequences),
+        "student": model_fingerprint(config.student.path, config.student.revision),
+    }
+    teacher = config.teacher
+    if teacher is None or config.loss.kd_ratio == 0:
+        return inputs
+    if teacher.cache is None:
+        return {**inputs, "teacher": model_fingerprint(teacher.path, teacher.revision)}
+    made = identity_json(TeacherCache(teacher.cache).identity)
+    return {**inputs, "teacher cache": digest(json.dumps(made, sort_keys=True))}
 
 
 def _train_in(

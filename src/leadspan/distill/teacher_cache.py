@@ -31,10 +31,10 @@ from leadspan.distill.cache_format import (
     read_shard,
     unpack_rows,
 )
-from leadspan.distill.fingerprints import vocabulary_fingerprint, weights_fingerprint
 from leadspan.distill.heads import Head
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
 from leadspan.errors import CacheError
+from leadspan.identity import model_fingerprint, vocabulary_fingerprint
 from leadspan.runs import read_json
 
 
@@ -176,7 +176,7 @@ class TeacherCache:
                 f"{self.path}: was captured with the tokenizer of {mine.tokenizer}, whose vocabulary "
                 f"differs from that of {tokenizer.name_or_path}. Capture with the same tokenizer."
             )
-        weights = weights_fingerprint(teacher.path, teacher.revision)
+        weights = model_fingerprint(teacher.path, teacher.revision)
         if weights is not None and mine.weights is not None:
             same = weights == mine.weights
         else:

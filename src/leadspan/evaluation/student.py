@@ -5,7 +5,6 @@ Loading the model waits until an answer is wanted, so a finished evaluation cost
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from leadspan.config import EvaluationConfig, ModelConfig, RenderConfig
-from leadspan.errors import ConfigError, DataError
+from leadspan.errors import ConfigError
 from leadspan.evaluation.answers import Generation, split_generation
 from leadspan.evaluation.benchmarks import Problem
 from leadspan.evaluation.requests import Backend, Request
+from leadspan.identity import digest, model_fingerprint
 from leadspan.records import Turn
-
-SAMPLED_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +57,11 @@ class LocalStudent:
         layout = self._layout
         frame = [layout.template, layout.variables, layout.think_open, layout.think_close]
         return {
-            "student": {"path": self._path, "fingerprint": fingerprint(self._path)},
-            "chat_template": _digest(json.dumps(frame, sort_keys=True, default=str)),
+            "student": {
+                "path": self._path,
+                "fingerprint": model_fingerprint(self._path) or self._path,
+            },
+            "chat_template": digest(json.dumps(frame, sort_keys=True, default=str)),
             "backend": {"name": self._config.backend, "dtype": self._dtype},
         }
 
@@ -188,29 +189,3 @@ def open_student(path: str | Path, config: EvaluationConfig, render: RenderConfi
     if config.backend == "endpoint" and config.endpoint and config.endpoint.api == "chat":
         return ServedStudent(config)
     return LocalStudent(path, config, render)
-
-
-def fingerprint(path: str) -> str:
-    """Content of a model folder in short: its config and the ends of each weights file.
-
-    Reading whole weights would take minutes; a changed weight file changes its header or its end.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        return path
-    digest = hashlib.sha256()
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
-    for file in [folder / "config.json", *files]:
-        try:
-            digest.update(f"{file.name}:{file.stat().st_size}".encode())
-            with file.open("rb") as stream:
-                digest.update(stream.read(SAMPLED_BYTES))
-                stream.seek(max(0, file.stat().st_size - SAMPLED_BYTES))
-                digest.update(stream.read(SAMPLED_BYTES))
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read ({error.strerror}).") from None
-    return digest.hexdigest()[:16]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
