@@ -57,6 +57,8 @@ def load_tokenizer(
 def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
     """Load a causal language model in `config.dtype`, in evaluation mode, on `device`.
 
+    On device `meta` it has its shapes and no weights, and no weight file is read.
+
     Raises:
         DataError: The path holds no model, or one that needs code of its own.
     """
@@ -64,6 +66,8 @@ def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {}
+    if device == "meta":
+        return _without_weights(config)
     if isinstance(config, TeacherConfig) and config.quantization is not None:
         options["quantization_config"] = _quantization(config.quantization)
         options["device_map"] = device
@@ -81,6 +85,20 @@ def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
         ) from None
     if "device_map" not in options:
         model.to(device)
+    model.config.use_cache = False
+    return model.eval()
+
+
+def _without_weights(config: ModelConfig) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            read_model_config(config, whole=True),
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=config.attention,
+        )
     model.config.use_cache = False
     return model.eval()
 
@@ -234,8 +252,8 @@ def end_of_turn_id(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id)
 
 
-def read_model_config(config: ModelConfig) -> Any:
-    """The text part of a model's configuration, without its weights.
+def read_model_config(config: ModelConfig, whole: bool = False) -> Any:
+    """The text part of a model's configuration, or the whole of it, without its weights.
 
     Raises:
         DataError: There is none, or it cannot be read.
@@ -243,7 +261,8 @@ def read_model_config(config: ModelConfig) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(config.path, revision=config.revision).get_text_config()
+        found = AutoConfig.from_pretrained(config.path, revision=config.revision)
+        return found if whole else found.get_text_config()
     except Exception as error:  # transformers raises many kinds for one cause
         raise DataError(f"{config.path}: no config could be read ({_first_line(error)}).") from None
 

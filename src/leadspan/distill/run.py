@@ -21,7 +21,13 @@ from leadspan.distill.checkpoint import gather_weights
 from leadspan.distill.examples import ExampleSource
 from leadspan.distill.heads import check_head
 from leadspan.distill.objective import Objective
-from leadspan.distill.parallel import Ranks, join_ranks, shard_student, shard_teacher
+from leadspan.distill.parallel import (
+    Ranks,
+    join_ranks,
+    load_sharded,
+    shard_student,
+    shard_teacher,
+)
 from leadspan.distill.teacher_cache import TeacherCache
 from leadspan.distill.teacher_source import LiveTeacher, TeacherSource, load_teacher
 from leadspan.distill.train import Trainer
@@ -186,18 +192,9 @@ def _train_in(
         )
     vocab_size = real_vocab_size(tokenizer)
     teacher = build_teacher(config, tokenizer, ranks)
-    student = load_student(config.student, str(ranks.device))
-    check_head_width(student, tokenizer, config.student.path)
-    check_head(causal_lm_of(student), config.student.path)
-    if config.student.attention in PACKING:
-        check_packing(causal_lm_of(student).config, ranks.device, "student")
-        if isinstance(teacher, LiveTeacher):
-            check_packing(teacher.model_config, ranks.device, "teacher")
-    if config.training.gradient_checkpointing:
-        student.gradient_checkpointing_enable({"use_reentrant": False})
-    objective = Objective(student, config.loss, vocab_size)
-    if ranks.size > 1:
-        shard_student(objective, backbone_of(student).layers, config.training.bf16)
+    if config.student.attention in PACKING and isinstance(teacher, LiveTeacher):
+        check_packing(teacher.model_config, ranks.device, "teacher")
+    objective = _load_objective(config, ranks, tokenizer)
     measured = Trainer(config, folder, ranks, objective, teacher, examples, validation).run()
     manifest = {
         **measured,
@@ -206,7 +203,7 @@ def _train_in(
         "num_validation": len(validation),
         "nothing_to_score": examples.num_dropped,
         **counts,
-        "num_parameters": sum(parameter.numel() for parameter in student.parameters()),
+        "num_parameters": sum(parameter.numel() for parameter in objective.parameters()),
         "device": _device_name(ranks.device),
         "num_ranks": ranks.size,
     }
@@ -222,15 +219,41 @@ def _train_in(
     return TrainedRun(folder.path, folder.student_path, manifest)
 
 
+def _load_objective(config: RunConfig, ranks: Ranks, tokenizer: Any) -> Objective:
+    """The student and its loss, checked, on this rank's device; sharded where there are several."""
+
+    def load(device: str) -> Objective:
+        student = load_student(config.student, device)
+        check_head_width(student, tokenizer, config.student.path)
+        if device != "meta":
+            check_head(causal_lm_of(student), config.student.path)
+        if config.student.attention in PACKING:
+            check_packing(causal_lm_of(student).config, ranks.device, "student")
+        if config.training.gradient_checkpointing:
+            student.gradient_checkpointing_enable({"use_reentrant": False})
+        return Objective(student, config.loss, real_vocab_size(tokenizer))
+
+    def shard(objective: Objective) -> None:
+        shard_student(objective, backbone_of(objective.student).layers, config.training.bf16)
+
+    return load_sharded(load, shard, ranks) if ranks.size > 1 else load(str(ranks.device))
+
+
 def build_teacher(config: RunConfig, tokenizer: Any, ranks: Ranks) -> TeacherSource | None:
     """The source of the teacher's rows, checked against the student's vocabulary."""
     if config.loss.kd_ratio == 0 or config.teacher is None:
         return None
     if config.teacher.cache is not None:
         return load_cached_teacher(config.teacher, config.loss, tokenizer)
-    model, _ = load_teacher(config.teacher, tokenizer, config.student.path, str(ranks.device))
-    if config.teacher.shard and ranks.size > 1:
-        shard_teacher(backbone_of(model).layers)
+    teacher, student_path = config.teacher, config.student.path
+
+    def load(device: str) -> Any:
+        return load_teacher(teacher, tokenizer, student_path, device)[0]
+
+    if teacher.shard and ranks.size > 1:
+        model = load_sharded(load, lambda whole: shard_teacher(backbone_of(whole).layers), ranks)
+    else:
+        model = load(str(ranks.device))
     return LiveTeacher(model, config.training.bf16)
 
 
