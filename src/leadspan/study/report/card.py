@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
 from leadspan.config import TruncationConfig
 from leadspan.config_file import read_yaml, validate
@@ -77,7 +77,7 @@ def build_model_card(
     student, lsp = str(flat["student.path"]), flat.get("truncation.lsp")
     cut = Cut(validate(TruncationConfig, config.get("truncation") or {}, "run.yaml: truncation"))
     parts = [
-        f"---\n{yaml.safe_dump(_front_matter(flat, evaluation), sort_keys=False)}---",
+        f"---\n{_front_matter(flat, evaluation).to_yaml()}\n---",
         f"# {escape(_name(student))}, distilled at lsp {say_lsp(lsp)}",
         _what(flat, cut),
         "## Settings",
@@ -93,28 +93,27 @@ def build_model_card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(flat: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def _front_matter(flat: Mapping[str, Any], evaluation: Mapping[str, Any]) -> ModelCardData:
     student, traces = str(flat["student.path"]), str(flat["traces.path"])
-    matter: dict[str, Any] = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["leadspan", "distillation", "reasoning"],
-    }
-    if _is_hub_id(student):
-        matter["base_model"] = student
-    if _is_hub_id(traces):
-        matter["datasets"] = [traces]
     results = [
-        {
-            "task": {"type": "text-generation"},
-            "dataset": {"name": entry["name"], "type": entry["name"]},
-            "metrics": [{"type": "accuracy", "value": entry["accuracy"]}],
-        }
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=entry["name"],
+            dataset_name=entry["name"],
+            metric_type="accuracy",
+            metric_value=entry["accuracy"],
+        )
         for entry in evaluation.get("benchmarks") or ()
     ]
-    if results:
-        matter["model-index"] = [{"name": f"{_name(student)}-lead", "results": results}]
-    return matter
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["leadspan", "distillation", "reasoning"],
+        base_model=student if _is_hub_id(student) else None,
+        datasets=[traces] if _is_hub_id(traces) else None,
+        model_name=f"{_name(student)}-distilled",
+        eval_results=results or None,
+    )
 
 
 def _what(flat: Mapping[str, Any], cut: Cut) -> str:
