@@ -25,9 +25,9 @@ from leadspan.analysis.memory import GIB, StepShape, predict_memory
 from leadspan.analysis.model_sizes import load_model_config
 from leadspan.flops import model_shape
 from leadspan.models import load_tokenizer
+from leadspan.traces.cut import truncate
 from leadspan.traces.render import render
 from leadspan.traces.sources import load_traces
-from leadspan.traces.truncate import truncate
 
 CALIBRATION_LSPS = (0.25, 0.5, 1.0)
 CHECKED_LSPS = (0.3, 0.4, 0.6, 0.75)

@@ -42,8 +42,7 @@ from leadspan.distill.projection import rows_in_budget
 from leadspan.distill.teacher_source import LiveTeacher
 from leadspan.flops import forward_flops, training_flops
 from leadspan.records import Sequence, Span
-from leadspan.traces.supervise import supervise
-from leadspan.traces.truncate import truncate
+from leadspan.traces.cut import supervise, truncate
 
 KD_RATIO = 0.5
 SEQUENCES = 8

@@ -50,10 +50,9 @@ from leadspan.distill.teacher_source import LiveTeacher
 from leadspan.flops import training_flops
 from leadspan.models import load_causal_lm, load_student, load_tokenizer, real_vocab_size
 from leadspan.records import Sequence
+from leadspan.traces.cut import supervise, truncate
 from leadspan.traces.render import render
 from leadspan.traces.sources import load_traces
-from leadspan.traces.supervise import supervise
-from leadspan.traces.truncate import truncate
 
 VOCAB = 151_936
 CPU = torch.device("cpu")

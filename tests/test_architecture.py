@@ -23,6 +23,7 @@ FLOORS = {
     "chat": 1,
     "flops": 1,
     "sizes": 1,
+    "identity": 1,
     "registry": 1,
     "messages": 1,
     "statistics": 1,

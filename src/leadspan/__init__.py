@@ -13,18 +13,18 @@ __version__ = "0.1.0"
 _HOMES = {
     "load_traces": "leadspan.traces.sources",
     "render": "leadspan.traces.render",
-    "truncate": "leadspan.traces.truncate",
-    "supervise": "leadspan.traces.supervise",
+    "truncate": "leadspan.traces.cut",
+    "supervise": "leadspan.traces.cut",
     "evaluate": "leadspan.evaluation.evaluate",
 }
 
 if TYPE_CHECKING:
     from leadspan.distill.run import distill as distill
     from leadspan.evaluation.evaluate import evaluate as evaluate
+    from leadspan.traces.cut import supervise as supervise
+    from leadspan.traces.cut import truncate as truncate
     from leadspan.traces.render import render as render
     from leadspan.traces.sources import load_traces as load_traces
-    from leadspan.traces.supervise import supervise as supervise
-    from leadspan.traces.truncate import truncate as truncate
 
 __all__ = ["__version__", "distill", *_HOMES]
 

@@ -63,6 +63,8 @@ def load_tokenizer(
 def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
     """Load a causal language model in `config.dtype`, in evaluation mode, on `device`.
 
+    On device `meta` it has its shapes and no weights, and no weight file is read.
+
     Raises:
         DataError: The path holds no model, or one that needs code of its own.
         DamagedError: A file of an exported student is not what was written.
@@ -74,6 +76,8 @@ def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
 
     check_checksums(Path(config.path))
     options: dict[str, Any] = {}
+    if device == "meta":
+        return _without_weights(config)
     if isinstance(config, TeacherConfig) and config.quantization is not None:
         options["quantization_config"] = _quantization(config.quantization)
         options["device_map"] = device
@@ -91,6 +95,22 @@ def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
         ) from None
     if "device_map" not in options:
         model.to(device)
+    model.config.use_cache = False
+    return model.eval()
+
+
+def _without_weights(config: ModelConfig) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from leadspan.devices import resolve_dtype
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            read_model_config(config, whole=True),
+            dtype=getattr(torch, resolve_dtype(config.dtype, "cpu")),
+            attn_implementation=config.attention,
+        )
     model.config.use_cache = False
     return model.eval()
 
@@ -292,15 +312,14 @@ def _text_after_turn(tokenizer: Any) -> str:
             _, found, tail = chat.render(shown, generation_prompt=False).rpartition(PROBE)
         except Exception:  # some templates take only one shape of content
             continue
-        if (
-            found and '"' not in tail and "'" not in tail
-        ):  # else a list, printed as Python writes it
+        # A quote says that a list was printed as Python writes it.
+        if found and '"' not in tail and "'" not in tail:
             return tail
     return ""
 
 
-def read_model_config(config: ModelConfig) -> Any:
-    """The text part of a model's configuration, without its weights.
+def read_model_config(config: ModelConfig, whole: bool = False) -> Any:
+    """The text part of a model's configuration, or the whole of it, without its weights.
 
     Raises:
         DataError: There is none, or it cannot be read.
@@ -309,7 +328,8 @@ def read_model_config(config: ModelConfig) -> Any:
 
     check_checksums(Path(config.path), skipped=WEIGHTS)
     try:
-        return AutoConfig.from_pretrained(config.path, revision=config.revision).get_text_config()
+        found = AutoConfig.from_pretrained(config.path, revision=config.revision)
+        return found if whole else found.get_text_config()
     except Exception as error:  # transformers raises many kinds for one cause
         raise DataError(f"{config.path}: no config could be read ({_first_line(error)}).") from None
 

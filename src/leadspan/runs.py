@@ -21,8 +21,9 @@ from typing import Any
 import yaml
 
 from leadspan.config import RunConfig
-from leadspan.config_file import config_hash, content_hash, read_yaml
+from leadspan.config_file import config_hash, content_hash, load_run_config, read_yaml
 from leadspan.errors import ConfigError, DamagedError, FolderHeldError, RunError
+from leadspan.identity import result_keys
 from leadspan.integrity import describe_bytes, describe_file, iter_sealed_lines, seal, unseal
 from leadspan.progress import say
 
@@ -172,25 +173,35 @@ class RunFolder:
         return environment
 
     def claim_config(self, config: RunConfig) -> None:
-        """Write the resolved config to `run.yaml`, or check that it is the one there.
+        """Write the resolved config to `run.yaml`, where only keys that change no result may differ.
 
         Raises:
             RunError: The folder belongs to another config (names the keys that differ), or is no run.
         """
         content = config.model_dump(mode="json")
         if self.config_path.is_file():
-            keys = sorted(differing_keys(self._read_config(), content))
+            keys = self._changed_result_keys(config)
             if keys == ["render.date"] and kept_date(self.config_path) is None:
-                write_text_atomic(self.config_path, yaml.safe_dump(content, sort_keys=False))
-            elif keys:
+                keys = []  # claimed, not yet begun
+            if keys:
                 raise RunError(
                     f"{self.path}: belongs to a run with another config; {', '.join(keys[:5])} differ. "
                     "Give another --output or delete the folder."
                 )
         elif self.path.is_dir() and any(not e.name.startswith(".") for e in self.path.iterdir()):
             raise RunError(f"{self.path}: is not empty and holds no run. Give another --output.")
-        else:
-            write_text_atomic(self.config_path, yaml.safe_dump(content, sort_keys=False))
+        write_text_atomic(self.config_path, yaml.safe_dump(content, sort_keys=False))
+
+    def _changed_result_keys(self, config: RunConfig) -> list[str]:
+        """Keys on which results depend and that differ from `run.yaml`.
+
+        That file is read as a config, so that a key that is newer than the folder has its default there.
+        """
+        try:
+            earlier = load_run_config(self.config_path)
+        except ConfigError as error:
+            raise DamagedError(str(error)) from None
+        return sorted(differing_keys(result_keys(earlier), result_keys(config)))
 
     def read_config(self) -> dict[str, Any]:
         """The resolved config as `run.yaml` holds it.
@@ -198,7 +209,10 @@ class RunFolder:
         Raises:
             RunError: It cannot be read, or is not what the run was begun with.
         """
-        content = self._read_config()
+        try:
+            content = read_yaml(self.config_path)
+        except ConfigError as error:
+            raise DamagedError(str(error)) from None
         environment_path = self.path / "environment.json"
         if environment_path.is_file():
             expected = read_json(environment_path).get("config_hash")
@@ -208,12 +222,6 @@ class RunFolder:
                     "is not the one in environment.json."
                 )
         return content
-
-    def _read_config(self) -> dict[str, Any]:
-        try:
-            return read_yaml(self.config_path)
-        except ConfigError as error:
-            raise DamagedError(str(error)) from None
 
     def claim(self, config: RunConfig, environment: dict[str, Any]) -> list[str]:
         """Claim the folder for a config, and write or compare the environment.
@@ -236,6 +244,31 @@ class RunFolder:
             for key in sorted(differing_keys(earlier, environment))
             if key != "git_commit"
         ]
+
+    def claim_inputs(self, inputs: dict[str, str | None]) -> None:
+        """Write what the run reads to `inputs.json`, or check that it is the same still.
+
+        Args:
+            inputs: Name -> fingerprint; None where it is not known now, which is not compared.
+
+        Raises:
+            RunError: The folder belongs to a run on something else; names what changed.
+        """
+        path = self.path / "inputs.json"
+        if not path.is_file():
+            write_json_atomic(path, inputs)
+            return
+        earlier = read_json(path)
+        changed = [
+            name
+            for name, fingerprint in inputs.items()
+            if None not in (fingerprint, earlier.get(name)) and fingerprint != earlier[name]
+        ]
+        if changed:
+            raise RunError(
+                f"{self.path}: belongs to a run on other content; {' and '.join(changed)} changed since "
+                "it was begun. Give another --output or delete the folder."
+            )
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""

@@ -13,9 +13,9 @@ from leadspan.analysis.advise import advise
 from leadspan.analysis.analyze import LSP_GRID, Analysis, analyze, reading_rows, summarise
 from leadspan.config import RenderConfig, TracesConfig
 from leadspan.errors import DataError
+from leadspan.traces.cut import truncate
 from leadspan.traces.render import render
 from leadspan.traces.sources import load_traces
-from leadspan.traces.truncate import truncate
 from leadspan.world.problems import draw_problems, solve
 
 

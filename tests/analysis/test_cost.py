@@ -27,10 +27,9 @@ from leadspan.config_file import validate
 from leadspan.distill.batches import num_forwarded_tokens
 from leadspan.errors import ConfigError, RunError
 from leadspan.flops import forward_flops, training_flops
+from leadspan.traces.cut import supervise, truncate
 from leadspan.traces.render import render
 from leadspan.traces.sources import load_traces
-from leadspan.traces.supervise import supervise
-from leadspan.traces.truncate import truncate
 from tests.analysis.test_analyze import _write_world
 
 STUDENT, TEACHER = "Qwen/Qwen3-0.6B-Base", "Qwen/Qwen3-8B"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,10 @@ from leadspan.distill.cache_format import (
 )
 from leadspan.distill.capture import finish, merge
 from leadspan.distill.capture_local import draw_from, reduce_to_topk
-from leadspan.distill.fingerprints import weights_fingerprint
 from leadspan.distill.teacher_cache import Query, TeacherCache
 from leadspan.distill.teachers import SparseTeacher
 from leadspan.errors import CacheError
+from leadspan.identity import model_fingerprint, vocabulary_fingerprint
 from leadspan.runs import write_json_atomic
 
 V, K = 300, 8
@@ -224,14 +225,12 @@ def test_a_damaged_shard_is_found(cache_path: Path) -> None:
 def test_another_teacher_or_tokenizer_is_refused_by_name(
     cache_path: Path, tiny_tokenizer: Any, tiny_teacher: Path, tiny_student: Path
 ) -> None:
-    from leadspan.distill.fingerprints import vocabulary_fingerprint
-
     cache = TeacherCache(cache_path)
     teacher = TeacherConfig(path=str(tiny_teacher))
     with pytest.raises(CacheError, match=r"captured with the tokenizer of tokenizer, whose"):
         cache.check_fits(teacher, tiny_tokenizer)
 
-    weights = weights_fingerprint(str(tiny_teacher))
+    weights = model_fingerprint(str(tiny_teacher))
     vocabulary = vocabulary_fingerprint(tiny_tokenizer)
     cache.identity = identity(teacher="big", vocabulary=vocabulary, weights=weights)
     cache.check_fits(teacher, tiny_tokenizer)  # moved, but the same weights
@@ -247,16 +246,20 @@ def test_another_teacher_or_tokenizer_is_refused_by_name(
         cache.check_fits(TeacherConfig(path="org/big", revision="def"), tiny_tokenizer)
 
 
-def test_the_weights_fingerprint_sees_one_training_step(tiny_teacher: Path, tmp_path: Path) -> None:
+def test_a_models_fingerprint_sees_a_change_in_one_tensor(
+    tiny_teacher: Path, tmp_path: Path
+) -> None:
     (tmp_path / "copy").mkdir()
+    shutil.copy(tiny_teacher / "config.json", tmp_path / "copy")
     tensors = load_file(tiny_teacher / "model.safetensors")
     save_file(tensors, tmp_path / "copy" / "model.safetensors", {"format": "pt"})
-    before = weights_fingerprint(str(tmp_path / "copy"))
-    assert before == weights_fingerprint(str(tiny_teacher))
-    moved = {name: tensor + 1e-4 for name, tensor in tensors.items()}
+    before = model_fingerprint(str(tmp_path / "copy"))
+    assert before == model_fingerprint(str(tiny_teacher))
+    middle = sorted(tensors)[len(tensors) // 2]
+    moved = {**tensors, middle: tensors[middle] + 1e-4}  # as a merged adapter does
     save_file(moved, tmp_path / "copy" / "model.safetensors", {"format": "pt"})
-    assert weights_fingerprint(str(tmp_path / "copy")) != before
-    assert weights_fingerprint("no/such-model") is None
+    assert model_fingerprint(str(tmp_path / "copy")) != before
+    assert model_fingerprint("no/such-model") is None
 
 
 def test_merging_drops_what_is_there_twice(cache_path: Path, tmp_path: Path) -> None:

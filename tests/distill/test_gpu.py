@@ -26,7 +26,7 @@ from leadspan.distill.precision import bf16_products
 from leadspan.distill.teacher_source import LiveTeacher
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
 from leadspan.records import Sequence, Span
-from leadspan.traces.supervise import supervise
+from leadspan.traces.cut import supervise
 from tests.conftest import build_tiny_model
 
 pytestmark = [

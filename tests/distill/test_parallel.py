@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, Qwen3Config
 
 from leadspan.distill.checkpoint import find_last
 from leadspan.runs import RunFolder
@@ -21,10 +23,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def _launch(
     num_ranks: int, folder: Path, student: Path, teacher: Path, kill_after: int = 0
 ) -> subprocess.CompletedProcess[str]:
+    arguments = (str(folder), str(student), str(teacher), str(kill_after))
+    return _torchrun(num_ranks, "tests.distill.under_torchrun", *arguments)
+
+
+def _torchrun(num_ranks: int, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(num_ranks), "-m", "tests.distill.under_torchrun"]
     return subprocess.run(
-        [*command, str(folder), str(student), str(teacher), str(kill_after)],
+        [*command, "--nproc-per-node", str(num_ranks), "-m", module, *arguments],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -84,3 +90,28 @@ def test_a_killed_rank_ends_the_run_and_one_rank_goes_on(
     done = _launch(1, folder, tiny_student, tiny_teacher)
     assert done.returncode == 0, done.stderr
     _assert_same(folder, one_rank)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_a_rank_never_holds_the_whole_of_a_sharded_model(
+    tmp_path: Path, tiny_teacher: Path, tied: bool
+) -> None:
+    config = Qwen3Config(
+        vocab_size=1000,
+        hidden_size=512,
+        intermediate_size=2048,
+        num_hidden_layers=24,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=64,
+        tie_word_embeddings=tied,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    module = "tests.distill.loading_under_torchrun"
+    done = _torchrun(2, module, str(tiny_teacher), str(tmp_path / "model"))
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    by_rank = {line["rank"]: line for line in lines}
+    assert [by_rank[rank]["gap"] for rank in (0, 1)] == [0.0, 0.0]
+    # A half, one tensor on its way, and what the allocator keeps; loading whole first takes 1.0.
+    assert by_rank[1]["peak"] < 0.7 * by_rank[1]["size"]

@@ -14,21 +14,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+import yaml
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from leadspan import distill, render, truncate
-from leadspan.config import RunConfig, TrainingConfig
+from leadspan.config import RunConfig, TrainingConfig, TruncationConfig
+from leadspan.config_file import read_yaml
 from leadspan.distill.checkpoint import find_last
 from leadspan.distill.device_peak import peak_tflops_of
+from leadspan.distill.examples import ExampleSource
 from leadspan.distill.run import TrainedRun, train
 from leadspan.distill.schedule import compute_lr_factor
 from leadspan.distill.train import compute_validation_steps
 from leadspan.errors import ConfigError, DataError, RunError
-from leadspan.records import Sequence
+from leadspan.records import Sequence, Span
 from leadspan.runs import RunFolder
+from leadspan.traces.cut import Cut
 from tests.conftest import build_tiny_tokenizer, build_traces
 
 NOT_COMPARED = {"seconds", "tokens_per_second"}
@@ -39,9 +44,15 @@ def _sequences(lsp: float = 0.6) -> list[Sequence]:
     return truncate(render(build_traces(40), build_tiny_tokenizer()), lsp=lsp)
 
 
-def _run(folder: Path, student: Path, teacher: Path, **options: Any) -> TrainedRun:
+def _run(
+    folder: Path,
+    student: Path,
+    teacher: Path,
+    sequences: list[Sequence] | None = None,
+    **options: Any,
+) -> TrainedRun:
     defaults = {"steps": 8, "learning_rate": 3e-3, "bf16": False, "checkpoint_every_steps": 2}
-    sequences = _sequences()
+    sequences = sequences or _sequences()
     return distill(
         sequences,
         student=student,
@@ -305,6 +316,50 @@ def test_a_folder_of_another_config_is_refused(
         _run(whole_run.path, tiny_student, tiny_teacher, learning_rate=1e-3)
 
 
+def test_a_run_on_data_that_changed_is_not_taken_for_this_run(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    student = shutil.copytree(tiny_student, tmp_path / "student")
+    _run(tmp_path / "run", student, tiny_teacher)
+    with pytest.raises(RunError, match="training sequences and validation sequences changed"):
+        _run(tmp_path / "run", student, tiny_teacher, sequences=_sequences()[::-1])
+    tensors = load_file(student / "model.safetensors")
+    middle = sorted(tensors)[len(tensors) // 2]
+    tensors[middle] = tensors[middle] + 1e-4
+    save_file(tensors, student / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RunError, match="on other content; student changed"):
+        _run(tmp_path / "run", student, tiny_teacher)
+
+
+def test_keys_that_change_no_result_may_change_while_a_run_goes_on(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    first = _run(tmp_path / "run", tiny_student, tiny_teacher)
+    again = _run(tmp_path / "run", tiny_student, tiny_teacher, micro_batch_tokens=64)
+    assert again.manifest == first.manifest
+    kept = read_yaml(tmp_path / "run" / "run.yaml")
+    assert kept["training"]["micro_batch_tokens"] == 64
+
+
+def test_a_run_yaml_from_before_a_key_was_added_is_the_same_run(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    first = _run(tmp_path / "run", tiny_student, tiny_teacher)
+    content = read_yaml(tmp_path / "run" / "run.yaml")
+    del content["training"]["warmup_fraction"]
+    (tmp_path / "run" / "run.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert _run(tmp_path / "run", tiny_student, tiny_teacher).manifest == first.manifest
+
+
+def test_a_schedule_reaches_its_end_in_the_last_step() -> None:
+    ids = np.arange(100, dtype=np.int32)
+    whole = Sequence("t", ids, Span(0, 5), Span(5, 90), Span(90, 100))
+    source = ExampleSource(Cut(TruncationConfig(lsp=0.2, lsp_end=1.0)), [whole])
+    for num_steps in (2, 3, 10):
+        lengths = [len(source.at_step(n, num_steps, [0])[0].sequence) for n in range(num_steps)]
+        assert (lengths[0], lengths[-1]) == (20, 100)
+
+
 def test_plain_fine_tuning_needs_no_teacher(tmp_path: Path, tiny_student: Path) -> None:
     run = distill(
         _sequences(),
@@ -342,13 +397,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(
 
 
 def test_a_full_disk_is_one_clear_error(
-    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+    whole_run: TrainedRun, tmp_path: Path, tiny_student: Path, tiny_teacher: Path
 ) -> None:
     full = tmp_path / "run"
     full.mkdir()
+    shutil.copy(whole_run.path / "run.yaml", full)
     (full / "metrics.jsonl").symlink_to("/dev/full")
-    (full / "run.yaml").write_text("")
-    with pytest.raises(RunError):
+    with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be written \(No space left"):
         _run(full, tiny_student, tiny_teacher)
     assert not (full / "manifest.json").exists()
 

@@ -27,7 +27,7 @@ def test_a_card_tells_cut_data_cost_and_scores(tmp_path: Path) -> None:
     assert path == point / "student" / "README.md"
     text = path.read_text(encoding="utf-8")
     for said in (
-        "student taught by teacher on the first 50% of each trace of train.jsonl",
+        "student taught by teacher on the first 50 % of each sequence of train.jsonl",
         "| scored sections | CoT+A |",
         "| loss.kd_ratio | 0.5 |",
         "| training time |",
@@ -55,9 +55,18 @@ def test_hub_ids_are_linked_and_local_paths_are_not_published() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"lsp": 1.0}, "whole traces"),
-        ({"lsp": 0.25, "keep": "tail"}, "the last 25% of each trace"),
-        ({"policy": "bridge"}, "each trace cut by the policy bridge"),
+        ({"lsp": 1.0}, "whole sequences"),
+        ({"lsp": 0.25, "keep": "tail"}, "the last 25 % of each sequence, prompt included"),
+        (
+            {"policy": "bridge", "lsp": 0.5},
+            "the first 50 % of each chain of thought, its end marker",
+        ),
+        ({"lsp": 0.2, "lsp_end": 1.0}, "the first 20 % (moving to 100 % over the training)"),
+        (
+            {"policy": "derivation", "margin": 0.1},
+            "up to its first derivation of the answer plus 10 %",
+        ),
+        ({"policy": "end_of_cot"}, "without the answer"),
     ],
 )
 def test_the_cut_in_words(change: dict[str, Any], said: str) -> None:

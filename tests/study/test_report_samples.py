@@ -10,7 +10,7 @@ import yaml
 from leadspan.config import TruncationConfig
 from leadspan.study.report.samples import LONGEST, mark_cut, read_shown_samples, shorten
 from leadspan.study.results import read_results
-from leadspan.traces.truncate import build_policy
+from leadspan.traces.cut import Cut
 
 from .made_up_sweep import add_point, write_sweep_file
 
@@ -34,15 +34,15 @@ SAMPLE = {"prompt_tokens": 10, "num_tokens": 20, "finish_reason": "stop"}
 def test_the_cut_stands_where_the_policy_cuts(
     truncation: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
-    policy = build_policy(TruncationConfig(**truncation))
-    assert mark_cut(SAMPLE, TEXT, policy) == expected
+    cut = Cut(TruncationConfig(**truncation))
+    assert mark_cut(SAMPLE, TEXT, cut) == expected
 
 
 def test_what_is_not_known_is_not_marked() -> None:
-    policy = build_policy(TruncationConfig(lsp=0.5))
-    assert mark_cut({"num_tokens": 20}, TEXT, policy) == [("kept", TEXT)]
+    cut = Cut(TruncationConfig(lsp=0.5))
+    assert mark_cut({"num_tokens": 20}, TEXT, cut) == [("kept", TEXT)]
     assert mark_cut(SAMPLE, TEXT, None) == [("kept", TEXT)]
-    assert mark_cut(SAMPLE, "", policy) == [("kept", "")]
+    assert mark_cut(SAMPLE, "", cut) == [("kept", "")]
 
 
 def test_shorten_leaves_out_the_middle_and_counts_it() -> None:

@@ -72,6 +72,8 @@ def test_points_of_one_config_are_run_once(
     grids = [
         {"lsp": [0.5, 1.0], "seed": [0, 1]},
         {"lsp": [1.0], "sections": [["answer", "cot"], ["cot"]]},
+        {"lsp": [1.0], "keep": ["lead", "middle", "tail"]},
+        {"kd_ratio": [0], "loss.divergence": ["forward_kl", "reverse_kl"]},
     ]
     points = expand(tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), tmp_path)
     assert [point.name for point in points] == [
@@ -80,9 +82,10 @@ def test_points_of_one_config_are_run_once(
         "seed-0_lsp-1.0",
         "seed-1_lsp-1.0",
         "sections-cot_lsp-1.0",
+        "divergence-forward_kl_kd_ratio-0",
     ]
     assert points[0].config.truncation.lsp == 0.5
-    assert points[-1].config.supervision.sections == ("cot",)
+    assert points[-2].config.supervision.sections == ("cot",)
 
 
 def test_reference_models_come_first(

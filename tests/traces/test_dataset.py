@@ -14,9 +14,9 @@ import pytest
 from leadspan.config import RunConfig, SupervisionConfig, TruncationConfig
 from leadspan.errors import DataError
 from leadspan.traces import dataset, store
-from leadspan.traces.cuts import DERIVATION_TOKENS, report_cuts
+from leadspan.traces.cut import TOKENS_SUFFIX, Cut
+from leadspan.traces.cut_report import DERIVATION_TOKENS, report_cuts
 from leadspan.traces.dataset import SequenceSet, build_sequences
-from leadspan.traces.truncate import TOKENS_SUFFIX, build_policy
 from tests.traces.tokenizers_for_tests import CHATML, byte_level
 
 
@@ -194,12 +194,12 @@ def test_cut_points_in_characters_become_tokens(run: Callable[..., RunConfig]) -
     truncation = {"policy": "column", "column": "at", "column_unit": "characters"}
     config = run(truncation=truncation, validation_fraction=0)
     made = build_sequences(config, byte_level())
-    policy = build_policy(config.truncation)
+    cut = Cut(config.truncation)
     decode = byte_level().decode
     for sequence in made.train[:10]:
-        cut = policy.cut(sequence)
-        assert len(cut) == sequence.meta["at" + TOKENS_SUFFIX]
-        text = decode(cut.input_ids_T[cut.cot.start + 1 :])
+        kept = cut.apply(sequence)
+        assert len(kept) == sequence.meta["at" + TOKENS_SUFFIX]
+        text = decode(kept.input_ids_T[kept.cot.start + 1 :])
         assert text.startswith("so ")
         assert len(text) >= 4
 
@@ -217,7 +217,7 @@ def test_odd_cut_points_in_characters(
     config = run(truncation=truncation, validation_fraction=0)
     made = build_sequences(config, byte_level(), annotate=lambda trace: {"mine": point})
     for sequence in made.train:
-        cut = build_policy(config.truncation).cut(sequence)
+        cut = Cut(config.truncation).apply(sequence)
         close = sequence.cot.end - sequence.meta["num_close_tokens"]
         assert len(cut) == (close if kept == "cot" else len(sequence) // 2)
 
@@ -235,15 +235,15 @@ def test_report_counts_what_survives(run: Callable[..., RunConfig]) -> None:
     sequences = build_sequences(run(validation_fraction=0), byte_level()).train
     for sequence in sequences[:2]:
         sequence.meta[DERIVATION_TOKENS] = sequence.cot.start + 2  # type: ignore[index]
-    full = report_cuts(sequences, build_policy(TruncationConfig()))
+    full = report_cuts(sequences, Cut(TruncationConfig()))
     assert full.sequences == 60
     assert full.kept_tokens == full.full_tokens == sum(map(len, sequences))
     assert (full.close_marker_kept, full.answer_kept, full.derivation_kept) == (1.0, 1.0, 1.0)
     assert full.scored_tokens["prompt"] == 0
     assert full.scored_tokens["cot"] == sum(len(s.cot) for s in sequences)
-    half = report_cuts(sequences, build_policy(TruncationConfig(lsp=0.5)))
+    half = report_cuts(sequences, Cut(TruncationConfig(lsp=0.5)))
     assert half.answer_kept == 0.0
     assert half.kept_tokens == sum(len(s) // 2 for s in sequences)
     only_answers = SupervisionConfig(sections=("answer",))
-    none = report_cuts(sequences, build_policy(TruncationConfig(lsp=0.5)), only_answers)
+    none = report_cuts(sequences, Cut(TruncationConfig(lsp=0.5), only_answers))
     assert (none.dropped, none.kept_tokens) == (60, 0)

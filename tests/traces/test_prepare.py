@@ -13,10 +13,9 @@ from datasets import load_from_disk
 
 from leadspan.config import RunConfig
 from leadspan.errors import ConfigError, DataError, RunError
+from leadspan.traces.cut import Cut
 from leadspan.traces.dataset import build_sequences
 from leadspan.traces.prepare import IGNORED, MANIFEST, prepare
-from leadspan.traces.supervise import supervise
-from leadspan.traces.truncate import build_policy
 from tests.traces.tokenizers_for_tests import TEMPLATES, byte_level
 
 
@@ -54,12 +53,12 @@ def test_arrow_rows_are_the_examples(tmp_path: Path) -> None:
     prepared = prepare(config, tokenizer_with("chatml"), tmp_path / "set")
     saved = load_from_disk(str(tmp_path / "set"))
     made = build_sequences(config, tokenizer_with("chatml"))
-    policy = build_policy(config.truncation)
+    cut = Cut(config.truncation, config.supervision)
     assert set(saved) == {"train", "validation"}
     assert prepared.rows == {"train": len(made.train), "validation": len(made.validation)}
     for split, sequences in (("train", made.train), ("validation", made.validation)):
         for row, sequence in zip(saved[split], sequences, strict=True):
-            example = supervise(policy.cut(sequence), config.supervision)
+            example = cut.example(sequence)
             assert row["id"] == sequence.trace_id
             assert row["input_ids"] == example.sequence.input_ids_T.tolist()
             labels = np.array(row["labels"])

@@ -24,10 +24,10 @@ from leadspan.errors import DataError
 from leadspan.grading import Grader
 from leadspan.records import Sequence, Trace
 from leadspan.statistics import share_interval
+from leadspan.traces.cut import share_of
 from leadspan.traces.dataset import iter_sequences, nothing_usable
 from leadspan.traces.render import Renderer
 from leadspan.traces.sources import LoadedTraces
-from leadspan.traces.truncate import share_of
 
 LSP_GRID = tuple(step / 20 for step in range(1, 21))
 """0.05, 0.1 ... 1.0: where survival is reported."""

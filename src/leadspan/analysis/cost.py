@@ -24,9 +24,9 @@ from leadspan.config import RunConfig
 from leadspan.errors import RunError
 from leadspan.flops import Attention, ModelShape, forward_flops, training_flops
 from leadspan.records import Sequence as TokenSequence
+from leadspan.records import Span
 from leadspan.sizes import run_folder_bytes, weight_bytes
-from leadspan.traces.supervise import supervise
-from leadspan.traces.truncate import build_policy
+from leadspan.traces.cut import Cut
 
 CACHE_BYTES_PER_TOKEN = 214
 """Of a top-64 teacher cache with packed ids and 8-bit log-probabilities."""
@@ -107,11 +107,11 @@ class CostPoint:
 
 def workload_of(sequences: Iterable[TokenSequence], config: RunConfig, lsp: float) -> Workload:
     """Cut and supervise uncut sequences at one lsp, everything else as configured."""
-    policy = build_policy(config.truncation.model_copy(update={"lsp": lsp, "lsp_end": None}))
+    cut = Cut(config.truncation, config.supervision).at_lsp(lsp)
     forwarded, scored, dropped, uncut = [], [], 0, 0
     for sequence in sequences:
         uncut += len(sequence)
-        labels = np.flatnonzero(supervise(policy.cut(sequence), config.supervision).supervised_T)
+        labels = np.flatnonzero(cut.example(sequence).supervised_T)
         if len(labels):
             forwarded.append(int(labels[-1]))
             scored.append(len(labels))
@@ -124,13 +124,22 @@ def stated_workload(
     num_traces: int, tokens: int, prompt_tokens: int, config: RunConfig, lsp: float
 ) -> Workload:
     """A workload of equal traces, for data that is not at hand; the answer counts as CoT."""
-    kept = max(1, math.floor(lsp * tokens + 1e-9))
-    sections = config.supervision.sections
-    from_prompt = kept if "prompt" in sections else max(0, kept - prompt_tokens)
-    scored = max(0, from_prompt - ("prompt" in sections))
-    usable = num_traces if scored else 0
-    dropped = num_traces - usable
-    return Workload(lsp, (kept - 1,) * usable, (scored,) * usable, dropped, num_traces * tokens)
+    prompt = min(prompt_tokens, tokens)
+    trace = TokenSequence(
+        trace_id="stated",
+        input_ids_T=np.zeros(tokens, dtype=np.int32),
+        prompt=Span(0, prompt),
+        cot=Span(prompt, tokens),
+        answer=Span(tokens, tokens),
+    )
+    one = workload_of([trace], config, lsp)
+    return Workload(
+        lsp,
+        one.forwarded * num_traces,
+        one.scored * num_traces,
+        one.num_dropped * num_traces,
+        one.uncut * num_traces,
+    )
 
 
 def predict_cost(

@@ -26,6 +26,7 @@ from leadspan.errors import ConfigError, DataError
 from leadspan.flops import ModelShape
 from leadspan.records import Sequence, Trace
 from leadspan.sizes import count_parameters
+from leadspan.traces.cut import Cut
 from leadspan.traces.dataset import (
     Annotate,
     check_annotated,
@@ -135,9 +136,22 @@ def plan_run(
     return _plan(
         config,
         lambda lsp: workload_of(trained, config, lsp),
-        {lsp: analysis.survival(lsp) for lsp in lsps},
+        {lsp: _share_kept(config, sequences, analysis, lsp) for lsp in lsps},
         (speed, device, num_ranks, tuple(lsps), len(sequences), "as read"),
     )
+
+
+def _share_kept(
+    config: RunConfig, sequences: SequenceABC[Sequence], analysis: Analysis, lsp: float
+) -> float | None:
+    """Share of the derived traces of which the run's own cut at this lsp keeps the derivation."""
+    cut = Cut(config.truncation).at_lsp(lsp)
+    kept = [
+        cut.keeps_lead(sequence, reading.derivation_tokens)
+        for sequence, reading in zip(sequences, analysis.readings, strict=True)
+        if reading.derivation.status == "derived" and reading.derivation_tokens is not None
+    ]
+    return sum(kept) / len(kept) if kept else None
 
 
 def plan_stated(

@@ -10,9 +10,9 @@ from leadspan.config.part import Part, Share
 from leadspan.records import SECTIONS, Section
 
 DERIVATION_COLUMN = "derivation_end"
+"""Key of a trace's `meta` under which its cut point stands for `truncation.policy: derivation`."""
 OF_THE_TRACE = ("column", "derivation")
 """Policies that cut each trace at a place of its own."""
-"""Key of a trace's `meta` under which its cut point stands for `truncation.policy: derivation`."""
 
 
 class TruncationConfig(Part):
@@ -51,7 +51,34 @@ class TruncationConfig(Part):
             raise ValueError("give column with policy: column, and only there")
         if self.of == "cot" and self.keep != "lead":
             raise ValueError("of: cot goes with keep: lead")
+        self._refuse_ignored()
         return self
+
+    def _refuse_ignored(self) -> None:
+        """Refuse what the policy would not read: half a setting is no setting."""
+        if self.policy != "span" and self.keep != "lead":
+            raise ValueError(
+                f"keep must be lead with policy {self.policy}, which chooses the tokens itself; "
+                f"got {self.keep!r}"
+            )
+        if self.policy == "end_of_cot" and (self.lsp != 1.0 or self.lsp_end is not None):
+            raise ValueError("lsp and lsp_end say nothing with policy end_of_cot; leave them out")
+        if self.policy not in OF_THE_TRACE and (self.margin or self.column_unit != "tokens"):
+            raise ValueError("margin and column_unit go with policy column or derivation")
+
+    def effective(self) -> TruncationConfig:
+        """The same cut with each key that changes nothing at its default, to tell cuts apart by."""
+        plain: dict[str, object] = {}
+        if self.lsp_end == self.lsp:
+            plain["lsp_end"] = None
+        if self.keep == "lead":
+            plain["keep_prompt"] = True
+        if self.policy == "end_of_cot":
+            plain["of"] = "sequence"
+        keeps_all = self.policy in ("span", "bridge") and self.lsp == 1.0
+        if keeps_all and self.lsp_end in (None, 1.0):
+            plain |= {"policy": "span", "keep": "lead", "keep_prompt": True, "of": "sequence"}
+        return self.model_copy(update=plain)
 
 
 class SupervisionConfig(Part):

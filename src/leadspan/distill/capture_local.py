@@ -29,16 +29,12 @@ from leadspan.distill.cache_format import (
     pack_rows,
     write_head,
 )
-from leadspan.distill.fingerprints import (
-    resolved_revision,
-    vocabulary_fingerprint,
-    weights_fingerprint,
-)
 from leadspan.distill.heads import Head, head_of
 from leadspan.distill.kernels import exp_in_place
 from leadspan.distill.projection import Projection, rows_in_budget
 from leadspan.distill.teacher_source import compute_teacher_hidden
 from leadspan.errors import ConfigError
+from leadspan.identity import model_fingerprint, resolved_revision, vocabulary_fingerprint
 from leadspan.models import real_vocab_size
 
 MAX_DRAWS = 255
@@ -67,7 +63,7 @@ def build_identity(
     return CacheIdentity(
         teacher=config.path,
         revision=resolved_revision(config.path, config.revision),
-        weights=weights_fingerprint(config.path, config.revision),
+        weights=model_fingerprint(config.path, config.revision),
         dtype=config.dtype + quantised + (" under bfloat16 autocast" if bf16 else ""),
         tokenizer=str(tokenizer.name_or_path),
         vocabulary=vocabulary_fingerprint(tokenizer, vocab_size),

@@ -20,8 +20,8 @@ from leadspan.models import load_tokenizer, real_vocab_size
 from leadspan.progress import say
 from leadspan.records import Sequence
 from leadspan.runs import CAPTURE_DATE_FILE, with_date, write_json_atomic
+from leadspan.traces.cut import Cut
 from leadspan.traces.dataset import build_sequences
-from leadspan.traces.truncate import build_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,20 @@ def without_lead_cut(config: RunConfig) -> RunConfig:
 
 
 def sequences_to_capture(config: RunConfig, uncut: list[Sequence]) -> Iterator[Sequence]:
-    """Each sequence whole, or as it is cut where the cut gives tokens another left context."""
-    policy = build_policy(config.truncation)
+    """Each sequence whole, or as it is cut where the cut gives tokens another left context.
+
+    Raises:
+        ConfigError: Such a cut moves over the training, so that no one capture serves it.
+    """
+    cut = Cut(config.truncation)
+    if cut.moves:
+        raise ConfigError(
+            f"truncation.lsp_end must be null to capture {cut}: each share gives its tokens another "
+            "left context. Use a live teacher."
+        )
     for sequence in uncut:
-        cut = policy.cut(sequence)
-        yield sequence if cut.is_prefix else cut
+        kept = cut.apply(sequence)
+        yield sequence if kept.is_prefix else kept
 
 
 def _build_backend(

@@ -6,66 +6,65 @@ from collections.abc import Iterable
 from collections.abc import Sequence as SequenceABC
 from dataclasses import replace
 
-from leadspan.config import RunConfig
 from leadspan.distill.teacher_source import TeacherVocabulary
 from leadspan.records import Example, Sequence
-from leadspan.traces.supervise import supervise
-from leadspan.traces.truncate import build_policy
+from leadspan.traces.cut import Cut, supervise
 
 
 class ExampleSource:
     """Examples by index, each dropped sequence counted.
 
-    A fixed cut is made once; one that moves over the training (`truncation.lsp_end`) when asked for.
+    A fixed cut is made once; one that moves over the training when asked for.
 
     Args:
-        config: Cut and supervision.
-        sequences: Uncut.
+        cut: Cut and supervision.
+        sequences: Uncut, or cut where `cut` keeps everything.
         vocabulary: What the teacher shares with the student: labels outside it are not scored, and
             sequences that the teacher cannot read are left out. None without a teacher.
     """
 
     def __init__(
         self,
-        config: RunConfig,
+        cut: Cut,
         sequences: SequenceABC[Sequence],
         vocabulary: TeacherVocabulary | None = None,
     ) -> None:
-        self._config = config
-        self._vocabulary = vocabulary
-        self._moves = config.truncation.lsp_end is not None
-        ends = (0.0, 1.0) if self._moves else (0.0,)
-        cuts = [[self._cut(sequence, end) for end in ends] for sequence in sequences]
-        scored = [any(example.num_scored_tokens for example in cut) for cut in cuts]
+        self._cut, self._vocabulary = cut, vocabulary
+        ends = (0.0, 1.0) if cut.moves else (0.0,)
+        made = [[self._example(sequence, end) for end in ends] for sequence in sequences]
+        scored = [any(example.num_scored_tokens for example in examples) for examples in made]
         read = [
-            vocabulary is None or all(vocabulary.reads(example.sequence) for example in cut)
-            for cut in cuts
+            vocabulary is None or all(vocabulary.reads(example.sequence) for example in examples)
+            for examples in made
         ]
         kept = [index for index, both in enumerate(zip(scored, read, strict=True)) if all(both)]
         self._sequences = [sequences[index] for index in kept]
-        self._fixed = [cuts[index][0] for index in kept]
+        self._fixed = None if cut.moves else [made[index][0] for index in kept]
         self.num_unread = read.count(False)
         """Sequences with tokens that the teacher reads as others or has no embedding for."""
         self.num_dropped = len(sequences) - len(kept) - self.num_unread
         """Other sequences of which no token is ever scored."""
         self.num_with_unshared_labels = sum(
-            any(self._has_unshared_labels(example) for example in cuts[index]) for index in kept
+            any(self._has_unshared_labels(example) for example in made[index]) for index in kept
         )
         """Kept sequences of which some label is not scored, because the teacher lacks the token."""
 
     def __len__(self) -> int:
         return len(self._sequences)
 
+    def at_step(self, step: int, num_steps: int, indices: Iterable[int]) -> list[Example]:
+        """The examples at `indices` in 0-based `step`: the last step is cut as `lsp_end` says."""
+        return self.at(step / max(1, num_steps - 1), indices)
+
     def at(self, progress: float, indices: Iterable[int] | None = None) -> list[Example]:
         """The examples at `indices` (all by default) when `progress` in [0, 1] of training is done."""
         chosen = range(len(self)) if indices is None else indices
-        if self._moves:
-            return [self._cut(self._sequences[index], progress) for index in chosen]
-        return [self._fixed[index] for index in chosen]
+        if self._fixed is not None:
+            return [self._fixed[index] for index in chosen]
+        return [self._example(self._sequences[index], progress) for index in chosen]
 
-    def _cut(self, sequence: Sequence, progress: float) -> Example:
-        policy = build_policy(self._config.truncation, progress)
-        example = supervise(policy.cut(sequence), self._config.supervision)
+    def _example(self, sequence: Sequence, progress: float) -> Example:
+        example = self._cut.example(sequence, progress)
         if self._vocabulary is None:
             return example
         is_shared_T = example.sequence.input_ids_T < self._vocabulary.size
@@ -75,5 +74,5 @@ class ExampleSource:
         highest = example.sequence.input_ids_T.max(initial=0)
         if self._vocabulary is None or highest < self._vocabulary.size:
             return False
-        asked = supervise(example.sequence, self._config.supervision).num_scored_tokens
+        asked = supervise(example.sequence, self._cut.supervision).num_scored_tokens
         return example.num_scored_tokens < asked

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from leadspan.errors import LeadspanError
 
 T = TypeVar("T")
+Loaded = TypeVar("Loaded", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,43 @@ def join_ranks() -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()
+
+
+def load_sharded(
+    load: Callable[[str], Loaded], shard: Callable[[Loaded], None], ranks: Ranks
+) -> Loaded:
+    """Load a module of which each rank's device holds its shards and, while loading, one tensor more.
+
+    The first rank reads the weights into its own memory and sends them, a tensor at a time.
+
+    Args:
+        load: Builds the module on the CPU, or on device `meta` without weights.
+        shard: Applies `fully_shard`.
+        ranks: Every rank calls this.
+    """
+    module = load("cpu" if ranks.is_first else "meta")
+    weights = module.state_dict() if ranks.is_first else {}
+    buffers = dict(module.named_buffers())
+    shapes = module.to("meta")
+    _tie(shapes)
+    shard(shapes)
+    shapes.to_empty(device=ranks.device)
+    _tie(shapes)
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    set_model_state_dict(shapes, weights, options=options)
+    for name, buffer in shapes.named_buffers():  # those that no state dict holds among them
+        if ranks.is_first:
+            buffer.copy_(buffers[name])
+        dist.broadcast(buffer, src=0)
+    return shapes
+
+
+def _tie(module: torch.nn.Module) -> None:
+    """Tie weights again after a move, which gives every use of a weight a copy of its own."""
+    for child in module.modules():
+        tie = getattr(child, "tie_weights", None)
+        if callable(tie):
+            tie()
 
 
 def shard_student(root: torch.nn.Module, layers: Any, bf16: bool) -> None:

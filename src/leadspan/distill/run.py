@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from collections.abc import Sequence as SequenceABC
@@ -15,13 +16,21 @@ import torch
 from leadspan.config import PACKING, RunConfig
 from leadspan.config_file import validate
 from leadspan.devices import explain_bf16, resolve_bf16
+from leadspan.distill.cache_format import identity_json
 from leadspan.distill.cached_teacher import load_cached_teacher
 from leadspan.distill.checkpoint import gather_weights
 from leadspan.distill.examples import ExampleSource
 from leadspan.distill.heads import check_head
 from leadspan.distill.objective import Objective
-from leadspan.distill.parallel import Ranks, join_ranks, shard_student, shard_teacher
+from leadspan.distill.parallel import (
+    Ranks,
+    join_ranks,
+    load_sharded,
+    shard_student,
+    shard_teacher,
+)
 from leadspan.distill.precision import describe_precision, settle_precision
+from leadspan.distill.teacher_cache import TeacherCache
 from leadspan.distill.teacher_source import (
     LiveTeacher,
     TeacherSource,
@@ -30,6 +39,7 @@ from leadspan.distill.teacher_source import (
 )
 from leadspan.distill.train import Trainer
 from leadspan.errors import DataError
+from leadspan.identity import digest, model_fingerprint, sequences_fingerprint
 from leadspan.integrity import write_checksums
 from leadspan.models import (
     backbone_of,
@@ -51,6 +61,7 @@ from leadspan.runs import (
     with_date,
     write_json_atomic,
 )
+from leadspan.traces.cut import Cut
 from leadspan.traces.dataset import Annotate, build_sequences
 
 IN_MEMORY = "<in memory>"
@@ -148,6 +159,7 @@ def _run(
             described = {**describe_environment(), **_describe_torch(), "precision": precision}
             for change in folder.claim(config, described):
                 say(f"warning: {output}: the last bits may differ from what was begun: {change}")
+            folder.claim_inputs(_inputs(config, train_sequences, validation_sequences))
         ranks.barrier()
         if not folder.is_complete:
             config = _settle(folder, config, precision, ranks)
@@ -172,6 +184,26 @@ def _settle(folder: RunFolder, config: RunConfig, here: dict[str, Any], ranks: R
     return settle_precision(config, begun)
 
 
+def _inputs(
+    config: RunConfig,
+    train_sequences: SequenceABC[Sequence],
+    validation_sequences: SequenceABC[Sequence],
+) -> dict[str, str | None]:
+    """Fingerprints of everything the weights depend on besides the config."""
+    inputs = {
+        "training sequences": sequences_fingerprint(train_sequences),
+        "validation sequences": sequences_fingerprint(validation_sequences),
+        "student": model_fingerprint(config.student.path, config.student.revision),
+    }
+    teacher = config.teacher
+    if teacher is None or config.loss.kd_ratio == 0:
+        return inputs
+    if teacher.cache is None:
+        return {**inputs, "teacher": model_fingerprint(teacher.path, teacher.revision)}
+    made = identity_json(TeacherCache(teacher.cache).identity)
+    return {**inputs, "teacher cache": digest(json.dumps(made, sort_keys=True))}
+
+
 def _train_in(
     folder: RunFolder,
     config: RunConfig,
@@ -183,8 +215,9 @@ def _train_in(
 ) -> TrainedRun:
     torch.manual_seed(config.seed)
     teacher, vocabulary = build_teacher(config, tokenizer, ranks)
-    examples = ExampleSource(config, train_sequences, vocabulary)
-    held_out = ExampleSource(config, validation_sequences, vocabulary)
+    cut = Cut(config.truncation, config.supervision)
+    examples = ExampleSource(cut, train_sequences, vocabulary)
+    held_out = ExampleSource(cut, validation_sequences, vocabulary)
     validation = held_out.at(1.0)
     if not len(examples):
         raise DataError(
@@ -206,19 +239,9 @@ def _train_in(
             f"{unshared['unshared_labels']}; left out, the teacher cannot read them: "
             f"{unshared['unread_by_teacher']}."
         )
-    student = load_student(config.student, str(ranks.device))
-    check_head_width(student, own_size, config.student.path)
-    check_head(causal_lm_of(student), config.student.path)
-    if config.student.attention in PACKING:
-        check_packing(causal_lm_of(student).config, ranks.device, "student")
-        if isinstance(teacher, LiveTeacher):
-            check_packing(teacher.model_config, ranks.device, "teacher")
-    if config.training.gradient_checkpointing:
-        student.gradient_checkpointing_enable({"use_reentrant": False})
-    objective = Objective(student, config.loss, vocab_size)
-    bf16 = resolve_bf16(config.training.bf16, ranks.device)
-    if ranks.size > 1:
-        shard_student(objective, backbone_of(student).layers, bf16)
+    if config.student.attention in PACKING and isinstance(teacher, LiveTeacher):
+        check_packing(teacher.model_config, ranks.device, "teacher")
+    objective = _load_objective(config, ranks, own_size, vocab_size)
     measured = Trainer(config, folder, ranks, objective, teacher, examples, validation).run()
     manifest = {
         **measured,
@@ -228,9 +251,9 @@ def _train_in(
         "nothing_to_score": examples.num_dropped,
         **unshared,
         **counts,
-        "num_parameters": sum(parameter.numel() for parameter in student.parameters()),
+        "num_parameters": sum(parameter.numel() for parameter in objective.parameters()),
         "device": _device_name(ranks.device),
-        "bf16": bf16,
+        "bf16": resolve_bf16(config.training.bf16, ranks.device),
         "num_ranks": ranks.size,
     }
     weights = gather_weights(objective) if ranks.size > 1 else None
@@ -246,6 +269,34 @@ def _train_in(
     return TrainedRun(folder.path, folder.student_path, manifest)
 
 
+def _load_objective(config: RunConfig, ranks: Ranks, own_size: int, vocab_size: int) -> Objective:
+    """The student and its loss, checked, on this rank's device; sharded where there are several.
+
+    Args:
+        config: The run.
+        ranks: Every rank calls this.
+        own_size: Of the student's own vocabulary.
+        vocab_size: Of what it shares with the teacher.
+    """
+
+    def load(device: str) -> Objective:
+        student = load_student(config.student, device)
+        check_head_width(student, own_size, config.student.path)
+        if device != "meta":
+            check_head(causal_lm_of(student), config.student.path)
+        if config.student.attention in PACKING:
+            check_packing(causal_lm_of(student).config, ranks.device, "student")
+        if config.training.gradient_checkpointing:
+            student.gradient_checkpointing_enable({"use_reentrant": False})
+        return Objective(student, config.loss, vocab_size)
+
+    def shard(objective: Objective) -> None:
+        bf16 = resolve_bf16(config.training.bf16, ranks.device)
+        shard_student(objective, backbone_of(objective.student).layers, bf16)
+
+    return load_sharded(load, shard, ranks) if ranks.size > 1 else load(str(ranks.device))
+
+
 def build_teacher(
     config: RunConfig, tokenizer: Any, ranks: Ranks
 ) -> tuple[TeacherSource, TeacherVocabulary] | tuple[None, None]:
@@ -255,12 +306,19 @@ def build_teacher(
     if config.teacher.cache is not None:
         cached = load_cached_teacher(config.teacher, config.loss, tokenizer)
         return cached, cached.vocabulary()
-    model, _, vocabulary = load_teacher(
-        config.teacher, tokenizer, config.student.path, str(ranks.device)
-    )
-    if config.teacher.shard and ranks.size > 1:
-        shard_teacher(backbone_of(model).layers)
-    return LiveTeacher(model, resolve_bf16(config.training.bf16, ranks.device)), vocabulary
+    teacher, student_path = config.teacher, config.student.path
+    vocabularies: list[TeacherVocabulary] = []
+
+    def load(device: str) -> Any:
+        model, _, vocabulary = load_teacher(teacher, tokenizer, student_path, device)
+        vocabularies.append(vocabulary)
+        return model
+
+    if teacher.shard and ranks.size > 1:
+        model = load_sharded(load, lambda whole: shard_teacher(backbone_of(whole).layers), ranks)
+    else:
+        model = load(str(ranks.device))
+    return LiveTeacher(model, resolve_bf16(config.training.bf16, ranks.device)), vocabularies[0]
 
 
 def _device_name(device: torch.device) -> str:

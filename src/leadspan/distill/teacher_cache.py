@@ -31,10 +31,10 @@ from leadspan.distill.cache_format import (
     read_shard,
     unpack_rows,
 )
-from leadspan.distill.fingerprints import vocabulary_fingerprint, weights_fingerprint
 from leadspan.distill.heads import Head
 from leadspan.distill.teachers import DenseTeacher, SparseTeacher
 from leadspan.errors import CacheError
+from leadspan.identity import model_fingerprint, vocabulary_fingerprint
 from leadspan.records import Sequence as TokenSequence
 from leadspan.runs import read_json
 
@@ -186,7 +186,7 @@ class TeacherCache:
                 f"differs from that of {tokenizer.name_or_path} in its first {mine.vocab_size} ids. "
                 "Capture with the same tokenizer."
             )
-        weights = weights_fingerprint(teacher.path, teacher.revision)
+        weights = model_fingerprint(teacher.path, teacher.revision)
         if weights is not None and mine.weights is not None:
             same = weights == mine.weights
         else:

@@ -186,9 +186,8 @@ class Trainer:
     def _step(self, step: int) -> dict[str, Any]:
         started = time.perf_counter()
         size = self._training.batch_size
-        chosen = self._examples.at(
-            step / self._num_steps, self._order[step * size : (step + 1) * size]
-        )
+        members = self._order[step * size : (step + 1) * size]
+        chosen = self._examples.at_step(step, self._num_steps, members)
         num_scored = max(1, sum(example.num_scored_tokens for example in chosen))
         sums = self._run_passes(chosen, num_scored, backward=True)
         loss = float(sums[0]) / num_scored

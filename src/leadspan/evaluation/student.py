@@ -5,7 +5,6 @@ Loading the model waits until an answer is wanted, so a finished evaluation cost
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from leadspan.config import EvaluationConfig, ModelConfig, RenderConfig
-from leadspan.errors import ConfigError, DataError
+from leadspan.errors import ConfigError
 from leadspan.evaluation.answers import Generation, split_generation
 from leadspan.evaluation.benchmarks import Problem
 from leadspan.evaluation.requests import Backend, Request
+from leadspan.identity import digest, model_fingerprint
 from leadspan.progress import say
 from leadspan.records import Turn
 from leadspan.traces.prompts import Conversation
 from leadspan.traces.render import Renderer, checked
-
-SAMPLED_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +62,13 @@ class LocalStudent:
     @property
     def identity(self) -> dict[str, Any]:
         """What the student is and how it is asked."""
-        student = {"path": self._path, "fingerprint": fingerprint(self._path)}
+        fingerprint = model_fingerprint(self._path, self._revision) or self._path
+        student = {"path": self._path, "fingerprint": fingerprint}
         if self._revision is not None:
             student["revision"] = self._revision
         return {
             "student": student,
-            "chat_template": _digest(
-                json.dumps(self._layout.identity, sort_keys=True, default=str)
-            ),
+            "chat_template": digest(json.dumps(self._layout.identity, sort_keys=True, default=str)),
             "date": self._layout.chat and self._layout.chat.date,
             "backend": {"name": self._config.backend, "dtype": self._dtype},
         }
@@ -204,29 +201,3 @@ def open_student(
     if config.backend == "endpoint" and config.endpoint and config.endpoint.api == "chat":
         return ServedStudent(config)
     return LocalStudent(path, config, render, revision)
-
-
-def fingerprint(path: str) -> str:
-    """Content of a model folder in short: its config and the ends of each weights file.
-
-    Reading whole weights would take minutes; a changed weight file changes its header or its end.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        return path
-    digest = hashlib.sha256()
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
-    for file in [folder / "config.json", *files]:
-        try:
-            digest.update(f"{file.name}:{file.stat().st_size}".encode())
-            with file.open("rb") as stream:
-                digest.update(stream.read(SAMPLED_BYTES))
-                stream.seek(max(0, file.stat().st_size - SAMPLED_BYTES))
-                digest.update(stream.read(SAMPLED_BYTES))
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read ({error.strerror}).") from None
-    return digest.hexdigest()[:16]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

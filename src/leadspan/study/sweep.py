@@ -31,6 +31,7 @@ from leadspan.errors import (
     LeadspanError,
     RunStopped,
 )
+from leadspan.identity import effective
 from leadspan.runs import RunFolder, is_held, read_json, write_json_atomic, write_text_atomic
 
 SHORT_KEYS = {
@@ -102,7 +103,9 @@ def expand(sweep: SweepConfig, folder: Path) -> list[Point]:
             except ConfigError as error:
                 problems.append(str(error))
                 continue
-            points.setdefault(config_hash(config), Point(name, "train", overrides, config))
+            points.setdefault(
+                config_hash(effective(config)), Point(name, "train", overrides, config)
+            )
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     trained = _with_caches(list(points.values()), cache)

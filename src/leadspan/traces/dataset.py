@@ -15,11 +15,11 @@ from typing import Any
 from leadspan.config import DERIVATION_COLUMN, RunConfig, TracesConfig, TruncationConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.records import Sequence, Trace
+from leadspan.traces.cut import TOKENS_SUFFIX, cut_point
 from leadspan.traces.render import Renderer, iter_rendered
 from leadspan.traces.sections import Refusal
 from leadspan.traces.sources import LoadedTraces, iter_traces
 from leadspan.traces.store import cache_folder, load_sequences, save_sequences
-from leadspan.traces.truncate import TOKENS_SUFFIX, cut_point
 
 Annotate = Callable[[Trace], Mapping[str, Any]]
 """Adds entries to a trace's `meta` before it is rendered, such as its own cut point."""

@@ -27,7 +27,8 @@ from leadspan.models import (
 )
 from leadspan.records import Sequence, Trace
 from leadspan.sizes import count_stored_parameters, run_folder_bytes
-from leadspan.traces.cuts import report_cuts
+from leadspan.traces.cut import Cut, cut_point
+from leadspan.traces.cut_report import report_cuts
 from leadspan.traces.dataset import Annotate, build_sequences, iter_sequences
 from leadspan.traces.layout import Layout
 from leadspan.traces.own_output import Agreement, compare_with_template
@@ -36,7 +37,6 @@ from leadspan.traces.render import Renderer
 from leadspan.traces.sections import FAMILIES
 from leadspan.traces.sources import LoadedTraces
 from leadspan.traces.think_block import QUESTION, opening_at_end
-from leadspan.traces.truncate import build_policy, cut_point
 
 ROWS_LOOKED_AT = 64
 REFUSED_WORTH_A_WARNING = 0.05
@@ -295,15 +295,14 @@ def _whole_set(
 
 
 def _cuts(config: RunConfig, sequences: list[Sequence]) -> Findings:
-    policy = build_policy(config.truncation)
-    report = report_cuts(sequences, policy, config.supervision)
+    report = report_cuts(sequences, Cut(config.truncation, config.supervision))
     share = report.dropped / report.sequences
-    message = f"{report.dropped:,} of {report.sequences:,} are cut before anything is scored"
+    message = f"{report.dropped:,} of {report.sequences:,} have no scored token at any moment of the training"
     level: Literal["ok", "warning", "error"]
     level = "error" if share == 1 else "warning" if share > 0.01 else "ok"
     yield Finding(level, "cut", message, "Raise truncation.lsp." if level != "ok" else "")
     yield from _cut_points(config, sequences)
-    longest = max(len(policy.cut(sequence)) for sequence in sequences)
+    longest = report.longest_tokens
     for name, model in (("student", config.student), ("teacher", config.teacher)):
         if model is not None and (limit := _context_length(model)) is not None:
             message = f"longest kept sequence {longest:,} tokens, {name} takes {limit:,}"

@@ -14,12 +14,11 @@ import numpy as np
 
 from leadspan.config import RenderConfig, SupervisionConfig, TracesConfig, TruncationConfig
 from leadspan.records import SECTIONS, Section, Sequence, Trace
-from leadspan.traces.cuts import CutCounter, CutReport
+from leadspan.traces.cut import Cut
+from leadspan.traces.cut_report import CutCounter, CutReport
 from leadspan.traces.dataset import Annotate, check_annotated, iter_sequences
 from leadspan.traces.render import Renderer
 from leadspan.traces.sources import LoadedTraces
-from leadspan.traces.supervise import supervise
-from leadspan.traces.truncate import Policy, build_policy, select
 
 LSPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 QUANTILES = {"min": 0.0, "q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95, "max": 1.0}
@@ -145,8 +144,8 @@ def inspect_traces(
     renderer = Renderer(tokenizer, render)
     truncation = truncation or TruncationConfig()
     check_annotated(truncation, annotate)
-    counters = {lsp: _counter(TruncationConfig(lsp=lsp), supervision) for lsp in LSPS}
-    configured = _counter(truncation, supervision)
+    counters = {lsp: CutCounter(Cut(TruncationConfig(lsp=lsp), supervision)) for lsp in LSPS}
+    configured = CutCounter(Cut(truncation, supervision))
     counts = LoadedTraces()
     lengths: dict[str, list[int]] = {name: [] for name in (*SECTIONS, "sequence")}
     round_trips: Counter[str] = Counter()
@@ -159,7 +158,7 @@ def inspect_traces(
         for counter in (*counters.values(), configured):
             counter.add(sequence)
         if len(specimens) < num_specimens:
-            specimens.append(specimen(renderer, trace, sequence, configured.policy, supervision))
+            specimens.append(specimen(renderer, trace, sequence, configured.cut))
     return Inspection(
         path=traces.path,
         counts=counts,
@@ -171,23 +170,18 @@ def inspect_traces(
     )
 
 
-def _counter(truncation: TruncationConfig, supervision: SupervisionConfig | None) -> CutCounter:
-    return CutCounter(build_policy(truncation), supervision)
-
-
 def specimen(
     renderer: Renderer,
     trace: Trace,
     sequence: Sequence,
-    policy: Policy,
-    supervision: SupervisionConfig | None = None,
+    cut: Cut,
 ) -> Specimen:
     """Decode a trace in runs of tokens that share section and fate."""
-    positions_K = policy.positions(sequence)
+    positions_K = cut.positions(sequence)
     kept_T = np.zeros(len(sequence), dtype=np.bool_)
     kept_T[positions_K] = True
     scored_T = np.zeros(len(sequence), dtype=np.bool_)
-    scored_T[positions_K] = supervise(select(sequence, positions_K), supervision).supervised_T
+    scored_T[positions_K] = cut.example(sequence).supervised_T
     edges = [0, *(np.flatnonzero((np.diff(kept_T) != 0) | (np.diff(scored_T) != 0)) + 1)]
     edges += [sequence.prompt.end, sequence.cot.end, len(sequence)]
     bounds = sorted({int(edge) for edge in edges})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from leadspan.traces.cuts import CutReport
+from leadspan.traces.cut_report import CutReport
 from leadspan.traces.inspection import Inspection, Specimen, histogram, quantiles, visible
 
 STYLE = """

@@ -17,7 +17,8 @@ from leadspan.config import RunConfig
 from leadspan.errors import ConfigError, DataError, RunError
 from leadspan.records import Example, Trace
 from leadspan.runs import replacing, write_json_atomic
-from leadspan.traces.cuts import CutCounter, CutReport
+from leadspan.traces.cut import OPEN_TOKENS, Cut
+from leadspan.traces.cut_report import CutCounter, CutReport
 from leadspan.traces.dataset import (
     Annotate,
     check_annotated,
@@ -27,7 +28,6 @@ from leadspan.traces.dataset import (
 )
 from leadspan.traces.render import Renderer
 from leadspan.traces.sources import LoadedTraces
-from leadspan.traces.truncate import OPEN_TOKENS, build_policy
 
 Export = Literal["messages", "prompt_completion"]
 SPLITS = ("train", "validation")
@@ -86,7 +86,7 @@ def prepare(
         raise RunError(f"{output}: must be empty or an earlier set; got other files. Name another.")
     renderer = Renderer(tokenizer, config.render)
     counts = LoadedTraces()
-    counter = CutCounter(build_policy(config.truncation), config.supervision)
+    counter = CutCounter(Cut(config.truncation, config.supervision))
     with replacing(output) as folder:
         folder.mkdir(parents=True)
         with ExitStack() as stack:

@@ -21,12 +21,12 @@ import numpy as np
 from leadspan.config import RenderConfig
 from leadspan.errors import DataError
 from leadspan.records import Sequence, Span, Trace, Turn
+from leadspan.traces.cut import CLOSE_TOKENS, OPEN_TOKENS
 from leadspan.traces.encoders import ContinuationEncoder
 from leadspan.traces.layout import Layout, build_layout
 from leadspan.traces.prompts import Conversation, Prompt, PromptRenderer
 from leadspan.traces.sections import Refusal
 from leadspan.traces.survival import PLACED_ANYWHERE, find_loss
-from leadspan.traces.truncate import CLOSE_TOKENS, OPEN_TOKENS
 
 BATCH_ROWS = 256
 RoundTrip = Literal["exact", "normalised", "failed"]

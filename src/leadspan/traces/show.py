@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from leadspan.traces.cuts import CutReport
+from leadspan.traces.cut_report import CutReport
 from leadspan.traces.inspection import (
     QUANTILES,
     Inspection,

@@ -6,19 +6,18 @@ and this package's own code. Knows nothing about how sequences are made.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections import Counter
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from leadspan.config import RunConfig
+from leadspan.identity import code_digest, digest, file_digest, tokenizer_fingerprint
 from leadspan.records import Sequence, Span
 from leadspan.traces.rows import Source, local_files
 from leadspan.traces.sources import LoadedTraces
@@ -48,18 +47,12 @@ def cache_folder(config: RunConfig, tokenizer: Any, layout: list[Any]) -> Path |
         "render": config.render.model_dump(mode="json", exclude={"chat_template", "date"}),
         "column": [config.truncation.column, config.truncation.column_unit],
         "layout": layout,
-        "tokenizer": tokenizer_digest(tokenizer),
-        "code": _code_digest(),
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "code": code_digest(),
     }
-    key = _digest(json.dumps(made_of, sort_keys=True, default=str).encode())
+    key = digest(json.dumps(made_of, sort_keys=True, default=str))
     root = os.environ.get("LEADSPAN_CACHE") or Path.home() / ".cache" / "leadspan"
     return Path(root) / "sequences" / key
-
-
-def tokenizer_digest(tokenizer: Any) -> str:
-    """Identity of a fast tokenizer's whole state, template aside."""
-    special = json.dumps(tokenizer.special_tokens_map, sort_keys=True, default=str)
-    return _digest(tokenizer.backend_tokenizer.to_str().encode() + special.encode())
 
 
 def load_sequences(folder: Path) -> tuple[list[Sequence], LoadedTraces] | None:
@@ -120,23 +113,4 @@ def _content(path: str, revision: str | None) -> Any:
     if files is None:
         return [path, revision] if revision else None
     inner = [f for file in files for f in (sorted(file.rglob("*")) if file.is_dir() else [file])]
-    return [
-        _file_digest(str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in inner if f.is_file()
-    ]
-
-
-@lru_cache(maxsize=256)
-def _file_digest(file: str, _changed: int, _size: int) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "blake2b").hexdigest()
-
-
-@lru_cache(maxsize=1)
-def _code_digest() -> str:
-    room = Path(__file__).parent
-    files = [*sorted(room.glob("*.py")), *(room.parent / name for name in ALSO_READS)]
-    return _digest(b"".join(file.read_bytes() for file in files))
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    return [file_digest(file) for file in inner if file.is_file()]

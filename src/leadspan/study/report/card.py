@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
-from leadspan.config_file import read_yaml
+from leadspan.config import TruncationConfig
+from leadspan.config_file import read_yaml, validate
 from leadspan.runs import RunFolder, read_json, write_text_atomic
 from leadspan.study.report.groups import flatten
 from leadspan.study.report.markdown import escape, write_table
 from leadspan.study.report.table import Table, say_range
 from leadspan.study.report.wording import say_large, say_lsp, say_number, say_sections
+from leadspan.traces.cut import Cut
 
 COSTS = {
     "train_seconds": ("training time", "s", 1),
@@ -73,12 +75,13 @@ def build_model_card(
     """The text of the card."""
     flat = flatten(config)
     student, lsp = str(flat["student.path"]), flat.get("truncation.lsp")
+    cut = Cut(validate(TruncationConfig, config.get("truncation") or {}, "run.yaml: truncation"))
     parts = [
-        f"---\n{yaml.safe_dump(_front_matter(flat, evaluation), sort_keys=False)}---",
+        f"---\n{_front_matter(flat, evaluation).to_yaml()}\n---",
         f"# {escape(_name(student))}, distilled at lsp {say_lsp(lsp)}",
-        _what(flat),
+        _what(flat, cut),
         "## Settings",
-        _pairs(_settings(flat)),
+        _pairs(_settings(flat, cut)),
         "## Cost",
         _pairs(_costs(manifest)),
         "## Scores",
@@ -90,56 +93,46 @@ def build_model_card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(flat: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def _front_matter(flat: Mapping[str, Any], evaluation: Mapping[str, Any]) -> ModelCardData:
     student, traces = str(flat["student.path"]), str(flat["traces.path"])
-    matter: dict[str, Any] = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["leadspan", "distillation", "reasoning"],
-    }
-    if _is_hub_id(student):
-        matter["base_model"] = student
-    if _is_hub_id(traces):
-        matter["datasets"] = [traces]
     results = [
-        {
-            "task": {"type": "text-generation"},
-            "dataset": {"name": entry["name"], "type": entry["name"]},
-            "metrics": [{"type": "accuracy", "value": entry["accuracy"]}],
-        }
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=entry["name"],
+            dataset_name=entry["name"],
+            metric_type="accuracy",
+            metric_value=entry["accuracy"],
+        )
         for entry in evaluation.get("benchmarks") or ()
     ]
-    if results:
-        matter["model-index"] = [{"name": f"{_name(student)}-lead", "results": results}]
-    return matter
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["leadspan", "distillation", "reasoning"],
+        base_model=student if _is_hub_id(student) else None,
+        datasets=[traces] if _is_hub_id(traces) else None,
+        model_name=f"{_name(student)}-distilled",
+        eval_results=results or None,
+    )
 
 
-def _what(flat: Mapping[str, Any]) -> str:
-    lsp, keep = flat.get("truncation.lsp", 1.0), flat.get("truncation.keep", "lead")
-    policy = flat.get("truncation.policy", "span")
-    if policy != "span":
-        kept = f"each trace cut by the policy {policy}"
-    elif lsp == 1.0:
-        kept = "whole traces"
-    else:
-        where = {"lead": "first", "middle": "middle", "tail": "last"}.get(str(keep), str(keep))
-        kept = f"the {where} {lsp:.0%} of each trace"
+def _what(flat: Mapping[str, Any], cut: Cut) -> str:
     teacher = flat.get("teacher.path")
     source = f"taught by {_name(str(teacher))}" if teacher else "fine-tuned"
     return escape(
-        f"{_name(str(flat['student.path']))} {source} on {kept} of {_name(str(flat['traces.path']))}, "
+        f"{_name(str(flat['student.path']))} {source} on {cut} of {_name(str(flat['traces.path']))}, "
         "with leadspan."
     )
 
 
-def _settings(flat: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _settings(flat: Mapping[str, Any], cut: Cut) -> list[tuple[str, str]]:
     sections = "+".join(flat.get("supervision.sections") or ())
     shown = [
         ("student", _name(str(flat["student.path"]))),
         ("teacher", _name(str(flat.get("teacher.path") or "none"))),
         ("traces", _name(str(flat["traces.path"]))),
         ("lsp", say_lsp(flat.get("truncation.lsp"))),
-        ("kept", str(flat.get("truncation.keep", "lead"))),
+        ("trained on", str(cut)),
         ("scored sections", say_sections(sections)),
     ]
     return shown + [(key, str(flat[key])) for key in KEYS if flat.get(key) is not None]

@@ -19,7 +19,7 @@ from leadspan.config_file import validate
 from leadspan.errors import LeadspanError
 from leadspan.records import Sequence, Span
 from leadspan.study.results import Run, iter_samples, outcome_of
-from leadspan.traces.truncate import Policy, build_policy
+from leadspan.traces.cut import Cut
 
 LONGEST = 6000
 """Characters of one text that are shown; what is left out is counted."""
@@ -32,11 +32,11 @@ Part = tuple[str, str]
 
 def read_shown_samples(run: Run, count: int) -> list[dict[str, Any]]:
     """Some samples of one run in the file's order: half correct and half not, if there are so many."""
-    path, policy = run.path / "evaluation" / "samples.jsonl", _policy_of(run)
+    path, cut = run.path / "evaluation" / "samples.jsonl", _cut_of(run)
     # Read twice, so that no more than the chosen ones are ever held.
     chosen = _choose([outcome_of(sample) == "correct" for sample in iter_samples(path)], count)
     return [
-        _show(sample, policy) for place, sample in enumerate(iter_samples(path)) if place in chosen
+        _show(sample, cut) for place, sample in enumerate(iter_samples(path)) if place in chosen
     ]
 
 
@@ -51,18 +51,19 @@ def _choose(is_correct: list[bool], count: int) -> set[int]:
     }
 
 
-def _policy_of(run: Run) -> Policy | None:
+def _cut_of(run: Run) -> Cut | None:
     """The run's truncation; None where it is none, differs from trace to trace, or moves."""
     try:
         config = validate(TruncationConfig, run.config.get("truncation") or {}, "truncation")
     except LeadspanError:
         return None
-    if run.row.kind != "train" or config.policy in OF_THE_TRACE or config.lsp_end is not None:
+    cut = Cut(config)
+    if run.row.kind != "train" or config.policy in OF_THE_TRACE or cut.moves:
         return None
-    return build_policy(config)
+    return cut
 
 
-def _show(sample: Mapping[str, Any], policy: Policy | None) -> dict[str, Any]:
+def _show(sample: Mapping[str, Any], cut: Cut | None) -> dict[str, Any]:
     text, prompt = str(sample.get("text") or ""), str(sample.get("prompt") or "")
     return {
         "benchmark": str(sample.get("benchmark", "")),
@@ -76,14 +77,14 @@ def _show(sample: Mapping[str, Any], policy: Policy | None) -> dict[str, Any]:
         "extracted": str(sample.get("extracted") or ""),
         "reason": str(sample.get("reason") or ""),
         "prompt": shorten([("kept", prompt)]),
-        "text": shorten(mark_cut(sample, text, policy)),
+        "text": shorten(mark_cut(sample, text, cut)),
     }
 
 
-def mark_cut(sample: Mapping[str, Any], text: str, policy: Policy | None) -> list[Part]:
-    """The answer in runs of what the policy would have kept and dropped."""
+def mark_cut(sample: Mapping[str, Any], text: str, cut: Cut | None) -> list[Part]:
+    """The answer in runs of what the cut would have kept and dropped."""
     num_prompt, num_tokens = sample.get("prompt_tokens"), sample.get("num_tokens")
-    if policy is None or not text or not num_tokens or num_prompt is None:
+    if cut is None or not text or not num_tokens or num_prompt is None:
         return [("kept", text)]
     units = UNIT.findall(text)
     num_of_text = max(1, num_tokens - (sample.get("finish_reason") == "stop"))
@@ -98,7 +99,7 @@ def mark_cut(sample: Mapping[str, Any], text: str, policy: Policy | None) -> lis
         Span(num_prompt, end_of_cot),
         Span(end_of_cot, num_all),
     )
-    kept = set(policy.cut(sequence).input_ids_T.tolist())
+    kept = set(cut.apply(sequence).input_ids_T.tolist())
     marked = [
         ("kept" if num_prompt + place * num_of_text // len(units) in kept else "dropped", unit)
         for place, unit in enumerate(units)

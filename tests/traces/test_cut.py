@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 from leadspan.config import SupervisionConfig, TruncationConfig
 from leadspan.errors import ConfigError
 from leadspan.records import SECTIONS, Section, Sequence, Span
-from leadspan.traces.supervise import supervise
-from leadspan.traces.truncate import (
+from leadspan.traces.cut import (
     CLOSE_TOKENS,
     OPEN_TOKENS,
     TOKENS_SUFFIX,
-    build_policy,
+    Cut,
     share_of,
+    supervise,
     truncate,
 )
+from leadspan.traces.cut_report import report_cuts
 
 P = [10, 11, 12]
 C = [50, 20, 21, 22, 23, 24, 25, 51]  # 50 opens, 51 closes
@@ -181,7 +182,7 @@ def test_own_cut_points(options: dict[str, object], meta: dict[str, object], kep
 
 def test_schedule_moves_from_lsp_to_lsp_end() -> None:
     config = TruncationConfig(lsp=0.2, lsp_end=1.0)
-    lengths = [len(build_policy(config, progress).cut(sequence())) for progress in (0, 0.5, 1, 2)]
+    lengths = [len(Cut(config).apply(sequence(), progress)) for progress in (0, 0.5, 1, 2)]
     assert lengths == [2, 8, 14, 14]
 
 
@@ -214,6 +215,11 @@ def test_share_rounds_down_as_decimals_do(length: int, share: float, expected: i
         ({"policy": "column"}, "column"),
         ({"column": "x"}, "column"),
         ({"of": "cot", "keep": "tail"}, "lead"),
+        ({"policy": "derivation", "keep": "tail"}, "keep must be lead with policy derivation"),
+        ({"policy": "bridge", "keep": "middle"}, "keep must be lead with policy bridge"),
+        ({"policy": "end_of_cot", "lsp": 0.5}, "say nothing with policy end_of_cot"),
+        ({"margin": 0.1}, "margin and column_unit go with"),
+        ({"column_unit": "characters"}, "margin and column_unit go with"),
     ],
 )
 def test_wrong_options_are_told(options: dict[str, object], message: str) -> None:
@@ -221,9 +227,103 @@ def test_wrong_options_are_told(options: dict[str, object], message: str) -> Non
         truncate([sequence()], **options)
 
 
-def test_a_policy_and_options_are_too_much() -> None:
-    with pytest.raises(ValueError, match="got both"):
-        truncate([], build_policy(TruncationConfig()), lsp=0.5)
+def test_options_change_a_given_config() -> None:
+    (cut,) = truncate([sequence()], TruncationConfig(lsp=0.5), max_tokens=4)
+    assert len(cut) == 4
+
+
+def test_a_cut_sequence_is_not_cut_again() -> None:
+    halves = truncate([sequence()], lsp=0.5)
+    with pytest.raises(ValueError, match="sequence t: must be uncut; got 7 of 14 tokens"):
+        truncate(halves, lsp=0.5)
+
+
+MOMENTS = [
+    # options, tokens kept at the start, at the end, at most
+    ({"lsp": 0.5}, 7, 7, 7),
+    ({"lsp": 0.2, "lsp_end": 1.0}, 2, 14, 14),
+    ({"lsp": 1.0, "lsp_end": 0.2}, 14, 2, 14),
+    ({"lsp": 0.2, "lsp_end": 1.0, "max_tokens": 5}, 2, 5, 5),
+    ({"lsp": 0.5, "lsp_end": 1.0, "keep": "tail"}, 7, 14, 14),
+    ({"lsp": 0.3, "lsp_end": 0.3}, 4, 4, 4),
+]
+
+
+@pytest.mark.parametrize(("options", "start", "end", "most"), MOMENTS)
+def test_a_schedule_has_a_start_an_end_and_a_longest(
+    options: dict[str, object], start: int, end: int, most: int
+) -> None:
+    cut = Cut(TruncationConfig.model_validate(options))
+    assert [len(cut.apply(sequence(), progress)) for progress in (0.0, 1.0)] == [start, end]
+    assert cut.longest(sequence()) == most
+    assert cut.moves == (start != end)
+
+
+def test_what_is_scored_late_in_a_schedule_counts_as_scored() -> None:
+    answers = SupervisionConfig(sections=("answer",))
+    growing = Cut(TruncationConfig(lsp=0.02, lsp_end=1.0), answers)
+    assert growing.example(sequence()).num_scored_tokens == 0
+    assert growing.ever_scores(sequence())
+    assert report_cuts([sequence()], growing).dropped == 0
+    assert not Cut(TruncationConfig(lsp=0.5), answers).ever_scores(sequence())
+
+
+KEPT_DERIVATIONS = [
+    # options, the derivation ends behind this many tokens, whether all of them are kept
+    ({"lsp": 0.5}, 7, True),
+    ({"lsp": 0.5}, 8, False),
+    ({"lsp": 0.5, "keep": "tail"}, 7, False),
+    ({"lsp": 0.5, "keep": "tail"}, 3, True),
+    ({"policy": "end_of_cot"}, 11, True),
+    ({"policy": "end_of_cot"}, 12, False),
+    ({"policy": "bridge", "lsp": 0.5}, 6, True),
+    ({"policy": "bridge", "lsp": 0.5}, 7, False),
+    ({"max_tokens": 5}, 6, False),
+]
+
+
+@pytest.mark.parametrize(("options", "end", "kept"), KEPT_DERIVATIONS)
+def test_a_derivation_is_kept_with_all_that_stands_before_it(
+    options: dict[str, object], end: int, kept: bool
+) -> None:
+    assert Cut(TruncationConfig.model_validate(options)).keeps_lead(sequence(), end) is kept
+
+
+SAME = [
+    ({"keep": "tail"}, {}),
+    ({"keep": "middle", "keep_prompt": False}, {}),
+    ({"of": "cot"}, {}),
+    ({"policy": "bridge"}, {}),
+    ({"lsp": 0.5, "keep_prompt": False}, {"lsp": 0.5}),
+    ({"lsp": 0.5, "lsp_end": 0.5}, {"lsp": 0.5}),
+    ({"lsp_end": 1.0, "keep": "tail"}, {}),
+]
+
+
+@pytest.mark.parametrize(("options", "plain"), SAME)
+def test_settings_that_keep_the_same_tokens_are_one(
+    options: dict[str, object], plain: dict[str, object]
+) -> None:
+    config = TruncationConfig.model_validate(options)
+    assert config.effective() == TruncationConfig.model_validate(plain)
+    assert truncate([sequence()], config)[0].input_ids_T.tolist() == (
+        truncate([sequence()], config.effective())[0].input_ids_T.tolist()
+    )
+
+
+def test_settings_that_keep_other_tokens_stay_apart() -> None:
+    settings = (
+        {"lsp": 0.5},
+        {"lsp": 0.5, "keep": "tail"},
+        {"lsp": 0.5, "of": "cot"},
+        {"policy": "bridge", "lsp": 0.5},
+        {"lsp": 1.0, "lsp_end": 0.5},
+        {"policy": "end_of_cot"},
+        {"max_tokens": 5},
+        {},
+    )
+    configs = [TruncationConfig.model_validate(each).effective() for each in settings]
+    assert len({config.model_dump_json() for config in configs}) == len(settings)
 
 
 def test_random_mask_is_a_stable_share_of_the_scored() -> None:
@@ -241,14 +341,19 @@ def test_random_mask_is_a_stable_share_of_the_scored() -> None:
 
 
 lengths = st.integers(0, 12)
-policies = st.fixed_dictionaries(
-    {
-        "policy": st.sampled_from(["span", "end_of_cot", "bridge"]),
-        "lsp": st.floats(0.01, 1),
-        "keep": st.sampled_from(["lead", "middle", "tail"]),
-        "keep_prompt": st.booleans(),
-        "max_tokens": st.none() | st.integers(1, 30),
-    }
+most = st.none() | st.integers(1, 30)
+shares = st.floats(0.01, 1)
+policies = st.one_of(
+    st.fixed_dictionaries({"policy": st.just("end_of_cot"), "max_tokens": most}),
+    st.fixed_dictionaries({"policy": st.just("bridge"), "lsp": shares, "max_tokens": most}),
+    st.fixed_dictionaries(
+        {
+            "lsp": shares,
+            "keep": st.sampled_from(["lead", "middle", "tail"]),
+            "keep_prompt": st.booleans(),
+            "max_tokens": most,
+        }
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""What a policy and a section setting leave of a set of sequences, counted before any training."""
+"""What a cut keeps of a set of sequences, counted before any training."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from leadspan.config import DERIVATION_COLUMN, SupervisionConfig
+from leadspan.config import DERIVATION_COLUMN
 from leadspan.records import SECTIONS, Example, Sequence
-from leadspan.traces.supervise import supervise
-from leadspan.traces.truncate import TOKENS_SUFFIX, Policy
+from leadspan.traces.cut import TOKENS_SUFFIX, Cut
 
 DERIVATION_TOKENS = DERIVATION_COLUMN + TOKENS_SUFFIX
 """Key of `Sequence.meta`: where the first derivation ends, in tokens of the uncut sequence."""
@@ -21,11 +20,13 @@ class CutReport:
 
     sequences: int = 0
     dropped: int = 0
-    """Sequences left with nothing to score."""
+    """Sequences of which no token is scored at any moment of training."""
     full_tokens: int = 0
     kept_tokens: int = 0
-    """Of sequences that are not dropped."""
+    """Of sequences that are not dropped, at the start of the training."""
     scored_tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SECTIONS, 0))
+    longest_tokens: int = 0
+    """The longest that any sequence is at any moment of training."""
     close_marker_kept: float | None = None
     answer_kept: float | None = None
     """Whole answers, end token included."""
@@ -38,21 +39,21 @@ class CutReport:
 
 
 class CutCounter:
-    """Counts what one policy and section setting leave, a sequence at a time."""
+    """Counts what a cut keeps, a sequence at a time."""
 
-    def __init__(self, policy: Policy, supervision: SupervisionConfig | None = None) -> None:
-        self.policy = policy
-        self.supervision = supervision or SupervisionConfig()
+    def __init__(self, cut: Cut) -> None:
+        self.cut = cut
         self._report = CutReport()
         self._closes, self._answers, self._derivations = _Share(), _Share(), _Share()
 
     def add(self, sequence: Sequence) -> Example:
         """Cut, mask and count an uncut sequence."""
-        example = supervise(self.policy.cut(sequence), self.supervision)
+        example = self.cut.example(sequence)
         cut, report = example.sequence, self._report
         report.sequences += 1
         report.full_tokens += len(sequence)
-        if example.num_scored_tokens:
+        report.longest_tokens = max(report.longest_tokens, self.cut.longest(sequence))
+        if example.num_scored_tokens or self.cut.ever_scores(sequence):
             report.kept_tokens += len(cut)
         else:
             report.dropped += 1
@@ -65,7 +66,7 @@ class CutCounter:
             self._answers.add(len(cut.answer) == len(sequence.answer))
         end = sequence.meta.get(DERIVATION_TOKENS)
         if isinstance(end, int):
-            self._derivations.add(cut.is_prefix and len(cut) >= end)
+            self._derivations.add(self.cut.keeps_lead(sequence, end))
         return example
 
     def report(self) -> CutReport:
@@ -78,17 +79,9 @@ class CutCounter:
         )
 
 
-def report_cuts(
-    sequences: Iterable[Sequence], policy: Policy, supervision: SupervisionConfig | None = None
-) -> CutReport:
-    """Cut and mask uncut sequences, and count.
-
-    Args:
-        sequences: Uncut.
-        policy: As `build_policy` returns it.
-        supervision: The scored sections; the default of run.yaml where None.
-    """
-    counter = CutCounter(policy, supervision)
+def report_cuts(sequences: Iterable[Sequence], cut: Cut) -> CutReport:
+    """Cut and mask uncut sequences, and count."""
+    counter = CutCounter(cut)
     for sequence in sequences:
         counter.add(sequence)
     return counter.report()
