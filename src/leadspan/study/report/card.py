@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from leadspan.config_file import read_yaml
 from leadspan.runs import RunFolder, read_json, write_text_atomic
-from leadspan.study.report.groups import flatten
 from leadspan.study.report.markdown import escape, write_table
-from leadspan.study.report.table import Table, say_range
-from leadspan.study.report.wording import say_large, say_lsp, say_number, say_sections
+from leadspan.study.report.settings import flatten
+from leadspan.study.report.wording import say_large, say_lsp, say_number, say_range, say_sections
 
 COSTS = {
     "train_seconds": ("training time", "s", 1),
@@ -160,7 +160,7 @@ def _costs(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _scores(evaluation: Mapping[str, Any]) -> str:
-    rows = tuple(
+    rows = [
         (
             str(entry.get("name", "")),
             say_number(entry.get("accuracy"), 3),
@@ -169,15 +169,15 @@ def _scores(evaluation: Mapping[str, Any]) -> str:
             str(entry.get("problems", "")),
         )
         for entry in evaluation.get("benchmarks") or ()
-    )
+    ]
     if not rows:
         return "Not evaluated."
-    columns = ("benchmark", "accuracy", "95 % interval", "closed", "problems")
-    return write_table(Table("scores", "Scores", columns, rows))
+    columns = ["benchmark", "accuracy", "95 % interval", "closed", "problems"]
+    return write_table(pd.DataFrame(rows, columns=columns))
 
 
 def _pairs(pairs: list[tuple[str, str]]) -> str:
-    return write_table(Table("pairs", "", ("what", "value"), tuple(pairs)))
+    return write_table(pd.DataFrame(pairs, columns=["what", "value"]))
 
 
 def _made_with(environment: Mapping[str, Any]) -> str:
