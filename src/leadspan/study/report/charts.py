@@ -15,7 +15,6 @@ from leadspan.study.report.summary import PAPER_RETENTION, Summary
 from leadspan.study.report.wording import (
     COST_LABELS,
     say_count,
-    say_estimates,
     say_lsp,
     say_number,
 )
@@ -75,8 +74,8 @@ class Chart:
     series: Sequence[Series]
     levels: Sequence[tuple[str, float]] = ()
     """Horizontal reference lines and their names."""
-    x_is_share: bool = False
-    """The x axis runs from 0 to 1."""
+    x_is_share: bool = True
+    """The x axis, where it holds numbers, runs from 0 to 1."""
 
     @property
     def names(self) -> list[str]:
@@ -88,46 +87,164 @@ class Chart:
 def build_charts(summary: Summary) -> dict[str, Chart]:
     """Every chart that has something to show, by name, in the report's order."""
     charts = (
-        accuracy_chart(summary),
-        retention_chart(summary),
-        cost_chart(summary),
+        *curve_charts(summary),
         frontier_chart(summary),
-        sections_chart(summary),
-        prompt_chart(summary),
-        halves_chart(summary),
-        halves_loss_chart(summary),
+        *ablation_charts(summary),
         predicted_chart(summary),
         *(derivation_chart(dataset) for dataset in summary.results.datasets),
     )
     return {chart.name: chart for chart in charts if chart.series}
 
 
-def estimated(
-    label: str, settings: pd.DataFrame, x: pd.Series, name: str, colour: int, mark: Mark
+def curve_charts(summary: Summary) -> tuple[Chart, ...]:
+    """Accuracy, retention and cost over lsp."""
+    return (
+        Chart(
+            "accuracy",
+            "Accuracy",
+            "Mean accuracy over seeds against the share of each sequence that is kept; bars are 95 % "
+            "intervals over seeds and problems.",
+            "lsp",
+            "accuracy",
+            _over_lsp(summary, "accuracy"),
+            _levels(summary, "base", "teacher"),
+        ),
+        Chart(
+            "retention",
+            "Retention",
+            "Accuracy as a share of that of full sequences (lsp 1.0, same scored sections). The line is "
+            f"the paper's mean at lsp 0.5, {PAPER_RETENTION}.",
+            "lsp",
+            "share of full accuracy",
+            _over_lsp(summary, "retention"),
+            [(f"paper at lsp 0.5: {PAPER_RETENTION}", PAPER_RETENTION)],
+        ),
+        Chart(
+            "cost",
+            "Cost",
+            "Training time, memory and FLOPs as a share of full sequences. Below the dashed line a cut "
+            "saves more than its share (attention is quadratic); memory holds weights and optimiser too, "
+            "which no cut touches.",
+            "lsp",
+            "share of full cost",
+            _with_diagonal("in proportion to lsp", _costs(summary.curve)),
+        ),
+    )
+
+
+def ablation_charts(summary: Summary) -> tuple[Chart, ...]:
+    """Settings side by side: sections, the prompt scored or not, the kept halves."""
+    base = _levels(summary, "base")
+    sections, halves, settings = summary.sections, summary.halves, summary.settings
+    pairs = [settings.loc[[*pair]] for pair in zip(*(p.index for p in summary.pairs), strict=True)]
+    prompt = [
+        series
+        for colour, pair in enumerate(pairs)
+        for series in _estimated(pair.scored.iloc[0], pair, "at", "accuracy", colour, "bars")
+    ]
+    return (
+        Chart(
+            "sections",
+            "Accuracy by scored sections",
+            "Accuracy when the loss is taken on the named sections alone, everything in context (lsp "
+            "1.0). P prompt, CoT chain of thought, A answer.",
+            "scored sections",
+            "accuracy",
+            _estimated("accuracy", sections, "scored", "accuracy", 0, "bars"),
+            base,
+        ),
+        Chart(
+            "prompt",
+            "Scoring the prompt too",
+            "Accuracy at half and at full length, with the prompt scored (P+CoT+A, the paper's own "
+            "setting) and without.",
+            "",
+            "accuracy",
+            prompt if len(prompt) > 1 else (),
+            base,
+        ),
+        Chart(
+            "halves",
+            "Accuracy by kept half",
+            "Accuracy when the lead, middle or tail half of each sequence is kept (lsp 0.5).",
+            "kept half",
+            "accuracy",
+            _estimated("accuracy", halves, "keep", "accuracy", 0, "bars"),
+            base,
+        ),
+        Chart(
+            "halves-loss",
+            "Loss of each half",
+            "Training loss (last part of the training) and best validation loss of the kept half, each "
+            "on its own tokens.",
+            "kept half",
+            "loss, nats per scored token",
+            [*_losses(halves, "training", 0), *_losses(halves, "validation", 1)],
+        ),
+    )
+
+
+def _series(
+    label: str,
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    hover: Sequence[str],
+    colour: int,
+    mark: Mark = "line",
 ) -> list[Series]:
-    """`accuracy` or `retention` of the settings where it is known, with intervals; nothing if nowhere."""
-    known = settings.dropna(subset=name)
+    """Columns `x` and `y` of the rows where `y` is known; nothing if nowhere."""
+    known = rows.assign(hover=hover).dropna(subset=y)
     if known.empty:
         return []
-    places = x[known.index].tolist()
+    xs, ys, hovers = (known[name].tolist() for name in (x, y, "hover"))
+    ends = (f"{y}_low", f"{y}_high")
+    low, high = (known[end].tolist() if end in known else () for end in ends)
+    return [Series(label, xs, ys, hovers, colour, mark, low, high)]
+
+
+def _estimated(
+    label: str, settings: pd.DataFrame, x: str, name: str, colour: int, mark: Mark
+) -> list[Series]:
+    """`accuracy` or `retention` of the settings, with intervals."""
+    said = settings[["at" if x == "lsp" else x, f"{name}_said", "num_seeds"]]
     hover = [
-        f"{place if isinstance(place, str) else f'lsp {say_lsp(place)}'}: {said}, {say_count(seeds, 'seed')}"
-        for place, said, seeds in zip(
-            places, say_estimates(known, name), known.num_seeds, strict=True
-        )
+        f"{place}: {estimate}, {say_count(num_seeds, 'seed')}"
+        for place, estimate, num_seeds in said.itertuples(index=False)
     ]
-    value, low, high = (known[f"{name}{end}"].tolist() for end in ("", "_low", "_high"))
-    return [Series(label, places, value, hover, colour, mark, low, high)]
+    return _series(label, settings, x, name, hover, colour, mark)
 
 
 def _over_lsp(summary: Summary, name: str) -> list[Series]:
     return [
         series
         for colour, curve in enumerate(summary.curves)
-        for series in estimated(
-            f"{curve.scored.iloc[0]} scored", curve, curve.lsp, name, colour, "line"
+        for series in _estimated(
+            f"{curve.scored.iloc[0]} scored", curve, "lsp", name, colour, "line"
         )
     ]
+
+
+def _costs(curve: pd.DataFrame) -> list[Series]:
+    series = []
+    names = ("train_seconds", "peak_memory_gib", "peak_step_memory_gib", "train_flops")
+    for colour, name in enumerate(names):
+        label, share = COST_LABELS[name], f"{name}_ratio"
+        shares = curve[["at", share]].itertuples(index=False)
+        hover = [f"{at}: {value:.2f} of the {label}" for at, value in shares]
+        series += _series(label, curve, "lsp", share, hover, colour)
+    return series
+
+
+def _losses(halves: pd.DataFrame, which: str, colour: int) -> list[Series]:
+    name, label = {"training": "train_loss", "validation": "val_loss"}[which], f"{which} loss"
+    losses = halves[["keep", name]].itertuples(index=False)
+    hover = [f"{keep}: {label} {say_number(loss, 4)}" for keep, loss in losses]
+    return _series(label, halves, "keep", name, hover, colour, "bars")
+
+
+def _with_diagonal(label: str, series: list[Series]) -> list[Series]:
+    return [*series, Series(label, (0.0, FULL), (0.0, FULL), mark="dashed")] if series else []
 
 
 def _levels(summary: Summary, *kinds: str) -> list[tuple[str, float]]:
@@ -136,90 +253,23 @@ def _levels(summary: Summary, *kinds: str) -> list[tuple[str, float]]:
     return [(labels[kind], score) for kind, score in scores.items() if score is not None]
 
 
-def accuracy_chart(summary: Summary) -> Chart:
-    """Accuracy over lsp, with the untrained student and the teacher as lines."""
-    return Chart(
-        "accuracy",
-        "Accuracy",
-        "Mean accuracy over seeds against the share of each sequence that is kept; bars are 95 % "
-        "intervals over seeds and problems.",
-        "lsp",
-        "accuracy",
-        _over_lsp(summary, "accuracy"),
-        _levels(summary, "base", "teacher"),
-        x_is_share=True,
-    )
-
-
-def retention_chart(summary: Summary) -> Chart:
-    """Retention over lsp, with the paper's mean as a line."""
-    return Chart(
-        "retention",
-        "Retention",
-        "Accuracy as a share of that of full sequences (lsp 1.0, same scored sections). The line is the "
-        f"paper's mean at lsp 0.5, {PAPER_RETENTION}.",
-        "lsp",
-        "share of full accuracy",
-        _over_lsp(summary, "retention"),
-        [(f"paper at lsp 0.5: {PAPER_RETENTION}", PAPER_RETENTION)],
-        x_is_share=True,
-    )
-
-
-def cost_chart(summary: Summary) -> Chart:
-    """Time, memory and FLOPs over lsp as shares of full sequences."""
-    series = []
-    for colour, name in enumerate(
-        ("train_seconds", "peak_memory_gib", "peak_step_memory_gib", "train_flops")
-    ):
-        label, known = COST_LABELS[name], summary.curve.dropna(subset=f"{name}_ratio")
-        lsps, shares = known.lsp.tolist(), known[f"{name}_ratio"].tolist()
-        hover = [
-            f"lsp {say_lsp(lsp)}: {share:.2f} of the {label}"
-            for lsp, share in zip(lsps, shares, strict=True)
-        ]
-        series += [Series(label, lsps, shares, hover, colour)] if lsps else []
-    if series:
-        series.append(Series("in proportion to lsp", (0.0, FULL), (0.0, FULL), mark="dashed"))
-    return Chart(
-        "cost",
-        "Cost",
-        "Training time, memory and FLOPs as a share of full sequences. Below the dashed line a cut saves "
-        "more than its share (attention is quadratic); memory holds weights and optimiser too, which "
-        "no cut touches.",
-        "lsp",
-        "share of full cost",
-        series,
-        x_is_share=True,
-    )
-
-
 def frontier_chart(summary: Summary) -> Chart:
     """Accuracy over cost: all settings, the frontier, the recommended point."""
     name = summary.cost_name or "train_flops"
     scored = summary.settings.dropna(subset=["accuracy", name])
     is_shares = bool(scored[f"{name}_ratio"].notna().all())
+    cost = f"{name}_ratio" if is_shares else name
     chosen = None if summary.recommended is None else summary.recommended.Index
     parts: tuple[tuple[str, pd.DataFrame, int, Mark], ...] = (
         ("every setting", scored, 5, "points"),
         ("frontier", summary.frontier, 0, "line"),
         ("recommended", scored[scored.index == chosen], 1, "star"),
     )
-    series = [
-        Series(
-            label,
-            rows[f"{name}_ratio" if is_shares else name].tolist(),
-            rows.accuracy.tolist(),
-            [
-                f"{setting}: {said}"
-                for setting, said in zip(rows.setting, say_estimates(rows, "accuracy"), strict=True)
-            ],
-            colour,
-            mark,
-        )
-        for label, rows, colour, mark in parts
-        if summary.cost_name and not rows.empty
-    ]
+    series = []
+    for label, rows, colour, mark in parts:
+        hover = (rows.setting + ": " + rows.accuracy_said).tolist()
+        bare = rows[[cost, "accuracy"]]
+        series += _series(label, bare, cost, "accuracy", hover, colour, mark)
     label = COST_LABELS[name]
     return Chart(
         "frontier",
@@ -229,78 +279,8 @@ def frontier_chart(summary: Summary) -> Chart:
         f"{PAPER_RETENTION} of full accuracy.",
         f"{label}, share of lsp 1.0" if is_shares else label,
         "accuracy",
-        series,
-    )
-
-
-def sections_chart(summary: Summary) -> Chart:
-    """Accuracy of each section setting."""
-    rows = summary.sections
-    return Chart(
-        "sections",
-        "Accuracy by scored sections",
-        "Accuracy when the loss is taken on the named sections alone, everything in context (lsp 1.0). "
-        "P prompt, CoT chain of thought, A answer.",
-        "scored sections",
-        "accuracy",
-        estimated("accuracy", rows, rows.scored, "accuracy", 0, "bars"),
-        _levels(summary, "base"),
-    )
-
-
-def prompt_chart(summary: Summary) -> Chart:
-    """The paper's P+CoT+A beside the sweep's own sections, at lsp 0.5 and 1.0."""
-    series = []
-    for colour, pair in enumerate(zip(*(rows.index for rows in summary.pairs), strict=True)):
-        rows = summary.settings.loc[list(pair)]
-        places = "lsp " + rows.lsp.map(say_lsp)
-        series += estimated(rows.scored.iloc[0], rows, places, "accuracy", colour, "bars")
-    return Chart(
-        "prompt",
-        "Scoring the prompt too",
-        "Accuracy at half and at full length, with the prompt scored (P+CoT+A, the paper's own setting) "
-        "and without.",
-        "",
-        "accuracy",
-        series if len(series) > 1 else (),
-        _levels(summary, "base"),
-    )
-
-
-def halves_chart(summary: Summary) -> Chart:
-    """Accuracy of lead, middle and tail half."""
-    rows = summary.halves
-    return Chart(
-        "halves",
-        "Accuracy by kept half",
-        "Accuracy when the lead, middle or tail half of each sequence is kept (lsp 0.5).",
-        "kept half",
-        "accuracy",
-        estimated("accuracy", rows, rows.keep, "accuracy", 0, "bars"),
-        _levels(summary, "base"),
-    )
-
-
-def halves_loss_chart(summary: Summary) -> Chart:
-    """Training and validation loss of the three halves."""
-    series = []
-    labels = {"train_loss": "training loss", "val_loss": "validation loss"}
-    for colour, (name, label) in enumerate(labels.items()):
-        known = summary.halves.dropna(subset=name)
-        keeps, losses = known.keep.tolist(), known[name].tolist()
-        hover = [
-            f"{keep}: {label} {say_number(loss, 4)}"
-            for keep, loss in zip(keeps, losses, strict=True)
-        ]
-        series += [Series(label, keeps, losses, hover, colour, "bars")] if keeps else []
-    return Chart(
-        "halves-loss",
-        "Loss of each half",
-        "Training loss (last part of the training) and best validation loss of the kept half, each on "
-        "its own tokens.",
-        "kept half",
-        "loss, nats per scored token",
-        series,
+        series if summary.cost_name else (),
+        x_is_share=False,
     )
 
 
@@ -308,14 +288,12 @@ def predicted_chart(summary: Summary) -> Chart:
     """Measured costs against those foretold."""
     series: list[Series] = []
     for name, found in summary.predictions.groupby("cost_name", sort=False):
-        label, x, y = COST_LABELS[name], found.predicted.tolist(), found.measured.tolist()
+        label = COST_LABELS[name]
         hover = [
-            f"lsp {say_lsp(lsp)}: {label} predicted {predicted:.2f}, measured {measured:.2f}"
-            for lsp, predicted, measured in zip(found.lsp, x, y, strict=True)
+            f"lsp {say_lsp(row.lsp)}: {label} predicted {row.predicted:.2f}, measured {row.measured:.2f}"
+            for row in found.itertuples()
         ]
-        series.append(Series(label, x, y, hover, len(series), "points"))
-    if series:
-        series.append(Series("measured = predicted", (0.0, FULL), (0.0, FULL), mark="dashed"))
+        series += _series(label, found, "predicted", "measured", hover, len(series), "points")
     plan = summary.results.plan
     how = (
         "Foretold from the models' sizes and the traces' lengths; seconds from "
@@ -330,8 +308,7 @@ def predicted_chart(summary: Summary) -> Chart:
         f"{how} The closer a point lies to the dashed line, the better the prediction.",
         "predicted, share of lsp 1.0",
         "measured, share of lsp 1.0",
-        series,
-        x_is_share=True,
+        _with_diagonal("measured = predicted", series),
     )
 
 
@@ -362,7 +339,6 @@ def derivation_chart(dataset: Mapping[str, Any]) -> Chart:
         "place in the sequence, lsp",
         "share of traces",
         series,
-        x_is_share=True,
     )
 
 

@@ -88,10 +88,10 @@ def draw_chart(axes: Axes, chart: Chart) -> None:
     for place, (label, level) in enumerate(chart.levels):
         style = ("--", ":", "-.")[place % 3]
         axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=style, label=label, zorder=1)
-    if chart.x_is_share:
-        axes.set_xlim(SHARE_AXIS)
     if names:
         axes.set_xticks(range(len(names)), names)
+    elif chart.x_is_share:
+        axes.set_xlim(SHARE_AXIS)
     axes.set_title(chart.title, loc="left", fontweight="bold", fontsize=10.5)
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)

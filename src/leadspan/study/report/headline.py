@@ -12,7 +12,6 @@ from leadspan.study.report.wording import (
     MISSING,
     is_known,
     say_count,
-    say_estimate,
     say_lsp,
     say_number,
 )
@@ -39,7 +38,7 @@ def _outcome(summary: Summary) -> str:
         best = next(scored.nlargest(1, "accuracy").itertuples())
         return (
             f"The best of {say_count(len(scored), 'setting')} is {best.setting}, accuracy "
-            f"{_estimate_of(best, 'accuracy')} ({say_count(best.num_seeds, 'seed')})"
+            f"{best.accuracy_said} ({say_count(best.num_seeds, 'seed')})"
         )
     kept = say_number(shown.retention)
     if is_known(shown.retention_low):
@@ -58,10 +57,6 @@ def _most_cut(summary: Summary) -> Any:
         return summary.recommended
     cut = summary.curve[summary.curve.lsp < FULL].dropna(subset="retention")
     return None if cut.empty else list(cut.itertuples())[-1]
-
-
-def _estimate_of(setting: Any, name: str) -> str:
-    return say_estimate(*(getattr(setting, f"{name}{end}") for end in ("", "_low", "_high")))
 
 
 def _for_costs(setting: Any) -> str:
@@ -136,8 +131,6 @@ def build_tiles(summary: Summary) -> list[tuple[str, str, str]]:
         tiles.append((say_number(full.accuracy), "accuracy at lsp 1.0", ", ".join(beside)))
     if full is not None:
         value = MISSING if chosen is None else say_lsp(chosen.lsp)
-        kept = (
-            "none keeps enough" if chosen is None else f"keeps {_estimate_of(chosen, 'retention')}"
-        )
+        kept = "none keeps enough" if chosen is None else f"keeps {chosen.retention_said}"
         tiles.append((value, "recommended lsp", kept))
     return tiles

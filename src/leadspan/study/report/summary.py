@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from leadspan.study.report.settings import FULL, build_settings
-from leadspan.study.report.wording import say_lsp, say_sections
+from leadspan.study.report.wording import say_estimate, say_lsp, say_sections
 from leadspan.study.results import Results, Run
 
 PAPER_RETENTION = 0.91
@@ -28,6 +28,7 @@ PLANNED = {
 """Measured costs and the plan's keys for them."""
 FAMILY = ["sections", "extra"]
 """What the settings of one curve share."""
+WORDS = ["at", "scored", "setting", "accuracy_said", "retention_said"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,8 +37,8 @@ class Summary:
 
     results: Results
     settings: pd.DataFrame
-    """As `build_settings` makes it, and in words: `scored` (the sections, and what else differs from the
-    curve), `setting` (all of it)."""
+    """As `build_settings` makes it, and in words: `at` (lsp 0.5), `scored` (CoT+A, and what else differs
+    from the curve), `setting` (all of it), `accuracy_said` and `retention_said` (with their intervals)."""
     curves: tuple[pd.DataFrame, ...]
     """Lead settings over rising lsp; the first is the sweep's own, with the most cuts, the others have at
     least two."""
@@ -182,19 +183,27 @@ def _frontier_cost(settings: pd.DataFrame) -> str | None:
 
 
 def _in_words(settings: pd.DataFrame, usual: tuple[tuple[str, str], ...]) -> pd.DataFrame:
-    """Add `scored` and `setting`: `CoT+A (kd_ratio=0)` and `lsp 0.5, CoT+A, middle, kd_ratio=0`."""
-    scored, whole = [], []
+    """Add the columns of text; `usual` are the other keys of the curve."""
+    rows = []
     for row in settings.itertuples():
-        sections = say_sections(row.sections)
-        extra = ", ".join(
-            f"{key.rpartition('.')[2]}={value}"
-            for key, value in row.extra
-            if (key, value) not in usual
+        at, sections = f"lsp {say_lsp(row.lsp)}", say_sections(row.sections)
+        differing = [
+            (key.rpartition(".")[2], value) for key, value in row.extra if (key, value) not in usual
+        ]
+        extra = ", ".join(f"{key}={value}" for key, value in differing)
+        parts = (at, sections, "" if row.keep == "lead" else row.keep, extra)
+        rows.append(
+            {
+                "at": at,
+                "scored": f"{sections} ({extra})" if extra else sections,
+                "setting": ", ".join(filter(None, parts)),
+                "accuracy_said": say_estimate(row.accuracy, row.accuracy_low, row.accuracy_high),
+                "retention_said": say_estimate(
+                    row.retention, row.retention_low, row.retention_high
+                ),
+            }
         )
-        scored.append(f"{sections} ({extra})" if extra else sections)
-        keep = "" if row.keep == "lead" else row.keep
-        whole.append(", ".join(filter(None, (f"lsp {say_lsp(row.lsp)}", sections, keep, extra))))
-    return settings.assign(scored=scored, setting=whole)
+    return settings.join(pd.DataFrame(rows, columns=WORDS, index=settings.index))
 
 
 def _curves(settings: pd.DataFrame) -> list[pd.DataFrame]:

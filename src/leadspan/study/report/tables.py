@@ -16,7 +16,6 @@ from leadspan.study.report.wording import (
     COST_LABELS,
     MISSING,
     say_count,
-    say_estimates,
     say_large,
     say_lsp,
     say_number,
@@ -43,12 +42,12 @@ class Table:
 
 def build_tables(summary: Summary) -> dict[str, Table]:
     """Every table that has something to show, by name, in the report's order."""
-    datasets = summary.results.datasets
+    cells, datasets = setting_cells(summary), summary.results.datasets
     tables = (
-        *setting_tables(summary),
+        *setting_tables(summary, cells),
         models_table(summary),
         benchmarks_table(summary),
-        frontier_table(summary),
+        frontier_table(summary, cells),
         predicted_table(summary),
         survival_table(datasets),
         advice_table(datasets),
@@ -70,8 +69,8 @@ def setting_cells(summary: Summary) -> pd.DataFrame:
             "kept": settings.keep,
             "setting": settings.setting,
             "seeds": settings.num_seeds.map(str),
-            "accuracy": say_estimates(settings, "accuracy"),
-            "retention": say_estimates(settings, "retention"),
+            "accuracy": settings.accuracy_said,
+            "retention": settings.retention_said,
             "closed": settings.closed_fraction.map(say_number),
             "train loss": settings.train_loss.map(four),
             "val loss": settings.val_loss.map(four),
@@ -87,9 +86,8 @@ def setting_cells(summary: Summary) -> pd.DataFrame:
     )
 
 
-def setting_tables(summary: Summary) -> tuple[Table, ...]:
+def setting_tables(summary: Summary, cells: pd.DataFrame) -> tuple[Table, ...]:
     """The tradeoff, the ablations, the prompt scored or not, and what is in none of these."""
-    cells = setting_cells(summary)
     seen = ["seeds", "accuracy", "retention", "closed"]
     losses = ["train loss", "val loss"]
     costs = ["time ×", "memory ×", "step memory ×", "FLOPs ×"]
@@ -158,20 +156,15 @@ def prompt_table(summary: Summary, cells: pd.DataFrame) -> Table:
     )
 
 
-def frontier_table(summary: Summary) -> Table:
+def frontier_table(summary: Summary, cells: pd.DataFrame) -> Table:
     """Settings that no other beats in accuracy at the same or a lower cost."""
-    name = summary.cost_name or "train_flops"
-    header = {"train_flops": "FLOPs", "train_seconds": "seconds"}.get(name, "tokens forwarded")
-    rows = summary.frontier
-    cells = setting_cells(summary).loc[rows.index, ["lsp", "scored", "kept", "accuracy"]]
-    cells[header], cells[f"{header} ×"] = (
-        rows[name].map(say_large),
-        rows[f"{name}_ratio"].map(say_number),
-    )
+    name, rows = summary.cost_name or "train_flops", summary.frontier
+    cost = {"train_flops": "FLOPs", "train_seconds": "seconds"}.get(name, "tokens forwarded")
+    costs = {cost: rows[name].map(say_large), f"{cost} ×": rows[f"{name}_ratio"].map(say_number)}
     return Table(
         "frontier",
         "Settings on the Pareto frontier",
-        cells,
+        cells.loc[rows.index, ["lsp", "scored", "kept", "accuracy"]].assign(**costs),
         "Settings that no other beats in mean accuracy at the same or a lower cost. "
         "★: the recommended cut.",
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pandas as pd
-
 MISSING = "–"
 SHORT_SECTIONS = {"prompt": "P", "cot": "CoT", "answer": "A"}
 COST_LABELS = {
@@ -47,12 +45,6 @@ def say_estimate(value: float | None, low: float | None = None, high: float | No
     """`0.93 [0.90, 0.96]`, the value alone where the interval is not known."""
     interval = say_range(low, high)
     return say_number(value) if interval == MISSING else f"{say_number(value)} {interval}"
-
-
-def say_estimates(settings: pd.DataFrame, name: str) -> list[str]:
-    """`accuracy` or `retention` of each setting with its interval."""
-    columns = (settings[name], settings[f"{name}_low"], settings[f"{name}_high"])
-    return [say_estimate(*ends) for ends in zip(*columns, strict=True)]
 
 
 def say_sections(sections: str | None) -> str:
