@@ -5,12 +5,12 @@ Read from the run folder alone. A local path is shown by its last name: a card i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
 from leadspan.config_file import read_yaml
 from leadspan.runs import RunFolder, read_json, write_text_atomic
@@ -18,16 +18,20 @@ from leadspan.study.report.markdown import escape, write_table
 from leadspan.study.report.settings import flatten
 from leadspan.study.report.wording import say_large, say_lsp, say_number, say_range, say_sections
 
-COSTS = {
-    "train_seconds": ("training time", "s", 1),
-    "peak_memory_gib": ("peak memory", "GiB", 2),
+COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "train_seconds": ("training time", lambda value: f"{say_number(value, 1)} s"),
+    "peak_memory_gib": ("peak memory", lambda value: f"{say_number(value)} GiB"),
+    "train_flops": ("training FLOPs", say_large),
+    "tokens_forwarded": ("tokens forwarded", say_large),
+    "tokens_scored": ("tokens scored", say_large),
+    "num_train": ("training traces", say_large),
+    "train_loss": ("training loss", lambda value: say_number(value, 4)),
+    "val_loss": ("validation loss", lambda value: say_number(value, 4)),
+    "device": ("device", lambda value: value or "not recorded"),
 }
-COUNTS = {
-    "train_flops": "training FLOPs",
-    "tokens_forwarded": "tokens forwarded",
-    "tokens_scored": "tokens scored",
-    "num_train": "training traces",
-}
+"""Keys of the manifest, shown where they were measured."""
+ALWAYS = {"train_loss", "val_loss", "device"}
+"""Those that are shown as missing, too."""
 KEYS = (
     "loss.kd_ratio",
     "loss.divergence",
@@ -74,7 +78,7 @@ def build_model_card(
     flat = flatten(config)
     student, lsp = str(flat["student.path"]), flat.get("truncation.lsp")
     parts = [
-        f"---\n{yaml.safe_dump(_front_matter(flat, evaluation), sort_keys=False)}---",
+        f"---\n{_front_matter(flat, evaluation)}\n---",
         f"# {escape(_name(student))}, distilled at lsp {say_lsp(lsp)}",
         _what(flat),
         "## Settings",
@@ -90,28 +94,21 @@ def build_model_card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(flat: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def _front_matter(flat: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     student, traces = str(flat["student.path"]), str(flat["traces.path"])
-    matter: dict[str, Any] = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["leadspan", "distillation", "reasoning"],
-    }
-    if _is_hub_id(student):
-        matter["base_model"] = student
-    if _is_hub_id(traces):
-        matter["datasets"] = [traces]
     results = [
-        {
-            "task": {"type": "text-generation"},
-            "dataset": {"name": entry["name"], "type": entry["name"]},
-            "metrics": [{"type": "accuracy", "value": entry["accuracy"]}],
-        }
+        EvalResult("text-generation", entry["name"], entry["name"], "accuracy", entry["accuracy"])
         for entry in evaluation.get("benchmarks") or ()
     ]
-    if results:
-        matter["model-index"] = [{"name": f"{_name(student)}-lead", "results": results}]
-    return matter
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["leadspan", "distillation", "reasoning"],
+        base_model=student if _is_hub_id(student) else None,
+        datasets=[traces] if _is_hub_id(traces) else None,
+        model_name=f"{_name(student)}-lead",
+        eval_results=results or None,
+    ).to_yaml()
 
 
 def _what(flat: Mapping[str, Any]) -> str:
@@ -146,17 +143,11 @@ def _settings(flat: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _costs(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    shown = [
-        (label, f"{say_number(manifest[key], digits)} {unit}")
-        for key, (label, unit, digits) in COSTS.items()
-        if manifest.get(key) is not None
+    return [
+        (label, say(manifest.get(key)))
+        for key, (label, say) in COSTS.items()
+        if manifest.get(key) is not None or key in ALWAYS
     ]
-    shown += [
-        (label, say_large(manifest[key])) for key, label in COUNTS.items() if manifest.get(key)
-    ]
-    losses = (("train_loss", "training loss"), ("val_loss", "validation loss"))
-    shown += [(label, say_number(manifest.get(key), 4)) for key, label in losses]
-    return [*shown, ("device", str(manifest.get("device", "not recorded")))]
 
 
 def _scores(evaluation: Mapping[str, Any]) -> str:
