@@ -49,6 +49,7 @@ OWNERS = {
     "matplotlib": ("study",),
     "plotly": ("study",),
     "jinja2": ("study",),
+    "pandas": ("study",),
     "submitit": ("study",),
 }
 

@@ -44,19 +44,12 @@ def build_settings(runs: Sequence[Run]) -> pd.DataFrame:
     """
     keys = _varying_keys(runs)
     rows = [_cells_of(run, keys) for run in runs if run.is_done]
-    if not rows:
-        ends = [
-            f"{name}{end}" for name in ("accuracy", "retention") for end in ("", "_low", "_high")
-        ]
-        ratios = [f"{name}_ratio" for name in COSTS]
-        return pd.DataFrame(
-            columns=[*SETTING, "runs", "num_seeds", "is_uncut", *MEANS, *ends, *ratios]
-        )
-    frame = pd.DataFrame(rows).astype(dict.fromkeys(MEANS, float))
+    frame = pd.DataFrame(rows, columns=[*SETTING, "runs", *MEANS])
+    frame = frame.astype(dict.fromkeys(("lsp", *MEANS), float))
     how = {"runs": tuple} | dict.fromkeys(MEANS, "mean")
     settings = frame.groupby(SETTING, sort=False, as_index=False).agg(how)
     settings["num_seeds"] = settings.runs.map(len)
-    settings["is_uncut"] = [_is_uncut(row) for row in settings.itertuples()]
+    settings["is_uncut"] = np.array([_is_uncut(row) for row in settings.itertuples()], bool)
     return _order(
         _with_references(_with_estimates(settings, "accuracy", map(estimate_mean, settings.runs)))
     )
