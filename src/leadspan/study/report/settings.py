@@ -100,8 +100,9 @@ def _with_estimates(settings: pd.DataFrame, name: str, estimates: Any) -> pd.Dat
 
 def _with_references(settings: pd.DataFrame) -> pd.DataFrame:
     """Add retention and ratios against uncut runs with the same sections and other keys."""
+    # As text: pandas takes an index of tuples for one of many levels.
     settings["beside"] = [
-        (row.sections, *(item for item in row.extra if not item[0].startswith("truncation.")))
+        str([row.sections, *(pair for pair in row.extra if not pair[0].startswith("truncation."))])
         for row in settings.itertuples()
     ]
     full = settings[settings.is_uncut].drop_duplicates("beside", keep="last").set_index("beside")
