@@ -53,6 +53,7 @@ OWNERS = {
     "matplotlib": ("study",),
     "plotly": ("study",),
     "jinja2": ("study", "chat"),
+    "pandas": ("study",),
     "submitit": ("study",),
 }
 

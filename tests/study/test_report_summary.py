@@ -5,26 +5,26 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from leadspan.statistics import mean_interval
-from leadspan.study.report.chart import Chart, Series
+from leadspan.study.report.charts import Chart, Series, build_charts
 from leadspan.study.report.figures import draw_figures
-from leadspan.study.report.groups import Costs, Group, Setting
-from leadspan.study.report.interactive import build_plotly
-from leadspan.study.report.interval import Estimate, estimate_mean, estimate_ratio
-from leadspan.study.report.run_tables import models_table
+from leadspan.study.report.headline import headline
+from leadspan.study.report.page import chart_data
+from leadspan.study.report.settings import estimate_mean, estimate_ratio
 from leadspan.study.report.summary import (
     PAPER_RETENTION,
     compute_frontier,
     recommend,
     summarise,
 )
-from leadspan.study.report.table import chart_table
-from leadspan.study.report.wording import headline, say_estimate
+from leadspan.study.report.tables import chart_table, models_table
+from leadspan.study.report.wording import say_estimate
 from leadspan.study.results import Row, Run, read_results
 
 from .made_up_sweep import add_point, build_demo_sweep, write_json, write_sweep_file
@@ -35,24 +35,18 @@ def build_run(accuracy: float, seed: int = 0, **cells: object) -> Run:
     return Run(row, Path("run"))
 
 
-def build_group(lsp: float, accuracy: float, retention: float | None, flops: float) -> Group:
-    kept = None if retention is None else Estimate(retention)
-    costs = Costs(train_flops=flops)
-    setting = Setting(lsp, "cot+answer", "lead")
-    return Group(setting, (), Estimate(accuracy), None, None, None, costs, kept)
-
-
 def test_the_demo_summary(tmp_path: Path) -> None:
     summary = summarise(read_results(build_demo_sweep(tmp_path)))
-    assert [group.lsp for group in summary.curve] == [0.2, 0.3, 0.4, 0.5, 0.75, 1.0]
-    assert {group.setting.sections for group in summary.curve} == {"cot+answer"}
-    assert [group.num_seeds for group in summary.curve] == [3] * 6
-    assert [group.setting.keep for group in summary.halves] == ["lead", "middle", "tail"]
+    assert list(summary.curve.lsp) == [0.2, 0.3, 0.4, 0.5, 0.75, 1.0]
+    assert set(summary.curve.sections) == {"cot+answer"}
+    assert list(summary.curve.num_seeds) == [3] * 6
+    assert list(summary.halves.keep) == ["lead", "middle", "tail"]
     assert len(summary.sections) == 6
-    ((half, full), (half_p, full_p)) = summary.pairs
-    assert (half_p.setting.sections, half_p.lsp, full_p.lsp) == ("prompt+cot+answer", 0.5, 1.0)
-    assert half.lsp == 0.5
-    assert full is summary.reference
+    half, full = summary.pairs
+    assert list(half.sections) == list(full.sections) == ["cot+answer", "prompt+cot+answer"]
+    assert list(half.lsp) == [0.5, 0.5]
+    assert list(full.lsp) == [1.0, 1.0]
+    assert full.index[0] == summary.reference.Index
     assert summary.recommended is not None
     assert summary.recommended.lsp == 0.4
     assert len(summary.failed) == 1
@@ -78,7 +72,7 @@ def test_a_curve_is_compared_with_the_student_it_began_from(tmp_path: Path) -> N
     summary = summarise(read_results(tmp_path))
     assert [run.row.run for run in summary.models("base")] == ["base_Other-1B@step9", "base"]
     assert "did not beat the untrained student (0." in headline(summary)
-    assert [row[0] for row in models_table(summary).rows] == [
+    assert list(models_table(summary).cells.model) == [
         "untrained student models/Other-1B@step9",
         "untrained student runs/demo/world/student",
     ]
@@ -98,15 +92,13 @@ def test_means_retention_and_ratios_by_hand(tmp_path: Path) -> None:
             text = f'{{"accuracy": {accuracy}, "accuracy_low": null, "accuracy_high": null}}'
             (point / "evaluation" / "evaluation.json").write_text(text)
             (point / "evaluation" / "samples.jsonl").unlink()
-    half, full = summarise(read_results(tmp_path)).curve
-    assert half.accuracy is not None
-    assert half.retention is not None
-    assert full.retention is not None
-    assert half.accuracy.value == pytest.approx(0.5)
-    assert half.retention.value == pytest.approx(0.5 / 0.85)
-    assert half.ratios.train_seconds == pytest.approx(5.5 / 10.5)
-    assert half.ratios.train_flops is None
-    assert (full.retention.value, full.retention.low, full.retention.high) == (1, 1, 1)
+    half, full = summarise(read_results(tmp_path)).curve.itertuples()
+    assert half.accuracy == pytest.approx(0.5)
+    assert math.isnan(half.accuracy_low)
+    assert half.retention == pytest.approx(0.5 / 0.85)
+    assert half.train_seconds_ratio == pytest.approx(5.5 / 10.5)
+    assert math.isnan(half.train_flops_ratio)
+    assert (full.retention, full.retention_low, full.retention_high) == (1, 1, 1)
 
 
 def test_without_full_sequences_there_is_no_retention(tmp_path: Path) -> None:
@@ -115,7 +107,8 @@ def test_without_full_sequences_there_is_no_retention(tmp_path: Path) -> None:
     add_point(tmp_path, "b", lsp=0.3)
     add_point(tmp_path, "c", lsp=1.0, error="no")
     summary = summarise(read_results(tmp_path))
-    assert [group.retention for group in summary.curve] == [None, None]
+    assert list(summary.curve.lsp) == [0.3, 0.5]
+    assert summary.curve.retention.isna().all()
     assert summary.reference is None
     assert summary.recommended is None
 
@@ -126,14 +119,14 @@ def test_other_keys_make_other_groups(tmp_path: Path) -> None:
         for lsp in (0.5, 1.0):
             add_point(tmp_path, f"{kd_ratio}-{lsp}", lsp=lsp, kd_ratio=kd_ratio)
     summary = summarise(read_results(tmp_path))
-    assert len(summary.groups) == 4
-    assert {group.setting.extra for group in summary.groups} == {
+    assert len(summary.settings) == 4
+    assert set(summary.settings.extra) == {
         (("loss.kd_ratio", "0.5"),),
         (("loss.kd_ratio", "0.0"),),
     }
-    assert all(group.retention is not None for group in summary.groups)
-    assert summary.sections == ()
-    assert len(summary.pairs) == 1
+    assert summary.settings.retention.notna().all()
+    assert summary.sections.empty
+    assert [len(side) for side in summary.pairs] == [1, 1]
 
 
 def test_other_ways_to_cut_are_measured_against_uncut_runs(tmp_path: Path) -> None:
@@ -145,12 +138,11 @@ def test_other_ways_to_cut_are_measured_against_uncut_runs(tmp_path: Path) -> No
     config["truncation"]["policy"] = "end_of_cot"
     (ended / "run.yaml").write_text(yaml.safe_dump(config))
     summary = summarise(read_results(tmp_path))
-    (other,) = summary.others
-    assert other.setting.extra == (("truncation.policy", "end_of_cot"),)
+    (other,) = summary.others.itertuples()
+    assert other.extra == (("truncation.policy", "end_of_cot"),)
     assert not other.is_uncut
-    assert other.retention is not None
-    assert other.retention.value < 0.6
-    assert [group.lsp for group in summary.curve] == [0.5, 1.0]
+    assert other.retention < 0.6
+    assert list(summary.curve.lsp) == [0.5, 1.0]
 
 
 def test_predictions_come_from_the_plan_or_from_the_flops(tmp_path: Path) -> None:
@@ -159,31 +151,28 @@ def test_predictions_come_from_the_plan_or_from_the_flops(tmp_path: Path) -> Non
         costs = {"train_seconds": seconds, "train_flops": 100 * lsp, "peak_memory_gib": 3 + lsp}
         add_point(tmp_path, f"{lsp}", lsp=lsp, manifest=costs)
     summary = summarise(read_results(tmp_path))
-    (only,) = summary.predictions
-    assert (only.lsp, only.cost_name, only.predicted, only.measured) == (
-        0.5,
-        "train_seconds",
-        0.5,
-        pytest.approx(0.6),
-    )
-    assert summary.plan_source is None
+    (only,) = summary.predictions.itertuples(index=False)
+    assert tuple(only) == (0.5, "train_seconds", 0.5, pytest.approx(0.6))
+    assert "foretold by the FLOPs alone" in build_charts(summary)["predicted"].caption
     rows = [
         {"lsp": 0.5, "seconds_ratio": 0.55, "memory_ratio": 0.9, "flops_ratio": None},
         {"lsp": 1.0, "seconds_ratio": 1.0, "memory_ratio": 1.0, "flops_ratio": 1.0},
     ]
     write_json(tmp_path / "analysis.json", {"plan": {"rows": rows, "seconds_from": "2 runs"}})
     summary = summarise(read_results(tmp_path))
-    assert summary.plan_source == "2 runs"
-    assert [(p.cost_name, p.predicted, p.measured) for p in summary.predictions] == [
-        ("train_seconds", 0.55, pytest.approx(0.6)),
-        ("peak_memory_gib", 0.9, pytest.approx(3.5 / 4)),
+    assert "seconds from 2 runs." in build_charts(summary)["predicted"].caption
+    assert [tuple(row) for row in summary.predictions.itertuples(index=False)] == [
+        (0.5, "train_seconds", 0.55, pytest.approx(0.6)),
+        (0.5, "peak_memory_gib", 0.9, pytest.approx(3.5 / 4)),
     ]
 
 
 def test_a_sweep_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "points").mkdir()
     summary = summarise(read_results(tmp_path))
-    assert summary.groups == summary.curve == summary.frontier == ()
+    assert summary.settings.empty
+    assert summary.curve.empty
+    assert summary.frontier.empty
     assert summary.recommended is None
 
 
@@ -200,24 +189,21 @@ def test_a_sweep_of_nothing(tmp_path: Path) -> None:
     ids=["plain", "a lucky small cut", "at the line", "under the line", "no reference", "empty"],
 )
 def test_recommended(retentions: dict[float, float | None], expected: float | None) -> None:
-    curve = [build_group(lsp, 0.5, kept, lsp) for lsp, kept in retentions.items()]
-    chosen = recommend(curve)
+    chosen = recommend(
+        pd.DataFrame({"lsp": retentions.keys(), "retention": retentions.values()}, dtype=float)
+    )
     assert (chosen.lsp if chosen else None) == expected
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
 def test_frontier_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
-    groups = [build_group(0.5, accuracy / 5, None, cost) for cost, accuracy in points]
-    kept = {
-        (group.costs.train_flops, group.accuracy.value)
-        for group in compute_frontier(groups, "train_flops")
-        if group.accuracy
-    }
+    settings = pd.DataFrame(points, columns=["train_flops", "accuracy"])
+    kept = set(compute_frontier(settings, "train_flops").itertuples(index=False, name=None))
 
     def is_beaten(cost: int, accuracy: int) -> bool:
         return any(c <= cost and a >= accuracy and (c, a) != (cost, accuracy) for c, a in points)
 
-    assert kept == {(c, a / 5) for c, a in points if not is_beaten(c, a)}
+    assert kept == {(c, a) for c, a in points if not is_beaten(c, a)}
 
 
 def graded(scores_P: list[float], seed: int = 0) -> Run:
@@ -229,7 +215,6 @@ def graded(scores_P: list[float], seed: int = 0) -> Run:
 @pytest.mark.parametrize("num_seeds", [1, 3])
 def test_no_hit_in_30_is_one_interval_whatever_the_seeds(num_seeds: int) -> None:
     estimate = estimate_mean([graded([0.0] * 30, seed) for seed in range(num_seeds)])
-    assert estimate is not None
     assert (estimate.value, estimate.low) == (0.0, 0.0)
     assert estimate.high == pytest.approx(0.122, abs=1e-3)
 
@@ -237,13 +222,15 @@ def test_no_hit_in_30_is_one_interval_whatever_the_seeds(num_seeds: int) -> None
 def test_the_interval_of_one_seed_is_that_of_the_evaluation() -> None:
     scores = [1.0] * 7 + [0.0] * 13
     estimate, expected = estimate_mean([graded(scores)]), mean_interval([np.array(scores)])
-    assert estimate == Estimate(expected.value, expected.low, expected.high)
+    assert estimate == expected
 
 
 def test_without_grades_of_problems_there_is_no_interval() -> None:
-    assert estimate_mean([build_run(0.6), build_run(0.8, 1)]) == Estimate(pytest.approx(0.7))
-    assert estimate_ratio([build_run(0.6)], [build_run(0.8)]) == Estimate(pytest.approx(0.75))
-    assert estimate_mean([]) is None
+    mean = estimate_mean([build_run(0.6), build_run(0.8, 1)])
+    ratio = estimate_ratio([build_run(0.6)], [build_run(0.8)])
+    assert (mean.value, ratio.value) == (pytest.approx(0.7), pytest.approx(0.75))
+    assert all(math.isnan(end) for found in (mean, ratio) for end in (found.low, found.high))
+    assert math.isnan(estimate_mean([]).value)
 
 
 def test_ratio_pairs_problems_and_seeds_by_name() -> None:
@@ -259,17 +246,13 @@ def test_ratio_pairs_problems_and_seeds_by_name() -> None:
     ]
     paired = estimate_ratio(half[::-1], full)
     apart = estimate_ratio(half, full[:2])
-    assert paired is not None
-    assert apart is not None
     assert paired.value == pytest.approx(0.5)
-    assert paired.low is not None
     assert paired.low > 0.45
-    assert apart.low is not None
     assert apart.low < 0.3
 
 
 def test_ratio_to_nothing_is_unknown() -> None:
-    assert estimate_ratio([graded([1.0, 0.0])], [graded([0.0, 0.0])]) is None
+    assert math.isnan(estimate_ratio([graded([1.0, 0.0])], [graded([0.0, 0.0])]).value)
 
 
 def test_forced_answers_are_not_in_the_problems_scores(tmp_path: Path) -> None:
@@ -289,10 +272,9 @@ def test_forced_answers_are_not_in_the_problems_scores(tmp_path: Path) -> None:
 
 
 def test_a_ratio_without_an_upper_end_is_said_and_drawn(tmp_path: Path) -> None:
-    estimate = Estimate(3.0, 0.44, math.inf)
-    assert say_estimate(estimate) == "3.00 [0.44, ∞]"
-    series = Series("retention", (0.5,), (3.0,), (0.44,), (math.inf,))
-    chart = Chart("retention", "", "", "lsp", "share", (series,))
-    assert chart_table(chart).rows == (("retention", "0.5", "3", "[0.44, ∞]"),)
-    json.dumps(build_plotly(chart), allow_nan=False)  # the page's JSON knows no infinity
+    assert say_estimate(3.0, 0.44, math.inf) == "3.00 [0.44, ∞]"
+    series = Series("retention", [0.5], [3.0], low=[0.44], high=[math.inf])
+    chart = Chart("retention", "", "", "lsp", "share", [series])
+    assert chart_table(chart).cells.values.tolist() == [["retention", "0.5", "3", "[0.44, ∞]"]]
+    json.dumps(chart_data(chart), allow_nan=False)  # the page's JSON knows no infinity
     draw_figures({"retention": chart}, tmp_path)

@@ -7,13 +7,13 @@ whole.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+
+import pandas as pd
 
 from leadspan.config_file import read_yaml
 from leadspan.errors import LeadspanError, RunError
@@ -228,13 +228,12 @@ def mean_of(values: Any) -> float | None:
 
 def write_csv(results: Results) -> str:
     """The text of results.csv: a line a run, cells that do not apply left empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for run in results.runs:
-        cells = (getattr(run.row, name) for name in COLUMNS)
-        writer.writerow(["" if cell is None else cell for cell in cells])
-    return text.getvalue()
+    rows = [asdict(run.row) for run in results.runs]
+    # As objects: a column of whole numbers with an empty cell would become one of floats.
+    text: str = pd.DataFrame(rows, columns=COLUMNS, dtype=object).to_csv(
+        index=False, lineterminator="\n"
+    )
+    return text
 
 
 def _read_tags(path: Path) -> dict[str, str | int | float]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from leadspan.progress import say
 from leadspan.runs import write_text_atomic
 from leadspan.study.report.charts import build_charts
+from leadspan.study.report.headline import headline
 from leadspan.study.report.markdown import write_markdown
 from leadspan.study.report.summary import Summary, summarise
 from leadspan.study.report.tables import build_tables
-from leadspan.study.report.wording import headline
 from leadspan.study.results import read_results, write_csv
 
 __all__ = ["Summary", "describe_sweep", "headline", "summarise", "write_report"]

@@ -5,31 +5,35 @@ Read from the run folder alone. A local path is shown by its last name: a card i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from huggingface_hub import EvalResult, ModelCardData
 
 from leadspan.config import TruncationConfig
 from leadspan.config_file import read_yaml, validate
 from leadspan.runs import RunFolder, read_json, write_text_atomic
-from leadspan.study.report.groups import flatten
 from leadspan.study.report.markdown import escape, write_table
-from leadspan.study.report.table import Table, say_range
-from leadspan.study.report.wording import say_large, say_lsp, say_number, say_sections
+from leadspan.study.report.settings import flatten
+from leadspan.study.report.wording import say_large, say_lsp, say_number, say_range, say_sections
 from leadspan.traces.cut import Cut
 
-COSTS = {
-    "train_seconds": ("training time", "s", 1),
-    "peak_memory_gib": ("peak memory", "GiB", 2),
+COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "train_seconds": ("training time", lambda value: f"{say_number(value, 1)} s"),
+    "peak_memory_gib": ("peak memory", lambda value: f"{say_number(value)} GiB"),
+    "train_flops": ("training FLOPs", say_large),
+    "tokens_forwarded": ("tokens forwarded", say_large),
+    "tokens_scored": ("tokens scored", say_large),
+    "num_train": ("training traces", say_large),
+    "train_loss": ("training loss", lambda value: say_number(value, 4)),
+    "val_loss": ("validation loss", lambda value: say_number(value, 4)),
+    "device": ("device", lambda value: value or "not recorded"),
 }
-COUNTS = {
-    "train_flops": "training FLOPs",
-    "tokens_forwarded": "tokens forwarded",
-    "tokens_scored": "tokens scored",
-    "num_train": "training traces",
-}
+"""Keys of the manifest, shown where they were measured."""
+ALWAYS = {"train_loss", "val_loss", "device"}
+"""Those that are shown as missing, too."""
 KEYS = (
     "loss.kd_ratio",
     "loss.divergence",
@@ -77,7 +81,7 @@ def build_model_card(
     student, lsp = str(flat["student.path"]), flat.get("truncation.lsp")
     cut = Cut(validate(TruncationConfig, config.get("truncation") or {}, "run.yaml: truncation"))
     parts = [
-        f"---\n{_front_matter(flat, evaluation).to_yaml()}\n---",
+        f"---\n{_front_matter(flat, evaluation)}\n---",
         f"# {escape(_name(student))}, distilled at lsp {say_lsp(lsp)}",
         _what(flat, cut),
         "## Settings",
@@ -93,16 +97,10 @@ def build_model_card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(flat: Mapping[str, Any], evaluation: Mapping[str, Any]) -> ModelCardData:
+def _front_matter(flat: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     student, traces = str(flat["student.path"]), str(flat["traces.path"])
     results = [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type=entry["name"],
-            dataset_name=entry["name"],
-            metric_type="accuracy",
-            metric_value=entry["accuracy"],
-        )
+        EvalResult("text-generation", entry["name"], entry["name"], "accuracy", entry["accuracy"])
         for entry in evaluation.get("benchmarks") or ()
     ]
     return ModelCardData(
@@ -113,7 +111,7 @@ def _front_matter(flat: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Mod
         datasets=[traces] if _is_hub_id(traces) else None,
         model_name=f"{_name(student)}-distilled",
         eval_results=results or None,
-    )
+    ).to_yaml()
 
 
 def _what(flat: Mapping[str, Any], cut: Cut) -> str:
@@ -139,21 +137,15 @@ def _settings(flat: Mapping[str, Any], cut: Cut) -> list[tuple[str, str]]:
 
 
 def _costs(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    shown = [
-        (label, f"{say_number(manifest[key], digits)} {unit}")
-        for key, (label, unit, digits) in COSTS.items()
-        if manifest.get(key) is not None
+    return [
+        (label, say(manifest.get(key)))
+        for key, (label, say) in COSTS.items()
+        if manifest.get(key) is not None or key in ALWAYS
     ]
-    shown += [
-        (label, say_large(manifest[key])) for key, label in COUNTS.items() if manifest.get(key)
-    ]
-    losses = (("train_loss", "training loss"), ("val_loss", "validation loss"))
-    shown += [(label, say_number(manifest.get(key), 4)) for key, label in losses]
-    return [*shown, ("device", str(manifest.get("device", "not recorded")))]
 
 
 def _scores(evaluation: Mapping[str, Any]) -> str:
-    rows = tuple(
+    rows = [
         (
             str(entry.get("name", "")),
             say_number(entry.get("accuracy"), 3),
@@ -162,15 +154,15 @@ def _scores(evaluation: Mapping[str, Any]) -> str:
             str(entry.get("problems", "")),
         )
         for entry in evaluation.get("benchmarks") or ()
-    )
+    ]
     if not rows:
         return "Not evaluated."
-    columns = ("benchmark", "accuracy", "95 % interval", "closed", "problems")
-    return write_table(Table("scores", "Scores", columns, rows))
+    columns = ["benchmark", "accuracy", "95 % interval", "closed", "problems"]
+    return write_table(pd.DataFrame(rows, columns=columns))
 
 
 def _pairs(pairs: list[tuple[str, str]]) -> str:
-    return write_table(Table("pairs", "", ("what", "value"), tuple(pairs)))
+    return write_table(pd.DataFrame(pairs, columns=["what", "value"]))
 
 
 def _made_with(environment: Mapping[str, Any]) -> str:

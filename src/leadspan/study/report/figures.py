@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from leadspan.runs import replacing
-from leadspan.study.report.chart import SHARE_AXIS, Chart, Series, names_of
-from leadspan.study.report.palette import GRID, INK, LIGHT, MUTED
+from leadspan.study.report.charts import LIGHT, SHARE_AXIS, Chart, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+INK, MUTED, GRID = "#1c2430", "#5a6675", "#e3e7ec"
 TRADEOFF = ("accuracy", "retention", "cost")
 """Panels of the figure that stands for the whole, as the paper's does."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -78,7 +78,7 @@ def _num_entries(chart: Chart) -> int:
 
 def draw_chart(axes: Axes, chart: Chart) -> None:
     """Draw one chart into one pair of axes."""
-    names = names_of(chart)
+    names = chart.names
     bars = [series for series in chart.series if series.mark == "bars"]
     for series in chart.series:
         if series.mark == "bars":
@@ -88,10 +88,10 @@ def draw_chart(axes: Axes, chart: Chart) -> None:
     for place, (label, level) in enumerate(chart.levels):
         style = ("--", ":", "-.")[place % 3]
         axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=style, label=label, zorder=1)
-    if chart.x_is_share:
-        axes.set_xlim(SHARE_AXIS)
     if names:
         axes.set_xticks(range(len(names)), names)
+    elif chart.x_is_share:
+        axes.set_xlim(SHARE_AXIS)
     axes.set_title(chart.title, loc="left", fontweight="bold", fontsize=10.5)
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
@@ -106,30 +106,26 @@ def draw_chart(axes: Axes, chart: Chart) -> None:
 
 
 def _draw_line(axes: Axes, series: Series) -> None:
+    x, y, label = series.x, series.y, series.label
     colour = LIGHT[series.colour % len(LIGHT)]
     if series.mark == "dashed":
-        axes.plot(series.x, series.y, color=MUTED, linestyle=":", linewidth=1.2, label=series.label)
-        return
-    if series.mark == "star":
-        axes.scatter(
-            series.x, series.y, marker="*", s=190, color=colour, zorder=4, label=series.label
+        axes.plot(x, y, color=MUTED, linestyle=":", linewidth=1.2, label=label)
+    elif series.mark == "star":
+        axes.scatter(x, y, marker="*", s=190, color=colour, zorder=4, label=label)
+    else:
+        axes.errorbar(
+            x,
+            y,
+            yerr=series.error_lengths(),
+            color=colour,
+            linestyle="none" if series.mark == "points" else "-",
+            marker=MARKERS[series.colour % len(MARKERS)],
+            markersize=4.5,
+            linewidth=1.8,
+            elinewidth=1.1,
+            capsize=2.5,
+            label=label,
         )
-        return
-    marker = MARKERS[series.colour % len(MARKERS)]
-    line = "none" if series.mark == "points" else "-"
-    axes.errorbar(
-        series.x,
-        series.y,
-        yerr=_errors(series),
-        color=colour,
-        linestyle=line,
-        marker=marker,
-        markersize=4.5,
-        linewidth=1.8,
-        elinewidth=1.1,
-        capsize=2.5,
-        label=series.label,
-    )
 
 
 def _draw_bars(axes: Axes, series: Series, place: int, count: int, is_named: bool) -> None:
@@ -145,23 +141,10 @@ def _draw_bars(axes: Axes, series: Series, place: int, count: int, is_named: boo
         series.y,
         width=width,
         color=LIGHT[series.colour % len(LIGHT)],
-        yerr=_errors(series),
+        yerr=series.error_lengths(),
         error_kw={"elinewidth": 1.1, "capsize": 2.5, "ecolor": INK},
         label=series.label,
     )
-
-
-def _errors(series: Series) -> list[list[float]] | None:
-    """Lengths of the error bars, below and above; zero where an end is not known or infinite."""
-    if not any(low is not None for low in series.low):
-        return None
-    return [
-        [
-            0.0 if end is None or math.isinf(end) else abs(end - value)
-            for value, end in zip(series.y, ends, strict=True)
-        ]
-        for ends in (series.low, series.high)
-    ]
 
 
 def _largest(chart: Chart) -> float:

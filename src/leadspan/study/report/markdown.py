@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from leadspan.study.report.chart import Chart
-from leadspan.study.report.summary import Summary
-from leadspan.study.report.table import Table
-from leadspan.study.report.wording import headline, say_count
+import pandas as pd
 
-AFTER = {
+from leadspan.study.report.charts import Chart
+from leadspan.study.report.headline import headline, say_tags
+from leadspan.study.report.summary import Summary
+from leadspan.study.report.tables import Table
+
+ABOVE = {
     "tradeoff": ("tradeoff",),
     "sections": ("sections",),
     "prompt": ("prompt",),
@@ -28,32 +30,26 @@ def write_markdown(
     figures: Mapping[str, Path],
 ) -> str:
     """The text of report.md."""
-    done = [run for run in summary.runs if run.is_done]
-    tags = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in summary.tags.items())
-    counted = f"{say_count(len(done), 'run')} with a result" + (f"; {tags}" if tags else "") + "."
+    counted, *tags = say_tags(summary)
+    counted = f"{counted}; {', '.join(tags)}." if tags else f"{counted}."
     parts = ["# What truncation cost", headline(summary), escape(counted)]
+    above = ABOVE | {"survival": tuple(name for name in figures if name.startswith("derivation-"))}
     for table in tables.values():
         parts.append(f"## {escape(table.title)}")
-        for name in _figures_of(table, figures):
+        for name in above.get(table.name, ()):
             if name in figures:
                 caption = charts[name].caption if name in charts else "Accuracy, retention, cost."
                 parts.append(f"![{escape(caption)}](figures/{figures[name].name})")
-        parts.append(write_table(table))
+        parts.append(write_table(table.cells))
         if table.note:
             parts.append(escape(table.note))
     parts.append("Every number of every run: [results.csv](results.csv).")
     return "\n\n".join(parts) + "\n"
 
 
-def _figures_of(table: Table, figures: Mapping[str, Path]) -> tuple[str, ...]:
-    if table.name == "survival":
-        return tuple(name for name in figures if name.startswith("derivation-"))
-    return AFTER.get(table.name, ())
-
-
-def write_table(table: Table) -> str:
+def write_table(cells: pd.DataFrame) -> str:
     """One pipe table."""
-    lines = [table.columns, tuple("---" for _ in table.columns), *table.rows]
+    lines = [cells.columns, ["---"] * len(cells.columns), *cells.itertuples(index=False)]
     return "\n".join("| " + " | ".join(escape(cell) for cell in line) + " |" for line in lines)
 
 

@@ -16,43 +16,81 @@
   });
   media.addEventListener("change", drawAll);
 
-  // Figures: "@0" is a colour of the palette, "@ink" a variable of the style sheet.
+  // Figures: the numbers come from the page, their look from here and from the style sheet's variables.
+  const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross"];
+  const DASHES = ["dash", "dot", "dashdot"];
   const hidden = {};
-  function colour(name) {
-    if (/^@\d+$/.test(name)) {
-      const palette = palettes[isDark() ? "dark" : "light"];
-      return palette[Number(name.slice(1)) % palette.length];
+  const ink = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
+  const colour = (series) => {
+    if (series.mark === "dashed") return ink("muted");
+    const palette = palettes[isDark() ? "dark" : "light"];
+    return palette[series.colour % palette.length];
+  };
+  const escapeHover = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+  function trace(series) {
+    const paint = colour(series), mark = series.mark;
+    const shown = { name: series.label, x: series.x, y: series.y };
+    if (series.hover.length) {
+      shown.customdata = series.hover.map(escapeHover);
+      shown.hovertemplate = "%{customdata}<extra></extra>";
+    } else shown.hoverinfo = "skip";
+    if (series.errors) {
+      const [below, above] = series.errors;
+      const look = { thickness: 1.4, width: 4, color: mark === "bars" ? ink("ink") : paint };
+      shown.error_y = { type: "data", symmetric: false, array: above, arrayminus: below, ...look };
     }
-    return getComputedStyle(root).getPropertyValue("--" + name.slice(1)).trim();
+    if (mark === "bars") return { ...shown, type: "bar", marker: { color: paint } };
+    const symbol = mark === "star" ? "star" : SYMBOLS[series.colour % SYMBOLS.length];
+    return {
+      ...shown, type: "scatter", cliponaxis: false,
+      mode: { line: "lines+markers", dashed: "lines" }[mark] || "markers",
+      line: mark === "dashed" ? { color: paint, dash: "dot", width: 1.5 } : { color: paint, width: 2.2 },
+      marker: { color: paint, symbol, size: mark === "star" ? 17 : 8 },
+    };
   }
-  function paint(value) {
-    if (typeof value === "string") return /^@\w+$/.test(value) ? colour(value) : value;
-    if (Array.isArray(value)) return value.map(paint);
-    if (value && typeof value === "object")
-      return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, key === "customdata" ? inner : paint(inner)]));
-    return value;
+  function level([label, value], place, ends) {
+    return {
+      type: "scatter", mode: "lines", name: label, x: ends, y: [value, value],
+      line: { color: ink("muted"), dash: DASHES[place % 3], width: 1.5 },
+      hovertemplate: label + ": " + value.toFixed(2) + "<extra></extra>",
+    };
   }
-  function escapeHover(text) {
-    return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+  function layout(figure) {
+    const axis = {
+      gridcolor: ink("grid"), linecolor: ink("muted"), zeroline: false, automargin: true,
+      fixedrange: true, tickfont: { color: ink("muted") },
+    };
+    const title = (text) => ({ text, font: { size: 13, color: ink("ink") }, standoff: 8 });
+    const ticks = figure.names.length ? { tickvals: figure.names.map((_, place) => place), ticktext: figure.names } : {};
+    return {
+      showlegend: false, height: 320, margin: { l: 52, r: 14, t: 12, b: 46 },
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
+      font: { family: "system-ui, sans-serif", size: 12, color: ink("ink") },
+      hoverlabel: { bgcolor: ink("panel"), bordercolor: ink("muted"), font: { color: ink("ink"), size: 13 }, align: "left" },
+      bargap: figure.names.length ? 0.32 : 0.08,
+      xaxis: { ...axis, showgrid: false, title: title(figure.x_label), range: figure.range, ...ticks },
+      yaxis: { ...axis, rangemode: "tozero", title: title(figure.y_label) },
+    };
   }
   function draw(plot) {
     const name = plot.dataset.chart, figure = figures[name];
-    const data = paint(figure.data).map((trace, place) => ({
-      ...trace,
-      customdata: (trace.customdata || []).map(escapeHover),
-      visible: !hidden[name].has(place),
-    }));
-    Plotly.react(plot, data, paint(figure.layout), { displayModeBar: false, responsive: true });
+    const traces = figure.series.map(trace).concat(figure.levels.map((line, place) => level(line, place, figure.range)));
+    const data = traces.map((shown, place) => ({ ...shown, visible: !hidden[name].has(place) }));
+    Plotly.react(plot, data, layout(figure), { displayModeBar: false, responsive: true });
     plot.parentElement.querySelectorAll(".legend button").forEach((button, place) => {
       button.setAttribute("aria-pressed", String(!hidden[name].has(place)));
-      button.querySelector("i").style.color = colour(figure.legend[place].colour);
+      button.querySelector("i").style.color = colour(entries(figure)[place]);
     });
+  }
+  // Levels are legend entries too, so that they can be switched off.
+  function entries(figure) {
+    return [...figure.series, ...figure.levels.map(([label]) => ({ label, mark: "dashed" }))];
   }
   function drawAll() { document.querySelectorAll(".plot").forEach(draw); }
   document.querySelectorAll(".plot").forEach((plot) => {
     const name = plot.dataset.chart, legend = plot.parentElement.querySelector(".legend");
     hidden[name] = new Set();
-    figures[name].legend.forEach((entry, place) => {
+    entries(figures[name]).forEach((entry, place) => {
       const button = document.createElement("button"), swatch = document.createElement("i");
       button.type = "button";
       swatch.className = entry.mark;
