@@ -212,7 +212,7 @@ FIRST_RUN = {
 """,
     "checkpointing": "false  # and true",
 }
-"""On two CPU cores a first run of a 0.6B student and a 1.7B teacher ends within ten minutes."""
+"""Sized so that a 0.6B student and a 1.7B teacher should end within ten minutes on two CPU cores."""
 
 
 def write_template(
