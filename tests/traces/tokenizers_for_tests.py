@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from typing import Any
 
 from tokenizers import (
@@ -26,13 +28,24 @@ CORPUS = [
 BYTES = pre_tokenizers.ByteLevel.alphabet()
 
 
+def fresh(build: Callable[[], Any]) -> Callable[[], Any]:
+    """Train once, and give every caller a copy: trainers and tests change the tokenizers they are given."""
+    trained = cache(build)
+
+    @wraps(build)
+    def copied() -> Any:
+        return copy.deepcopy(trained())
+
+    return copied
+
+
 def _wrapped(core: Tokenizer, **special: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=core, clean_up_tokenization_spaces=False, **special
     )
 
 
-@cache
+@fresh
 def byte_level() -> Any:
     """Like Qwen: byte-level BPE, NFC, think markers as added tokens that are not special."""
     core = Tokenizer(models.BPE())
@@ -49,7 +62,7 @@ def byte_level() -> Any:
     return tokenizer
 
 
-@cache
+@fresh
 def metaspace() -> Any:
     """Like Llama 2 and Mistral: a dummy space first, byte fallback, no think tokens, a bos."""
     core = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
@@ -74,7 +87,7 @@ def metaspace() -> Any:
     return _wrapped(core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
-@cache
+@fresh
 def word_piece() -> Any:
     """Like BERT: splits at white space, which it does not keep."""
     core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -87,7 +100,7 @@ def word_piece() -> Any:
     return _wrapped(core, eos_token="[SEP]", pad_token="[PAD]", unk_token="[UNK]")
 
 
-@cache
+@fresh
 def bos_adding() -> Any:
     """Like Llama 3: byte-level, adds a bos by itself, turns end in another token than the eos."""
     core = Tokenizer(models.BPE())
