@@ -39,9 +39,9 @@ def init(
     write_template(path, teacher, student, traces, first_run=on_cpu)
     if on_cpu:
         typer.echo(
-            "No GPU here: the settings are those of a first run, 4 short steps that should end within 10 minutes "
-            "on two cores with a student of 0.6B and a teacher of 1.7B. Comments say what to write for a "
-            "real run."
+            "No GPU here: the settings are those of a first run, 4 short steps that should end within 10 "
+            "minutes on two cores with a student of 0.6B and a teacher of 1.7B. Comments say what to write "
+            "for a real run."
         )
     typer.echo(f"{path} written. Next: leadspan doctor {path}, then leadspan train {path}")
 
