@@ -85,17 +85,8 @@ def without_lead_cut(config: RunConfig) -> RunConfig:
 
 
 def sequences_to_capture(config: RunConfig, uncut: list[Sequence]) -> Iterator[Sequence]:
-    """Each sequence whole, or as it is cut where the cut gives tokens another left context.
-
-    Raises:
-        ConfigError: Such a cut moves over the training, so that no one capture serves it.
-    """
+    """Each sequence whole, or as it is cut where the cut gives tokens another left context."""
     cut = Cut(config.truncation)
-    if cut.moves:
-        raise ConfigError(
-            f"truncation.lsp_end must be null to capture {cut}: each share gives its tokens another "
-            "left context. Use a live teacher."
-        )
     for sequence in uncut:
         kept = cut.apply(sequence)
         yield sequence if kept.is_prefix else kept

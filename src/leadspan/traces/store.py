@@ -22,8 +22,6 @@ from leadspan.records import Sequence, Span
 from leadspan.traces.rows import Source, local_files
 from leadspan.traces.sources import LoadedTraces
 
-ALSO_READS = ("chat.py", "messages.py", "grading/golds.py", "grading/extract.py")
-"""Code outside of this folder that decides what a row becomes."""
 NOT_IN_KEY = {"path", "num_processes", "validation_fraction"}
 """Fields of TracesConfig that do not change the rendered rows, or are hashed by content."""
 
