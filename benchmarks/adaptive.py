@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from leadspan.config import SweepConfig
-from leadspan.config_file import validate
+from leadspan.config_io import validate
 from leadspan.study.demo import build_demo_base
 from leadspan.study.launch import run_points
 from leadspan.study.results import Run, read_results

@@ -22,8 +22,10 @@ import torch
 from torch import Tensor
 
 from leadspan.config import RunConfig
-from leadspan.distill import cache_check
-from leadspan.distill.cache_format import (
+from leadspan.models import load_causal_lm
+from leadspan.teachers import check
+from leadspan.teachers.cache import TeacherCache
+from leadspan.teachers.cache_format import (
     CacheIdentity,
     CapturedSequence,
     pack_rows,
@@ -31,11 +33,8 @@ from leadspan.distill.cache_format import (
     unpack_rows,
     write_shard,
 )
-from leadspan.distill.capture import finish
-from leadspan.distill.capture_local import reduce_to_topk
-from leadspan.distill.capture_run import CaptureSettings, capture_run
-from leadspan.distill.teacher_cache import TeacherCache
-from leadspan.models import load_causal_lm
+from leadspan.teachers.capture import CaptureSettings, capture_run, finish
+from leadspan.teachers.capture_live import reduce_to_topk
 
 VOCAB, K = 151_936, 64
 # Odd and no factor of the vocabulary: times it, modulo it, is a permutation of the ids.
@@ -68,7 +67,7 @@ def synthetic(num_rows: int, folder: Path) -> dict[str, float]:
             log_p_nV = logits_nV.double().log_softmax(1)
             rows = reduce_to_topk(logits_nV, K)
             stored = unpack_rows(identity, pack_rows(identity, *rows))
-            found = cache_check.compare_rows(log_p_nV, stored)
+            found = check.compare_rows(log_p_nV, stored)
             kl.append(found[0])
             spread.append(found[3])
             entropy.append(-(log_p_nV.exp() * log_p_nV).sum(1))
@@ -114,7 +113,7 @@ def real(world: Path | None, folder: Path, num_traces: int) -> dict[str, float]:
     capture_run(config, output, CaptureSettings(k=8))
     assert config.teacher is not None
     cache = TeacherCache(output)
-    found = cache_check.compare(cache, load_causal_lm(config.teacher), len(cache))
+    found = check.compare(cache, load_causal_lm(config.teacher), len(cache))
     return {
         "world_bytes_per_token": bytes_per_token(output),
         "world_quantisation_error_nats": found.mean_kl,

@@ -22,9 +22,9 @@ import torch
 from leadspan import distill
 from leadspan.analysis.cost import Measurement, fit_speed, measurement_of
 from leadspan.analysis.memory import GIB, StepShape, predict_memory
-from leadspan.analysis.model_sizes import load_model_config
 from leadspan.flops import model_shape
 from leadspan.models import load_tokenizer
+from leadspan.sizes import load_model_config
 from leadspan.traces.cut import truncate
 from leadspan.traces.render import render
 from leadspan.traces.sources import load_traces
@@ -76,10 +76,10 @@ def measure_memory(name: str, rows: int, tokens: int, checkpointing: bool) -> No
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from leadspan.config import LossConfig, TrainingConfig
-    from leadspan.distill.batches import Batch
-    from leadspan.distill.objective import Objective
-    from leadspan.distill.optimizer import build_optimizer
-    from leadspan.distill.precision import bf16_products
+    from leadspan.precision import bf16_products
+    from leadspan.traces.batches import Batch
+    from leadspan.training.objective import Objective
+    from leadspan.training.optimizer import build_optimizer
 
     if not torch.cuda.is_available():
         sys.exit(

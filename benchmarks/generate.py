@@ -25,9 +25,9 @@ from leadspan.config import (
     SamplingConfig,
 )
 from leadspan.evaluation.benchmarks import Problem, load_benchmark
-from leadspan.evaluation.generate import TransformersBackend, stop_ids_of
-from leadspan.evaluation.requests import Request
 from leadspan.evaluation.student import LocalStudent
+from leadspan.generation.local import TransformersBackend, stop_ids_of
+from leadspan.generation.requests import Request
 from leadspan.models import load_causal_lm, load_tokenizer
 
 

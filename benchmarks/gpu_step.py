@@ -30,19 +30,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, nll_loss
 
-from leadspan.analysis.model_sizes import load_model_config
 from leadspan.config import LossConfig, TrainingConfig
-from leadspan.distill.batches import Batch, collate, num_forwarded_tokens
-from leadspan.distill.device_peak import peak_tflops_of
-from leadspan.distill.memory import GIB
-from leadspan.distill.objective import Objective
-from leadspan.distill.optimizer import build_optimizer
-from leadspan.distill.precision import bf16_products
-from leadspan.distill.projection import rows_in_budget
-from leadspan.distill.teacher_source import LiveTeacher
 from leadspan.flops import forward_flops, training_flops
+from leadspan.losses.fused import rows_in_budget
+from leadspan.precision import bf16_products
 from leadspan.records import Sequence, Span
+from leadspan.sizes import load_model_config
+from leadspan.teachers.live import LiveTeacher
+from leadspan.traces.batches import Batch, collate, num_forwarded_tokens
 from leadspan.traces.cut import supervise, truncate
+from leadspan.training.metering import GIB, peak_tflops_of
+from leadspan.training.objective import Objective
+from leadspan.training.optimizer import build_optimizer
 
 KD_RATIO = 0.5
 SEQUENCES = 8

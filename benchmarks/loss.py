@@ -27,11 +27,10 @@ import torch
 from torch import Tensor
 
 from leadspan.config import LossConfig
-from leadspan.distill.capture_local import reduce_to_topk
-from leadspan.distill.fused import fused_loss
-from leadspan.distill.heads import Head
-from leadspan.distill.memory import PeakMemory
-from leadspan.distill.teachers import DenseTeacher, SparseTeacher
+from leadspan.losses.fused import fused_loss
+from leadspan.losses.heads import DenseTeacher, Head, SparseTeacher
+from leadspan.teachers.capture_live import reduce_to_topk
+from leadspan.training.metering import PeakMemory
 
 KD = LossConfig(kd_ratio=0.5)
 SFT = LossConfig(kd_ratio=0.0)

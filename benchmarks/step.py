@@ -37,22 +37,22 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from leadspan.config import LossConfig, StudentConfig, TeacherConfig, TrainingConfig
-from leadspan.distill.batches import Batch, collate, num_forwarded_tokens
-from leadspan.distill.cached_teacher import load_cached_teacher
-from leadspan.distill.capture import capture
-from leadspan.distill.capture_local import LocalBackend, build_identity
-from leadspan.distill.memory import GIB, PeakMemory
-from leadspan.distill.objective import Objective
-from leadspan.distill.optimizer import build_optimizer
-from leadspan.distill.parallel import Ranks
-from leadspan.distill.projection import rows_in_budget
-from leadspan.distill.teacher_source import LiveTeacher
 from leadspan.flops import training_flops
+from leadspan.losses.fused import rows_in_budget
 from leadspan.models import load_causal_lm, load_student, load_tokenizer, real_vocab_size
+from leadspan.parallel import Ranks
 from leadspan.records import Sequence
+from leadspan.teachers.cache import load_cached_teacher
+from leadspan.teachers.capture import capture
+from leadspan.teachers.capture_live import LocalBackend, build_identity
+from leadspan.teachers.live import LiveTeacher
+from leadspan.traces.batches import Batch, collate, num_forwarded_tokens
 from leadspan.traces.cut import supervise, truncate
 from leadspan.traces.render import render
 from leadspan.traces.sources import load_traces
+from leadspan.training.metering import GIB, PeakMemory
+from leadspan.training.objective import Objective
+from leadspan.training.optimizer import build_optimizer
 
 VOCAB = 151_936
 CPU = torch.device("cpu")

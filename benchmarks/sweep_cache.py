@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from leadspan.config import RunConfig
-from leadspan.distill.capture_run import CaptureSettings, capture_run
-from leadspan.distill.run import train
 from leadspan.study.demo import build_demo_base
+from leadspan.teachers.capture import CaptureSettings, capture_run
+from leadspan.training.run import train
 from leadspan.world.build import World, WorldConfig, build_world
 
 LSPS = tuple(step / 10 for step in range(1, 11))

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from leadspan.records import Trace, Turn
+from leadspan.records import Message, Trace
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SPECIAL = ["<pad>", "<end>", "<think>", "</think>"]
@@ -108,7 +108,7 @@ def build_traces(count: int) -> list[Trace]:
         traces.append(
             Trace(
                 trace_id=f"sum-{number}",
-                turns=(Turn("user", f"{left}+{right}?"),),
+                messages=(Message("user", f"{left}+{right}?"),),
                 cot=f"{steps} so {left + right}.",
                 answer=f"{left + right}",
                 golds=(str(left + right),),

@@ -17,11 +17,11 @@ from transformers import AutoModelForCausalLM
 
 from leadspan import render, supervise, truncate
 from leadspan.config import LossConfig, SupervisionConfig
-from leadspan.distill.batches import collate, plan_micro_batches
-from leadspan.distill.losses import cross_entropy, forward_kl
-from leadspan.distill.objective import Objective
-from leadspan.distill.teacher_source import LiveTeacher
+from leadspan.losses.divergences import cross_entropy, forward_kl
 from leadspan.records import Example
+from leadspan.teachers.live import LiveTeacher
+from leadspan.traces.batches import collate, plan_micro_batches
+from leadspan.training.objective import Objective
 from tests.conftest import build_tiny_tokenizer, build_traces
 
 Gradients = dict[str, torch.Tensor]

@@ -11,9 +11,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from leadspan import distill, render
 from leadspan.analysis.cost import predict_cost, stated_workload
-from leadspan.analysis.model_sizes import shape_of
 from leadspan.config import RunConfig, StudentConfig
-from leadspan.sizes import count_parameters, count_stored_parameters, run_folder_bytes
+from leadspan.sizes import count_parameters, count_stored_parameters, run_folder_bytes, shape_of
 from leadspan.traces.doctor import examine
 from tests.conftest import build_tiny_tokenizer, build_traces
 from tests.study.test_sweep import write_traces

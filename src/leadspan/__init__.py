@@ -15,23 +15,22 @@ _HOMES = {
     "render": "leadspan.traces.render",
     "truncate": "leadspan.traces.cut",
     "supervise": "leadspan.traces.cut",
+    "distill": "leadspan.training.run",
     "evaluate": "leadspan.evaluation.evaluate",
 }
 
 if TYPE_CHECKING:
-    from leadspan.distill.run import distill as distill
     from leadspan.evaluation.evaluate import evaluate as evaluate
     from leadspan.traces.cut import supervise as supervise
     from leadspan.traces.cut import truncate as truncate
     from leadspan.traces.render import render as render
     from leadspan.traces.sources import load_traces as load_traces
+    from leadspan.training.run import distill as distill
 
-__all__ = ["__version__", "distill", *_HOMES]
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "distill":  # a room that can be called; see its docstring
-        return import_module("leadspan.distill")
     if name not in _HOMES:
         raise AttributeError(f"module 'leadspan' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

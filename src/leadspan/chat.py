@@ -17,7 +17,7 @@ CLOCKS = ("now", "datetime", "today", "today_date", "current_date", "current_dat
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 """What templates call the CoT of an assistant turn."""
 
-Message = dict[str, Any]
+ChatMessage = dict[str, Any]
 
 
 class FrozenClock(str):
@@ -92,7 +92,7 @@ class ChatTemplate:
 
     def render(
         self,
-        messages: Sequence[Message],
+        messages: Sequence[ChatMessage],
         *,
         generation_prompt: bool,
         tools: Sequence[Mapping[str, Any]] = (),
@@ -122,7 +122,7 @@ def special_tokens(tokenizer: Any) -> dict[str, str]:
     return {**dict.fromkeys(SPECIAL_NAMES, ""), **tokenizer.special_tokens_map}
 
 
-def assistant_messages(cot: str, answer: str) -> tuple[Message, Message]:
+def assistant_messages(cot: str, answer: str) -> tuple[ChatMessage, ChatMessage]:
     """An assistant turn with its CoT, in the two shapes that templates know: fields and parts."""
     parts = [{"type": "thinking", "thinking": cot}, {"type": "text", "text": answer}]
     fields = dict.fromkeys(REASONING_FIELDS, cot)
@@ -132,7 +132,7 @@ def assistant_messages(cot: str, answer: str) -> tuple[Message, Message]:
     )
 
 
-def with_parts(message: Message) -> Message:
+def with_parts(message: ChatMessage) -> ChatMessage:
     """The message with its text as a list of parts, for templates that read nothing else."""
     content = message.get("content")
     if not isinstance(content, str):

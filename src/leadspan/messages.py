@@ -55,7 +55,7 @@ class Unusable(Exception):  # noqa: N818 - control flow within the package
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class ReadMessage:
     """One message, read."""
 
     role: str
@@ -83,7 +83,7 @@ class _Parts:
     notes: list[str] = field(default_factory=list)
 
 
-def read_message(message: Any, role: str | None = None) -> Message:
+def read_message(message: Any, role: str | None = None) -> ReadMessage:
     """Read one message of any of the usual shapes.
 
     Args:
@@ -99,7 +99,7 @@ def read_message(message: Any, role: str | None = None) -> Message:
     content = next((message[key] for key in CONTENT_KEYS if message.get(key) is not None), None)
     if named in CALL_ROLES:
         called = [_call(call) for call in _listed(_parsed(content))]
-        return Message("assistant", "", fields={"tool_calls": called})
+        return ReadMessage("assistant", "", fields={"tool_calls": called})
     parts = _Parts()
     _read_into(content, parts.text, parts, "content", 0)
     name, reasoning = _reasoning_field(message)
@@ -119,7 +119,7 @@ def read_message(message: Any, role: str | None = None) -> Message:
     if reasoning:
         fields[name] = reasoning
     is_reasoning = named in REASONING_ROLES or message.get("channel") == "analysis"
-    return Message(
+    return ReadMessage(
         "assistant" if is_reasoning else named,
         "".join(parts.text),
         reasoning,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leadspan.chat import ChatTemplate, Message, special_tokens, with_parts
+from leadspan.chat import ChatMessage, ChatTemplate, special_tokens, with_parts
 from leadspan.config import PLAIN, LoraConfig, ModelConfig, StudentConfig, TeacherConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.integrity import check_checksums
@@ -72,7 +72,7 @@ def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from leadspan.devices import resolve_dtype
+    from leadspan.precision import resolve_dtype
 
     check_checksums(Path(config.path))
     options: dict[str, Any] = {}
@@ -103,7 +103,7 @@ def _without_weights(config: ModelConfig) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from leadspan.devices import resolve_dtype
+    from leadspan.precision import resolve_dtype
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
@@ -303,7 +303,7 @@ def end_of_turn_id(tokenizer: Any) -> int:
 def _text_after_turn(tokenizer: Any) -> str:
     """What the chat template writes behind an assistant turn; empty where it shows no such turn."""
     chat = ChatTemplate(tokenizer.get_chat_template(), special_tokens(tokenizer))
-    turns: list[Message] = [
+    turns: list[ChatMessage] = [
         {"role": "user", "content": "q"},
         {"role": "assistant", "content": PROBE},
     ]

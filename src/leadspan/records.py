@@ -17,7 +17,7 @@ SECTIONS: tuple[Section, ...] = get_args(Section)
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Message:
     """One message of a conversation."""
 
     role: str
@@ -31,7 +31,7 @@ class Trace:
     """One reasoning trace as text, already segmented: nobody looks for think markers after this."""
 
     trace_id: str
-    turns: tuple[Turn, ...]
+    messages: tuple[Message, ...]
     """What the student is asked: everything before the completion, system prompt included."""
     cot: str
     """The exact text between the think markers."""
@@ -57,7 +57,7 @@ class Trace:
     @property
     def prompt(self) -> str:
         """Text of the last user turn."""
-        return next((turn.content for turn in reversed(self.turns) if turn.role == "user"), "")
+        return next((turn.content for turn in reversed(self.messages) if turn.role == "user"), "")
 
 
 @dataclass(frozen=True, slots=True)

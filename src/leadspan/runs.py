@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from leadspan.config import RunConfig
-from leadspan.config_file import config_hash, content_hash, load_run_config, read_yaml
+from leadspan.config_io import config_hash, content_hash, load_run_config, read_yaml
 from leadspan.errors import ConfigError, DamagedError, FolderHeldError, RunError
 from leadspan.identity import result_keys
 from leadspan.integrity import describe_bytes, describe_file, iter_sealed_lines, seal, unseal

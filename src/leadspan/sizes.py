@@ -1,18 +1,22 @@
 """How big a model and its run folder are: parameters by part and bytes on disk, from shapes alone.
 
-Knows nothing about torch, time or memory.
+Shapes come from a model's folder, or from the published config.json files of Qwen3, without a
+download. Knows nothing about time or memory.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from leadspan.config import StudentConfig
-from leadspan.flops import ModelShape
+from leadspan.errors import ConfigError
+from leadspan.flops import ModelShape, model_shape
 
 STEP_CHECKPOINTS = 3
 """Resumable checkpoints on disk at one time: the last two, and the one that is being written."""
@@ -91,3 +95,62 @@ def run_folder_bytes(student: StudentConfig, size: ModelShape | int) -> int:
         trained = student.lora.rank * per_rank
     kept = (STATE_COPIES * (STEP_CHECKPOINTS - 1) + BEST_CHECKPOINTS) * trained
     return weight_bytes(student.dtype) * (kept + max(STATE_COPIES * trained, whole))
+
+
+_QWEN3 = {"model_type": "qwen3", "vocab_size": 151936, "head_dim": 128, "num_key_value_heads": 8}
+
+
+def _qwen3(hidden: int, layers: int, heads: int, intermediate: int, tied: bool) -> dict[str, Any]:
+    return {
+        **_QWEN3,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": intermediate,
+        "tie_word_embeddings": tied,
+    }
+
+
+QWEN3_CONFIGS: dict[str, dict[str, Any]] = {
+    "Qwen/Qwen3-0.6B": _qwen3(1024, 28, 16, 3072, True),
+    "Qwen/Qwen3-1.7B": _qwen3(2048, 28, 16, 6144, True),
+    "Qwen/Qwen3-4B": _qwen3(2560, 36, 32, 9728, True),
+    "Qwen/Qwen3-8B": _qwen3(4096, 36, 32, 12288, False),
+    "Qwen/Qwen3-14B": _qwen3(5120, 40, 40, 17408, False),
+    "Qwen/Qwen3-32B": _qwen3(5120, 64, 64, 25600, False),
+}
+"""Model name -> the keys of its config.json that decide its cost; `-Base` models share them."""
+
+
+def load_model_config(path: str) -> dict[str, Any]:
+    """The config of a model folder, or of a published Qwen3 model by its hub id.
+
+    Raises:
+        ConfigError: There is no config.json, it is not JSON, or the hub id is not a known one.
+    """
+    file = Path(path) / "config.json"
+    if file.is_file():
+        try:
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file}: must be readable JSON; {error}.") from None
+        return content
+    known = QWEN3_CONFIGS.get(path.removesuffix("-Base"))
+    if known is None:
+        raise ConfigError(
+            f"{path}: must be a folder with config.json, or one of {', '.join(QWEN3_CONFIGS)}. "
+            "Download the model's config.json into a folder and name that."
+        )
+    return known
+
+
+def shape_of(path: str) -> ModelShape:
+    """Sizes of the model at `path`.
+
+    Raises:
+        ConfigError: There is no config, or its architecture is not one whose cost is known.
+    """
+    try:
+        return model_shape(load_model_config(path))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None

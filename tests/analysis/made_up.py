@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leadspan.records import Trace, Turn
+from leadspan.records import Message, Trace
 
 DERIVATIONS: dict[str, tuple[str, str, str]] = {
     "plain product": (
@@ -80,4 +80,6 @@ def made_up_trace(name: str) -> tuple[Trace, int]:
     """A trace and the character where its derivation ends."""
     prompt, gold, marked = DERIVATIONS[name]
     cot = marked.replace("|", "")
-    return Trace(name, (Turn("user", prompt),), cot, f"It is {gold}.", (gold,)), marked.index("|")
+    return Trace(name, (Message("user", prompt),), cot, f"It is {gold}.", (gold,)), marked.index(
+        "|"
+    )

@@ -10,13 +10,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from leadspan.cli import analysis, plan
+from leadspan.cli import analyze
 from leadspan.errors import ConfigError
 from tests.analysis.test_analyze import _write_world
 
 app = typer.Typer()
-analysis.register(app)
-plan.register(app)
+analyze.register(app)
 
 
 @pytest.fixture

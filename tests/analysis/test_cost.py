@@ -20,13 +20,13 @@ from leadspan.analysis.cost import (
     step_shape,
     workload_of,
 )
-from leadspan.analysis.model_sizes import shape_of
 from leadspan.analysis.plan import PLANNED_LSPS, plan_run, plan_stated
 from leadspan.config import RunConfig
-from leadspan.config_file import validate
-from leadspan.distill.batches import num_forwarded_tokens
+from leadspan.config_io import validate
 from leadspan.errors import ConfigError, RunError
 from leadspan.flops import forward_flops, training_flops
+from leadspan.sizes import shape_of
+from leadspan.traces.batches import num_forwarded_tokens
 from leadspan.traces.cut import supervise, truncate
 from leadspan.traces.render import render
 from leadspan.traces.sources import load_traces

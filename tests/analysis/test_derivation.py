@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from leadspan.analysis.derivation import find_derivation
-from leadspan.records import Trace, Turn
+from leadspan.records import Message, Trace
 from leadspan.traces.sources import load_traces
 from leadspan.world.problems import draw_problems, solve
 from tests.analysis.made_up import DERIVATIONS, made_up_trace
@@ -44,7 +44,7 @@ def test_never_reached() -> None:
 
 
 PLAN = "I need the pens in all boxes. Finally, I'll multiply the pens by the boxes."
-ASKED = (Turn("user", "A box holds 6 pens. How many pens are in 9 boxes?"),)
+ASKED = (Message("user", "A box holds 6 pens. How many pens are in 9 boxes?"),)
 
 
 def test_a_result_that_stands_in_the_answer_only_is_found_there() -> None:
@@ -82,7 +82,7 @@ def test_a_result_that_stands_in_the_answer_only_is_found_there() -> None:
 )
 def test_golds_as_they_are_written(golds: tuple[str, ...], cot: str, upto: str) -> None:
     answer = cot.rpartition(". ")[2]
-    found = find_derivation(Trace("t", (Turn("user", "What is it?"),), cot, answer, golds))
+    found = find_derivation(Trace("t", (Message("user", "What is it?"),), cot, answer, golds))
     assert found.status == "derived"
     assert cot[: found.end] == upto
 
@@ -97,7 +97,7 @@ def test_a_value_that_must_come_in_order() -> None:
 
 def test_a_restated_number_is_no_derivation() -> None:
     trace = Trace(
-        "t", (Turn("user", "He has 15 pens. How many?"),), "He has 15 pens.", "15", ("15",)
+        "t", (Message("user", "He has 15 pens. How many?"),), "He has 15 pens.", "15", ("15",)
     )
     assert find_derivation(trace).status == "gold_in_prompt"
 
@@ -114,7 +114,7 @@ def test_sentence_and_evidence() -> None:
 def test_the_world(late: bool) -> None:
     for problem in draw_problems(np.random.default_rng(3), 50, (3, 5, 8)):
         solution = solve(problem, late=late)
-        turns = (Turn("user", problem.text),)
+        turns = (Message("user", problem.text),)
         found = find_derivation(Trace("w", turns, solution.cot, solution.answer, (problem.gold,)))
         assert found.status == "derived"
         assert found.end is not None

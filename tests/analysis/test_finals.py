@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from leadspan.analysis.finals import find_wrong
+from leadspan.analysis.analyze import find_wrong
 from leadspan.grading import Grader
-from leadspan.records import Trace, Turn
+from leadspan.records import Message, Trace
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,12 @@ from leadspan.records import Trace, Turn
     ],
 )
 def test_wrong(answer: str, golds: tuple[str, ...], is_wrong: bool) -> None:
-    trace = Trace("t", (Turn("user", "what?"),), "I think.", answer, golds)
+    trace = Trace("t", (Message("user", "what?"),), "I think.", answer, golds)
     with Grader(workers=1) as grader:
         assert find_wrong([trace], grader) == ({"t"} if is_wrong else set())
 
 
 def test_an_open_think_block_has_no_final_answer() -> None:
-    trace = Trace("t", (Turn("user", "what?"),), "It is 53.", "", ("54",), closed=False)
+    trace = Trace("t", (Message("user", "what?"),), "It is 53.", "", ("54",), closed=False)
     with Grader(workers=1) as grader:
         assert not find_wrong([trace], grader)

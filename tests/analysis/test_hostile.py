@@ -11,13 +11,10 @@ from hypothesis import strategies as st
 
 from leadspan.analysis import context
 from leadspan.analysis.derivation import find_derivation
-from leadspan.analysis.entailment import measure_coverage
 from leadspan.analysis.mentions import find_mentions
-from leadspan.analysis.reflection import count_around
-from leadspan.analysis.segments import find_segments
-from leadspan.analysis.spelling import find_spelled
-from leadspan.analysis.values import read_gold
-from leadspan.records import Trace, Turn
+from leadspan.analysis.segments import count_around, find_segments, measure_coverage
+from leadspan.analysis.values import find_spelled, read_gold
+from leadspan.records import Message, Trace
 
 FAMILIES = {
     "dots": ".",
@@ -51,11 +48,13 @@ SLACK_SECONDS = 0.01
 def _trace(place: str, text: str, gold: str) -> Trace:
     parts = {"prompt": "How many?", "cot": f"so it is {gold}.", "answer": f"It is {gold}."}
     if place == "gold":
-        return Trace("t", (Turn("user", parts["prompt"]),), parts["cot"], parts["answer"], (text,))
+        return Trace(
+            "t", (Message("user", parts["prompt"]),), parts["cot"], parts["answer"], (text,)
+        )
     parts[place] = f"{text} {parts[place]}"
     if place == "answer":
         parts["cot"] = "I will see."
-    return Trace("t", (Turn("user", parts["prompt"]),), parts["cot"], parts["answer"], (gold,))
+    return Trace("t", (Message("user", parts["prompt"]),), parts["cot"], parts["answer"], (gold,))
 
 
 def _read_all(trace: Trace) -> None:

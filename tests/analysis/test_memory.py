@@ -9,20 +9,20 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Qwen3Config
 
 from leadspan.analysis.memory import StepShape, TeacherMemory, predict_memory
-from leadspan.analysis.model_sizes import (
+from leadspan.config import LossConfig, TrainingConfig
+from leadspan.errors import ConfigError
+from leadspan.flops import model_shape
+from leadspan.precision import bf16_products
+from leadspan.sizes import (
     QWEN3_CONFIGS,
+    count_parameters,
     load_model_config,
     shape_of,
 )
-from leadspan.config import LossConfig, TrainingConfig
-from leadspan.distill.batches import Batch
-from leadspan.distill.objective import Objective
-from leadspan.distill.precision import bf16_products
-from leadspan.distill.teacher_source import LiveTeacher
-from leadspan.distill.train import build_optimizer
-from leadspan.errors import ConfigError
-from leadspan.flops import model_shape
-from leadspan.sizes import count_parameters
+from leadspan.teachers.live import LiveTeacher
+from leadspan.traces.batches import Batch
+from leadspan.training.objective import Objective
+from leadspan.training.trainer import build_optimizer
 from tests.analysis.live_memory import LiveMemory
 
 SIZES: dict[str, Any] = {

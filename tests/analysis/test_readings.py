@@ -6,9 +6,14 @@ from itertools import pairwise
 
 import pytest
 
-from leadspan.analysis.entailment import measure_coverage
-from leadspan.analysis.reflection import LEXICON, count_around, find_cues
-from leadspan.analysis.segments import find_segments, shares
+from leadspan.analysis.segments import (
+    LEXICON,
+    count_around,
+    find_cues,
+    find_segments,
+    measure_coverage,
+    shares,
+)
 from tests.analysis.made_up import DERIVATIONS, made_up_trace
 
 

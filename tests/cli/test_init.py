@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from leadspan.cli.main import app
-from leadspan.config_file import load_run_config
+from leadspan.config_io import load_run_config
 
 
 @pytest.mark.parametrize("has_gpu", [True, False], ids=["gpu", "cpu"])

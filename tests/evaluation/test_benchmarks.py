@@ -43,7 +43,7 @@ def test_columns_template_and_difficulty(tmp_path):
         difficulty_column="hard", prompt_template="Q: {problem} {not a field}", system_prompt="Be brief.",
     )  # fmt: skip
     problem = load_benchmark(config).problems[0]
-    assert [turn.content for turn in problem.turns] == ["Be brief.", "Q: 1+1? {not a field}"]
+    assert [turn.content for turn in problem.messages] == ["Be brief.", "Q: 1+1? {not a field}"]
     assert (problem.problem_id, problem.golds, problem.difficulty) == ("7", ("2",), "3")
 
 
@@ -68,7 +68,7 @@ def test_a_registered_name_lends_a_local_copy_its_rules(tmp_path):
     )
     benchmark = load_benchmark(BenchmarkConfig(path=path, name="gsm8k"))
     assert benchmark.problems[0].golds == ("2",)
-    assert "\\boxed{}" in benchmark.problems[0].turns[0].content
+    assert "\\boxed{}" in benchmark.problems[0].messages[0].content
 
 
 def test_repeated_ids_are_told_apart(tmp_path):
@@ -92,7 +92,7 @@ def test_multiple_choice(tmp_path):
         },
     )
     problem = load_benchmark(BenchmarkConfig(path=pro, name="mmlu_pro")).problems[0]
-    assert "Which?\n\nA. x\nB. y\nC. z" in problem.turns[0].content
+    assert "Which?\n\nA. x\nB. y\nC. z" in problem.messages[0].content
     assert (problem.golds, problem.difficulty) == (("C",), "law")
     row = {
         "Question": "Why?",
@@ -105,7 +105,7 @@ def test_multiple_choice(tmp_path):
         BenchmarkConfig(path=write(tmp_path / "g.jsonl", row), name="gpqa_diamond")
     )
     assert gpqa.grading == "choice"
-    assert f"{gpqa.problems[0].golds[0]}. w" in gpqa.problems[0].turns[0].content
+    assert f"{gpqa.problems[0].golds[0]}. w" in gpqa.problems[0].messages[0].content
 
 
 def test_olympiadbench_keeps_english_text_only(tmp_path):
@@ -123,7 +123,7 @@ def test_olympiadbench_keeps_english_text_only(tmp_path):
 def test_countdown_asks_and_grades_by_its_numbers(tmp_path):
     path = write(tmp_path / "c.jsonl", {"nums": [2, 3], "target": 6})
     benchmark = load_benchmark(BenchmarkConfig(path=path, name="countdown"))
-    assert "equals 6" in benchmark.problems[0].turns[0].content
+    assert "equals 6" in benchmark.problems[0].messages[0].content
     assert json.loads(benchmark.problems[0].golds[0]) == {"target": 6, "numbers": [2, 3]}
 
 
@@ -168,8 +168,8 @@ def test_a_prompt_may_be_messages(tmp_path):
     path = write(tmp_path / "p.jsonl", {"prompt": [*earlier, asked], "answer": 2})
     config = BenchmarkConfig(path=path, prompt_template="Q: {problem}")
     (problem,) = load_benchmark(config).problems
-    assert [turn.role for turn in problem.turns] == ["system", "user", "assistant", "user"]
-    assert problem.turns[-1].content == "Q: 1+1?"
+    assert [turn.role for turn in problem.messages] == ["system", "user", "assistant", "user"]
+    assert problem.messages[-1].content == "Q: 1+1?"
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ from leadspan.config import (
     EvaluationConfig,
     SamplingConfig,
 )
-from leadspan.config_file import validate
+from leadspan.config_io import validate
 from leadspan.errors import ConfigError, DamagedError, DataError, RunError
-from leadspan.evaluation.answers import grade, split_generation
 from leadspan.evaluation.compare import compare_runs
 from leadspan.evaluation.evaluate import evaluate, generate_one
 from leadspan.evaluation.regrade import regrade
 from leadspan.evaluation.samples import EvaluationFolder
+from leadspan.evaluation.student import grade, split_generation
 from leadspan.runs import lock_folder
 from tests.damage import damaged, draw_damages, outcome_of
 

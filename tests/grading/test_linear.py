@@ -5,10 +5,9 @@ import time
 
 import pytest
 
-from leadspan.grading.golds import read_golds
+from leadspan.grading.extract import find_formulas, read_golds
 from leadspan.grading.notation import canonical
 from leadspan.grading.rules import ask
-from leadspan.grading.spans import find_formulas
 
 FAMILIES = [" ", "7", ",", ".", "(", "x", "$", "{", "\\boxed{", "\n", "ab ", "answer is "]
 BEFORE = ["", "answer"]

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from leadspan.config import RunConfig
 from leadspan.runs import lock_folder
-from leadspan.study.board import Board
+from leadspan.study.launch import Board
 from leadspan.study.sweep import Point
 
 CONTENT = {

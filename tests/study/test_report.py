@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from leadspan.cli import report as report_verb
+from leadspan.cli import study as verbs
 from leadspan.study import report as report_room
 from leadspan.study.report import write_report
 
@@ -169,7 +169,7 @@ def test_the_verb_says_two_sentences(tmp_path: Path) -> None:
     add_point(tmp_path, "x", error="no memory")
     app = typer.Typer()
     app.callback()(lambda: None)
-    report_verb.register(app)
+    verbs.register(app)
     answer = CliRunner().invoke(app, ["report", str(tmp_path), "--output", str(tmp_path / "r")])
     assert answer.exit_code == 0, answer.output
     assert "1 failed, 0 unfinished" in answer.output

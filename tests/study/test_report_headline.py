@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from leadspan.study.report import headline, summarise
+from leadspan.study.report import summarise
+from leadspan.study.report.text import headline
 from leadspan.study.results import read_results
 
 from .made_up_sweep import add_point, build_demo_sweep, write_sweep_file

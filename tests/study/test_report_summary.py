@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadspan.statistics import mean_interval
-from leadspan.study.report.charts import Chart, Series, build_charts
-from leadspan.study.report.figures import draw_figures
-from leadspan.study.report.headline import headline
+from leadspan.study.report.charts import Chart, Series, build_charts, draw_figures
 from leadspan.study.report.page import chart_data
-from leadspan.study.report.settings import estimate_mean, estimate_ratio
 from leadspan.study.report.summary import (
     PAPER_RETENTION,
     compute_frontier,
+    estimate_mean,
+    estimate_ratio,
     recommend,
+    say_estimate,
     summarise,
 )
 from leadspan.study.report.tables import chart_table, models_table
-from leadspan.study.report.wording import say_estimate
+from leadspan.study.report.text import headline
 from leadspan.study.results import Row, Run, read_results
 
 from .made_up_sweep import add_point, build_demo_sweep, write_json, write_sweep_file

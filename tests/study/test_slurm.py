@@ -116,7 +116,7 @@ def test_runs_depend_on_the_capture_in_slurm(
     def here(*_: object) -> None:
         raise AssertionError("the capture ran where the sweep was started")
 
-    monkeypatch.setattr("leadspan.distill.capture_run.capture_run", here)
+    monkeypatch.setattr("leadspan.teachers.capture.capture_run", here)
     out = tmp_path / "out"
     grids = [{"lsp": [0.5, 1.0]}, {"lsp": [0.5], "kd_ratio": [0.0]}]
     sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids, capture={"k": 4})

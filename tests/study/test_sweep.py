@@ -19,11 +19,11 @@ from leadspan.analysis.cost import stated_speed
 from leadspan.analysis.plan import Plan, plan_stated
 from leadspan.cli.main import app
 from leadspan.config import RunConfig, SweepConfig
-from leadspan.config_file import validate
+from leadspan.config_io import validate
 from leadspan.errors import ConfigError, RunError
 from leadspan.runs import RunFolder
+from leadspan.study.advice import plan_sweep, sum_up
 from leadspan.study.launch import run_points
-from leadspan.study.planning import plan_sweep, sum_up
 from leadspan.study.sweep import (
     Point,
     capture_teacher,
@@ -261,7 +261,7 @@ def test_the_teacher_reads_the_same_once(
     def capture(config: RunConfig, output: Path, settings: Any) -> None:
         captured.append(output)
 
-    monkeypatch.setattr("leadspan.distill.capture_run.capture_run", capture)
+    monkeypatch.setattr("leadspan.teachers.capture.capture_run", capture)
     capture_teacher(sweep, prepare_sweep(sweep, tmp_path / "out"), tmp_path / "out")
     assert captured == [tmp_path / "out" / "teacher_cache"] * times
 

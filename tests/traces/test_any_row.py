@@ -12,10 +12,17 @@ from hypothesis import strategies as st
 
 from leadspan.messages import Unusable, read_message
 from leadspan.records import Trace
-from leadspan.traces.checks import ID_COLUMNS, MEDIA_COLUMNS, TOOL_COLUMNS, VARIABLES, digest_of
-from leadspan.traces.drafts import GOLD_COLUMNS, Reading
+from leadspan.traces.drafts import (
+    GOLD_COLUMNS,
+    ID_COLUMNS,
+    MEDIA_COLUMNS,
+    TOOL_COLUMNS,
+    VARIABLES,
+    Reading,
+    digest_of,
+)
 from leadspan.traces.formats import FORMATS, iter_traces_of
-from leadspan.traces.sections import Refusal
+from leadspan.traces.sections import SkippedRow
 
 PYTHON_TEXT = re.compile(r"\{'|\[\{|None\b|True\b|False\b")
 WORDS = st.sampled_from(
@@ -55,12 +62,12 @@ COLUMNS = sorted(
 
 def check(row: dict[str, Any], name: str | None, reading: Reading) -> None:
     results = list(iter_traces_of(row, FORMATS[name] if name else None, reading))
-    assert all(isinstance(result, Trace | Refusal) for result in results)
+    assert all(isinstance(result, Trace | SkippedRow) for result in results)
     for result in results:
         if isinstance(result, Trace):
             assert result.trace_id
             assert digest_of(result)
-            texts = [turn.content for turn in result.turns] + [result.cot, result.answer]
+            texts = [turn.content for turn in result.messages] + [result.cot, result.answer]
             assert not any(PYTHON_TEXT.search(text) for text in texts)
 
 
@@ -102,4 +109,4 @@ def test_deep_nesting_has_a_reason(depth: int) -> None:
     for _ in range(depth):
         nested = [nested]
     (refusal,) = iter_traces_of({"prompt": "q", "cot": "c", "x": nested}, None, Reading())
-    assert refusal == Refusal("too_deep")
+    assert refusal == SkippedRow("too_deep")

@@ -14,7 +14,7 @@ import pytest
 from leadspan.records import Trace
 from leadspan.traces.dataset import iter_sequences
 from leadspan.traces.render import Renderer
-from leadspan.traces.sections import Refusal
+from leadspan.traces.sections import SkippedRow
 from leadspan.traces.sources import LoadedTraces, load_traces
 from tests.traces.tokenizers_for_tests import byte_level
 
@@ -316,13 +316,12 @@ def test_a_duplicated_id_is_made_unique(tmp_path: Path) -> None:
 
 
 def test_results_are_of_two_kinds() -> None:
-    """`Trace | Refusal`, never None and never an exception."""
-    assert {Trace, Refusal} == {type(trace) for trace in _all_results()}
+    """`Trace | SkippedRow`, never None and never an exception."""
+    assert {Trace, SkippedRow} == {type(trace) for trace in _all_results()}
 
 
-def _all_results() -> list[Trace | Refusal]:
-    from leadspan.traces.adapters import Reading
-    from leadspan.traces.formats import iter_traces_of
+def _all_results() -> list[Trace | SkippedRow]:
+    from leadspan.traces.formats import Reading, iter_traces_of
 
     rows: list[dict[str, Any]] = [{}, dict(G), {"messages": {}}, {"prompt": [], "completion": []}]
     return [result for row in rows for result in iter_traces_of(row, None, Reading())]

@@ -15,11 +15,11 @@ from leadspan.traces.cut import (
     OPEN_TOKENS,
     TOKENS_SUFFIX,
     Cut,
+    report_cuts,
     share_of,
     supervise,
     truncate,
 )
-from leadspan.traces.cut_report import report_cuts
 
 P = [10, 11, 12]
 C = [50, 20, 21, 22, 23, 24, 25, 51]  # 50 opens, 51 closes

@@ -13,9 +13,8 @@ import pytest
 
 from leadspan.config import RunConfig, SupervisionConfig, TruncationConfig
 from leadspan.errors import DataError
-from leadspan.traces import dataset, store
-from leadspan.traces.cut import TOKENS_SUFFIX, Cut
-from leadspan.traces.cut_report import DERIVATION_TOKENS, report_cuts
+from leadspan.traces import dataset
+from leadspan.traces.cut import DERIVATION_TOKENS, TOKENS_SUFFIX, Cut, report_cuts
 from leadspan.traces.dataset import SequenceSet, build_sequences
 from tests.traces.tokenizers_for_tests import CHATML, byte_level
 
@@ -162,7 +161,7 @@ def test_whatever_makes_other_tokens_is_part_of_the_key(
     run: Callable[..., RunConfig], change: Callable[[RunConfig, Any], Any]
 ) -> None:
     def folder(config: RunConfig, tokenizer: Any) -> Path | None:
-        return store.cache_folder(config, tokenizer, tokenizer.chat_template)
+        return dataset.cache_folder(config, tokenizer, tokenizer.chat_template)
 
     config = run()
     before, again = folder(config, byte_level()), folder(config, byte_level())

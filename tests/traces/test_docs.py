@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from leadspan.records import Trace
-from leadspan.traces.adapters import Reading
-from leadspan.traces.formats import FORMATS, iter_traces_of
+from leadspan.traces.formats import FORMATS, Reading, iter_traces_of
 from leadspan.traces.sections import family_names
 from tests.traces.test_bad_rows import BAD, Kept
 from tests.traces.test_sections import REFUSALS

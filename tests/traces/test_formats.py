@@ -8,22 +8,23 @@ from typing import Any
 import pytest
 
 from leadspan.records import Trace
-from leadspan.traces.adapters import Reading
-from leadspan.traces.formats import FORMATS, iter_traces_of
-from leadspan.traces.sections import Refusal
+from leadspan.traces.formats import FORMATS, Reading, iter_traces_of
+from leadspan.traces.sections import SkippedRow
 from tests.traces.example_rows import ROWS, SYSTEM, A, C, Q, thought, turns
 
 IDS = [f"{number}-{row[0]}" for number, row in enumerate(ROWS)]
 
 
-def only(row: dict[str, Any], name: str | None, reading: Reading | None = None) -> Trace | Refusal:
+def only(
+    row: dict[str, Any], name: str | None, reading: Reading | None = None
+) -> Trace | SkippedRow:
     (trace,) = iter_traces_of(row, FORMATS[name] if name else None, reading or Reading())
     return trace
 
 
-def check(trace: Trace | Refusal, expected: Any) -> None:
+def check(trace: Trace | SkippedRow, expected: Any) -> None:
     if isinstance(expected, str):
-        assert trace == Refusal(expected)
+        assert trace == SkippedRow(expected)
         return
     assert isinstance(trace, Trace)
     assert (trace.prompt, trace.cot, trace.answer, trace.gold, trace.closed) == expected
@@ -55,14 +56,17 @@ def test_every_format_has_a_row() -> None:
 def test_system_column_opens_the_conversation() -> None:
     trace = only({"system": SYSTEM, "conversations": turns(Q, thought(C, A))}, None)
     assert isinstance(trace, Trace)
-    assert [(turn.role, turn.content) for turn in trace.turns] == [("system", SYSTEM), ("user", Q)]
+    assert [(turn.role, turn.content) for turn in trace.messages] == [
+        ("system", SYSTEM),
+        ("user", Q),
+    ]
 
 
 def test_earlier_turns_are_prompt_and_later_ones_are_not() -> None:
     chat = turns("Hi", "Hello!", Q, f"<think>{C}</think>{A}", "Bye", key="role", text="content")
     trace = only({"messages": chat}, None)
     assert isinstance(trace, Trace)
-    assert [turn.content for turn in trace.turns] == ["Hi", "Hello!", Q]
+    assert [turn.content for turn in trace.messages] == ["Hi", "Hello!", Q]
 
 
 GENERATIONS = {
@@ -124,8 +128,8 @@ def test_earlier_calls_results_and_schemas_are_kept_for_the_template() -> None:
     assert isinstance(trace, Trace)
     assert (trace.cot, trace.answer) == (C, A)
     assert trace.tools == ({"type": "function", "function": TOOL},)
-    assert [turn.role for turn in trace.turns] == ["user", "assistant", "tool"]
-    _, call, result = trace.turns
+    assert [turn.role for turn in trace.messages] == ["user", "assistant", "tool"]
+    _, call, result = trace.messages
     (called,) = call.fields["tool_calls"]
     assert called["function"] == {"name": "mul", "arguments": {"a": 6}}
     assert call.fields["reasoning_content"] == "I multiply."
@@ -194,7 +198,7 @@ def test_one_bad_generation_costs_itself_alone() -> None:
     results = list(iter_traces_of(row, None, Reading(generations="all")))
     assert [getattr(result, "trace_id", result) for result in results] == [
         "u#0",
-        Refusal("no_marker"),
+        SkippedRow("no_marker"),
         "u#2",
     ]
 
@@ -208,7 +212,7 @@ def test_deepmath_s_generations() -> None:
     }
     results = list(iter_traces_of({**row, "id": "d"}, None, Reading(generations="all")))
     assert [getattr(result, "trace_id", result) for result in results] == [
-        Refusal("no_marker"),
+        SkippedRow("no_marker"),
         "d#2",
     ]
 
@@ -217,5 +221,5 @@ def test_alpaca_s_history_comes_before_its_question() -> None:
     row = {"instruction": Q, "output": f"<think>{C}</think>{A}", "history": [["Hi", "Hello!"]]}
     trace = only({**row, "system": SYSTEM}, None)
     assert isinstance(trace, Trace)
-    assert [turn.content for turn in trace.turns] == [SYSTEM, "Hi", "Hello!", Q]
-    assert only({**row, "history": [["Hi"]]}, None) == Refusal("not_text:history")
+    assert [turn.content for turn in trace.messages] == [SYSTEM, "Hi", "Hello!", Q]
+    assert only({**row, "history": [["Hi"]]}, None) == SkippedRow("not_text:history")

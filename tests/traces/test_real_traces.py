@@ -53,7 +53,7 @@ def test_hard_rows_are_read_or_refused_for_a_reason(shared_data: Path, name: str
     loaded = load_traces(shared_data / "hard_rows" / name, drop_duplicates=False)
     assert (len(loaded), dict(loaded.refused)) == HARD[name]
     for trace in loaded:
-        texts = [*(turn.content for turn in trace.turns), trace.cot, trace.answer]
+        texts = [*(turn.content for turn in trace.messages), trace.cot, trace.answer]
         assert not any(sign in text for text in texts for sign in ("None", "{'", "<|", "｜"))
 
 

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 from leadspan.config import RenderConfig
 from leadspan.errors import DataError
-from leadspan.records import Sequence, Trace, Turn
-from leadspan.traces.layout import without_overlap
+from leadspan.records import Message, Sequence, Trace
 from leadspan.traces.render import Renderer, iter_rendered, render, render_prompt
-from leadspan.traces.sections import Refusal
+from leadspan.traces.sections import SkippedRow
+from leadspan.traces.template import without_overlap
 from tests.traces.tokenizers_for_tests import CHATML, LOSSLESS, TEMPLATES, TOKENIZERS, byte_level
 
-USER = (Turn("user", "What is 6*7?"),)
+USER = (Message("user", "What is 6*7?"),)
 
 
 def trace(cot: str = "6*7 is 42.", answer: str = "42", closed: bool = True, **fields: Any) -> Trace:
     return Trace(
-        "t", fields.pop("turns", USER), cot, answer if closed else "", ("42",), closed, **fields
+        "t", fields.pop("messages", USER), cot, answer if closed else "", ("42",), closed, **fields
     )
 
 
@@ -201,7 +201,7 @@ def test_a_tokenizer_that_loses_white_space_is_found_out() -> None:
 
 
 def test_system_prompt_is_kept_or_dropped() -> None:
-    turns = (Turn("system", "Be brief."), *USER)
+    turns = (Message("system", "Be brief."), *USER)
     kept, dropped = (
         renderer_for("byte_level", "chatml", system_prompt=choice) for choice in ("keep", "drop")
     )
@@ -238,9 +238,9 @@ def test_prompts_that_the_template_rejects_are_refused_one_by_one() -> None:
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         + CHATML
     )
-    rows = [trace(), trace(turns=(Turn("system", "s"), *USER)), trace()]
+    rows = [trace(), trace(messages=(Message("system", "s"), *USER)), trace()]
     kinds = [type(row) for row in Renderer(tokenizer).stream(rows)]
-    assert kinds == [Sequence, Refusal, Sequence]
+    assert kinds == [Sequence, SkippedRow, Sequence]
     with pytest.raises(DataError, match="chat template must take its prompt"):
         render(rows, tokenizer)
 

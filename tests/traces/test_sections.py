@@ -12,8 +12,8 @@ from leadspan.traces.sections import (
     FAMILIES,
     THINK,
     Markers,
-    Refusal,
     Segmented,
+    SkippedRow,
     split_completion,
     tidy,
 )
@@ -242,7 +242,7 @@ def test_an_unclosed_trace_ends_in_its_cot() -> None:
     ],
 )
 def test_an_answer_that_calls_a_tool_is_none(answer: str) -> None:
-    assert tidy(Segmented("c", answer, True)) == Refusal("ends_in_tool_call")
+    assert tidy(Segmented("c", answer, True)) == SkippedRow("ends_in_tool_call")
 
 
 @pytest.mark.parametrize(
@@ -270,13 +270,13 @@ def test_twice_the_text_takes_about_twice_the_time(piece: str) -> None:
     ("text", "reason"), [r[:2] for r in REFUSALS], ids=[f"{r[1]}: {r[2]}" for r in REFUSALS]
 )
 def test_refusal(text: str, reason: str) -> None:
-    assert split_completion(text) == Refusal(reason)
+    assert split_completion(text) == SkippedRow(reason)
 
 
 def test_own_markers_are_the_only_ones() -> None:
     own = (Markers("custom", "<<", ">>"),)
     assert split_completion("<<c>>a</think>", own, words=False) == Segmented("c", "a</think>", True)
-    assert split_completion("<think>c</think>a", own, words=False) == Refusal("no_marker")
+    assert split_completion("<think>c</think>a", own, words=False) == SkippedRow("no_marker")
 
 
 MARKS = [
@@ -288,7 +288,7 @@ PIECES = st.sampled_from([*MARKS, "think\n", "\nanswer\n", "\n", " ", "a", "é",
 @given(st.lists(PIECES, max_size=12).map("".join))
 def test_any_arrangement_is_split_without_loss_or_refused(text: str) -> None:
     split = split_completion(text)
-    if isinstance(split, Refusal):
+    if isinstance(split, SkippedRow):
         return
     assert split.cot.strip()
     assert split.cot in text

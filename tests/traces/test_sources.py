@@ -16,8 +16,7 @@ from leadspan import registry
 from leadspan.config import BenchmarkConfig, TracesConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.records import Trace
-from leadspan.traces.overlap import OverlapIndex
-from leadspan.traces.sources import iter_traces, load_traces
+from leadspan.traces.sources import OverlapIndex, iter_traces, load_traces
 
 
 def row(number: int, **fields: Any) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import pytest
 from leadspan.config import RenderConfig
 from leadspan.errors import DataError
 from leadspan.models import end_of_turn_id
-from leadspan.records import Sequence, Trace, Turn
+from leadspan.records import Message, Sequence, Trace
 from leadspan.traces.prompts import Conversation, Prompt
 from leadspan.traces.render import Renderer
-from leadspan.traces.sections import Refusal
+from leadspan.traces.sections import SkippedRow
 from tests.traces.tokenizers_for_tests import CHATML, TEMPLATES, TOKENIZERS, byte_level
 
-USER = Turn("user", "What is 6*7?")
+USER = Message("user", "What is 6*7?")
 
 
 def renderer(template: str | None, tokenizer: str = "byte_level", **config: Any) -> Renderer:
@@ -26,7 +26,7 @@ def renderer(template: str | None, tokenizer: str = "byte_level", **config: Any)
     return Renderer(prepared, RenderConfig(**config))
 
 
-def trace(*turns: Turn, **fields: Any) -> Trace:
+def trace(*turns: Message, **fields: Any) -> Trace:
     return Trace("t", turns or (USER,), "six sevens", "42", ("42",), **fields)
 
 
@@ -34,7 +34,7 @@ def rendered(template: str | None, row: Trace, **config: Any) -> str:
     """The whole sequence as text, or why there is none."""
     made = renderer(template, **config)
     (sequence,) = made.render_batch([row])
-    if isinstance(sequence, Refusal):
+    if isinstance(sequence, SkippedRow):
         return sequence.reason
     return made.encoder.decode([sequence.input_ids_T.tolist()])[0]
 
@@ -68,21 +68,25 @@ PARTS = (
 )
 
 ROWS: list[tuple[str, Trace, str]] = [
-    (SWITCH, trace(Turn("user", "6*7? /no_think")), "template_closes_think"),
-    (SWITCH, trace(Turn("system", "/no_think"), USER), "template_closes_think"),
+    (SWITCH, trace(Message("user", "6*7? /no_think")), "template_closes_think"),
+    (SWITCH, trace(Message("system", "/no_think"), USER), "template_closes_think"),
     (SWITCH, trace(), "What is 6*7?<|im_end|>\n<|im_start|>assistant\n<think>\nsix sevens"),
     (BY_LAST_ROLE, trace(), "assistant\n<think>\nsix sevens\n</think>"),
-    (BY_LAST_ROLE, trace(USER, Turn("tool", "42")), "assistant\n<think>\nsix sevens\n</think>"),
+    (BY_LAST_ROLE, trace(USER, Message("tool", "42")), "assistant\n<think>\nsix sevens\n</think>"),
     (BY_VARIABLE, trace(), "assistant\n<think>\nsix sevens"),
     (
         BY_VARIABLE,
         trace(template_variables={"deep_thinking": False}),
         "template_closes_think",
     ),
-    (KNOWN_ROLES, trace(Turn("developer", "In French."), USER), "<|im_start|>system\nIn French."),
-    (KNOWN_ROLES, trace(USER, Turn("observation", "4")), "<|im_start|>tool\n4<|im_end|>"),
-    (NO_TOOL_ROLE, trace(USER, Turn("tool", "4")), "template_drops:tool"),
-    (KNOWN_ROLES, trace(USER, Turn("critic", "6")), "template_drops:critic"),
+    (
+        KNOWN_ROLES,
+        trace(Message("developer", "In French."), USER),
+        "<|im_start|>system\nIn French.",
+    ),
+    (KNOWN_ROLES, trace(USER, Message("observation", "4")), "<|im_start|>tool\n4<|im_end|>"),
+    (NO_TOOL_ROLE, trace(USER, Message("tool", "4")), "template_drops:tool"),
+    (KNOWN_ROLES, trace(USER, Message("critic", "6")), "template_drops:critic"),
     (PARTS, trace(), "<|im_start|>user\nWhat is 6*7?<|im_end|>"),
     (
         CHATML.replace("m.content", "m.content if m.role != 'user' else ''"),
@@ -118,7 +122,7 @@ def test_each_row_is_rendered_whole_or_refused_by_name(
         return
     assert expected in text
     assert text.count("<think>") == text.count("</think>") == 1
-    assert all(turn.content in text for turn in row.turns)
+    assert all(turn.content in text for turn in row.messages)
 
 
 CALL = {"function": {"name": "mul", "arguments": {"a": 6, "b": "seven"}}}
@@ -148,7 +152,7 @@ def test_tools_and_calls_appear_or_the_row_is_refused(
 ) -> None:
     turns = [USER]
     if call:
-        turns += [Turn("assistant", "", {"tool_calls": [call]}), Turn("tool", "42")]
+        turns += [Message("assistant", "", {"tool_calls": [call]}), Message("tool", "42")]
     text = rendered(template, trace(*turns, tools=tools))
     assert expected in text
     assert ("template_" in text) == expected.startswith("template_")
@@ -234,8 +238,8 @@ def test_no_control_token_comes_out_of_text(template: str | None, words: str) ->
     made = renderer(template)
     plain, typed = made.render_batch(
         [
-            trace(Turn("system", "s"), USER),
-            trace(Turn("system", words), Turn("user", f"{words} 7?")),
+            trace(Message("system", "s"), USER),
+            trace(Message("system", words), Message("user", f"{words} 7?")),
         ]
     )
     assert isinstance(plain, Sequence)
@@ -254,7 +258,7 @@ def test_the_slow_way_gives_the_same_ids_where_nothing_is_spelled_out(
     tokenizer: str, template: str
 ) -> None:
     made = renderer(TEMPLATES[template], tokenizer)
-    (prompt,) = made.prompts([Conversation((USER, Turn("assistant", "42"), USER))])
+    (prompt,) = made.prompts([Conversation((USER, Message("assistant", "42"), USER))])
     assert isinstance(prompt, Prompt)
     slow = made.encoder.marked(prompt.text, "\ufdd0\ufdd1")
     assert list(made.layout.bos_ids) + slow == prompt.ids
@@ -294,7 +298,7 @@ def test_the_round_trip_looks_at_the_prompt_too() -> None:
     (sequence,) = made.render_batch([trace()])
     assert isinstance(sequence, Sequence)
     assert made.round_trip(trace(), sequence) == "exact"
-    assert made.round_trip(trace(Turn("user", "another question")), sequence) == "failed"
+    assert made.round_trip(trace(Message("user", "another question")), sequence) == "failed"
 
 
 def several(tokenizer: Any) -> None:

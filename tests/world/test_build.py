@@ -108,8 +108,8 @@ def test_meta_offsets_are_those_of_the_tokenizer(world: World) -> None:
 def test_the_training_sees_what_a_rendered_trace_holds(world: World) -> None:
     from transformers import AutoTokenizer
 
+    from leadspan.world.models import encode_trace
     from leadspan.world.problems import Problem, solve
-    from leadspan.world.tokenizer import encode_trace
 
     tokenizer = AutoTokenizer.from_pretrained(world.student)
     problem = Problem(4, (1, 2, 3))
@@ -138,9 +138,8 @@ def test_the_world_s_training_loss_weighs_tokens_as_it_says(world: World) -> Non
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from leadspan.world.models import PROMPT_WEIGHT, _weighted_loss
+    from leadspan.world.models import PROMPT_WEIGHT, _weighted_loss, encode_trace
     from leadspan.world.problems import Problem, solve
-    from leadspan.world.tokenizer import encode_trace
 
     tokenizer = AutoTokenizer.from_pretrained(world.student)
     model = AutoModelForCausalLM.from_pretrained(world.student)

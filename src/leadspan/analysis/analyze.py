@@ -15,19 +15,58 @@ from itertools import islice
 from typing import Any, Literal, get_args
 
 from leadspan.analysis.derivation import Derivation, find_derivation
-from leadspan.analysis.entailment import measure_coverage
-from leadspan.analysis.finals import find_wrong
-from leadspan.analysis.reflection import count_around
-from leadspan.analysis.segments import SEGMENT_KINDS, SegmentKind, find_segments, shares
+from leadspan.analysis.mentions import find_mentions, last_sentence_start
+from leadspan.analysis.segments import (
+    SEGMENT_KINDS,
+    SegmentKind,
+    count_around,
+    find_segments,
+    measure_coverage,
+    shares,
+)
+from leadspan.analysis.values import accepted_texts, read_accepted
 from leadspan.config import RenderConfig, TracesConfig
 from leadspan.errors import DataError
-from leadspan.grading import Grader
+from leadspan.grading import Grade, Grader
 from leadspan.records import Sequence, Trace
 from leadspan.statistics import share_interval
 from leadspan.traces.cut import share_of
 from leadspan.traces.dataset import iter_sequences, nothing_usable
 from leadspan.traces.render import Renderer
 from leadspan.traces.sources import LoadedTraces
+
+
+def find_wrong(traces: Iterable[Trace], grader: Grader) -> frozenset[str]:
+    """Ids of the traces whose final answer was read and is none of their golds.
+
+    What cannot be read, and what has no final answer (an open think block), is not called wrong.
+    """
+    asked = [trace for trace in traces if trace.golds and _final(trace).strip()]
+    rows = [(_final(trace), accepted_texts(trace.golds), "math") for trace in asked]
+    grades = grader.grade_many(rows)
+    return frozenset(
+        trace.trace_id
+        for trace, grade in zip(asked, grades, strict=True)
+        if grade.outcome == "wrong" and not _says_gold(trace, grade)
+    )
+
+
+def _final(trace: Trace) -> str:
+    """The text that holds the final answer."""
+    if trace.answer.strip():
+        return trace.answer
+    return trace.cot if trace.closed else ""
+
+
+def _says_gold(trace: Trace, grade: Grade) -> bool:
+    """Whether what a grader calls another text says the gold: "Amazon River" does of "Amazon"."""
+    final = _final(trace).rstrip()
+    last = final[last_sentence_start(final) :]
+    return any(
+        find_mentions(last if gold.kind == "word" else grade.extracted or "", gold)
+        for gold in read_accepted(trace.golds)
+    )
+
 
 LSP_GRID = tuple(step / 20 for step in range(1, 21))
 """0.05, 0.1 ... 1.0: where survival is reported."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from leadspan.analysis.wording import SENTENCE_END, last_sentence_start
+from leadspan.analysis.mentions import SENTENCE_END, last_sentence_start
 
 LEFT_CHARACTERS = 160
 RIGHT_CHARACTERS = 60

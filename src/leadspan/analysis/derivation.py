@@ -12,10 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from leadspan.analysis import context, units, wording
+from leadspan.analysis import context
 from leadspan.analysis.context import Place
-from leadspan.analysis.mentions import Mention, find_mentions
-from leadspan.analysis.values import Gold, read_accepted
+from leadspan.analysis.mentions import (
+    Mention,
+    find_mentions,
+    numbers_in,
+    question_of,
+    sentence_index,
+    words_of,
+)
+from leadspan.analysis.values import Gold, kind_asked, kind_named, read_accepted
 from leadspan.records import Trace
 
 Status = Literal["derived", "not_found", "gold_in_prompt", "no_gold"]
@@ -98,7 +105,7 @@ def _derivation(status: Status, text: str, found: _Found, in_answer: bool) -> De
         start=None if in_answer else found.mention.start,
         end=None if in_answer else found.mention.end,
         answer_end=found.mention.end if in_answer else None,
-        sentence=wording.sentence_index(text, found.mention.start),
+        sentence=sentence_index(text, found.mention.start),
         evidence=found.evidence,
         confidence=sure,
     )
@@ -160,15 +167,15 @@ class _Problem:
 
 
 def _problem(trace: Trace, text: str, gold: Gold, in_prompt: bool) -> _Problem:
-    question = wording.question_of(trace.prompt)
+    question = question_of(trace.prompt)
     return _Problem(
         text=text,
         mentions=find_mentions(text, gold)[:MAX_MENTIONS],
         gold=gold,
         in_prompt=in_prompt,
-        given=frozenset(wording.numbers_in(trace.prompt)),
-        asked=wording.words_of(question),
-        kind_asked=units.kind_asked(question),
+        given=frozenset(numbers_in(trace.prompt)),
+        asked=words_of(question),
+        kind_asked=kind_asked(question),
         wants_percent="%" in question + gold.text
         or "percent" in question.lower()
         or (gold.kind == "number" and _ends_in_percent(trace.answer, gold)),
@@ -229,7 +236,7 @@ def _is_other_quantity(problem: _Problem, mention: Mention) -> bool:
     if problem.kind_asked is None or problem.gold.kind != "number":
         return False
     left = problem.text[max(0, mention.start - 3) : mention.start]
-    named = units.kind_named(left, problem.text[mention.end : mention.end + 24])
+    named = kind_named(left, problem.text[mention.end : mention.end + 24])
     return named is not None and named != problem.kind_asked
 
 
@@ -261,7 +268,7 @@ def _spent(problem: _Problem, index: int) -> float:
     text, end = problem.text, problem.mentions[index].end
     turn = context.verification_after(text, end)
     own = None if problem.gold.value is None else abs(problem.gold.value.real)
-    recent = frozenset(wording.numbers_in(text[max(0, end - RECENT_CHARACTERS) : end]))
+    recent = frozenset(numbers_in(text[max(0, end - RECENT_CHARACTERS) : end]))
     for later in problem.mentions[index + 1 : index + 1 + MAX_LATER]:
         if later.start >= turn:
             break
@@ -275,7 +282,7 @@ def _spent(problem: _Problem, index: int) -> float:
 
 def _echo(problem: _Problem, mention: Mention) -> float:
     """Share of the question's content words that stand in the mention's sentence."""
-    said = wording.words_of(context.sentence_at(problem.text, mention.start))
+    said = words_of(context.sentence_at(problem.text, mention.start))
     return len(said & problem.asked) / len(problem.asked) if problem.asked else 0.0
 
 

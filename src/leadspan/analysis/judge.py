@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from leadspan.analysis.spelling import find_spelled
+from leadspan.analysis.values import find_spelled
 from leadspan.config import EndpointConfig
 from leadspan.endpoint import Answer, Call, Endpoint
 from leadspan.messages import Unusable, read_message

@@ -20,12 +20,11 @@ from leadspan.analysis.cost import (
     stated_workload,
     workload_of,
 )
-from leadspan.analysis.model_sizes import shape_of
 from leadspan.config import OF_THE_TRACE, RunConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.flops import ModelShape
 from leadspan.records import Sequence, Trace
-from leadspan.sizes import count_parameters
+from leadspan.sizes import count_parameters, shape_of
 from leadspan.traces.cut import Cut
 from leadspan.traces.dataset import (
     Annotate,

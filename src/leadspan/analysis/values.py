@@ -1,9 +1,8 @@
 r"""Read the value of a gold answer or of a piece of a trace: numbers, roots, multiples of pi, a + bi.
 
-A gold may hold several values: a tuple, a set, `1 \pm \sqrt{5}`.
-
-Pure and linear in its short input; evaluates nothing but its own small grammar. Knows nothing about
-traces or positions.
+A gold may hold several values: a tuple, a set, `1 \pm \sqrt{5}`. Answers that are no number are found
+whatever their spacing and their way of writing the same mark. Pure and linear in the text; evaluates
+nothing but its own small grammar. Knows nothing about traces or positions.
 """
 
 from __future__ import annotations
@@ -11,14 +10,83 @@ from __future__ import annotations
 import cmath
 import math
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from leadspan.grading.golds import read_golds
-from leadspan.grading.notation import canonical
+from leadspan.grading.extract import read_golds
+from leadspan.grading.notation import canonical, read_group
 from leadspan.grading.numbers import CURRENCY, DEGREES, TEXT, read_number
-from leadspan.grading.structure import read_group
+
+_PIECE = re.compile(r"\\(?:[A-Za-z]++|.)|\s++|.", re.DOTALL)
+_SILENT = frozenset(
+    ("\\left", "\\right", "\\displaystyle", "\\quad", "\\,", "\\!", "\\;", "\\:", "\\ ", "$")
+)
+_SAME = {
+    **{"\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\le": "\\leq", "\\ge": "\\geq", "\\ne": "\\neq"},
+    **{"π": "\\pi", "±": "\\pm", "√": "\\sqrt", "∞": "\\infty", "∪": "\\cup", "∩": "\\cap"},
+    **{"≤": "\\leq", "≥": "\\geq", "≠": "\\neq", "·": "\\cdot", "×": "\\times", "°": "\\circ"},
+    **{"−": "-", "²": "^2", "³": "^3", "θ": "\\theta", "α": "\\alpha", "β": "\\beta"},
+}
+
+
+def plain(text: str) -> str:
+    """The text without accents and wide forms, character by character, so that offsets stay."""
+    if text.isascii():
+        return text
+    return "".join(map(_plain_character, text))
+
+
+def _plain_character(character: str) -> str:
+    if character.isascii():
+        return character
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFKC", character)[0])[0]
+
+
+def find_words(text: str, words: str) -> list[tuple[int, int]]:
+    """Where a name stands, whatever its accents, spacing and case, as half-open ranges."""
+    # Names and symbols of one or two letters mean nothing in another case.
+    flags = 0 if len(words) <= 2 else re.IGNORECASE
+    pattern = r"\s++".join(re.escape(word) for word in plain(words).split())
+    found = re.finditer(rf"(?<!\w){pattern}(?!\w)", plain(text), flags)
+    return [match.span() for match in found]
+
+
+def find_spelled(text: str, wanted: str) -> list[tuple[int, int]]:
+    """Where a formula stands, whatever its spacing and spelling, as half-open ranges."""
+    needle = "".join(piece for piece, _, _ in _pieces(wanted))
+    if not needle:
+        return []
+    pieces = _pieces(text)
+    begins = [start for piece, start, _ in pieces for _ in piece]
+    ends = [end for piece, _, end in pieces for _ in piece]
+    whole = "".join(piece for piece, _, _ in pieces)
+    found, at = [], whole.find(needle)
+    while at >= 0:
+        after = at + len(needle)
+        start, end = begins[at], ends[after - 1]
+        if not (_goes_on(text, start) or _goes_on(text, end)):
+            found.append((start, end))
+        at = whole.find(needle, after)
+    return found
+
+
+def _pieces(text: str) -> list[tuple[str, int, int]]:
+    """Marks in their one spelling, with where each stands."""
+    found = []
+    for match in _PIECE.finditer(text):
+        piece = _SAME.get(match[0], match[0])
+        if piece not in _SILENT and not piece.isspace():
+            found.append((piece, match.start(), match.end()))
+    return found
+
+
+def _goes_on(text: str, edge: int) -> bool:
+    """Whether an edge lies within a number or a word."""
+    pair = text[max(0, edge - 1) : edge + 1]
+    return len(pair) == 2 and (pair.isdigit() or pair.isalpha())
+
 
 RELATIVE_TOLERANCE = 1e-9
 MAX_LENGTH = 80
@@ -241,3 +309,48 @@ class _Parser:
 
     def _is_tight_frac(self) -> bool:
         return self.at > 0 and self.tokens[self.at - 1][0] == "frac"
+
+
+UNITS: dict[str, str] = {
+    "time": r"seconds?|minutes?|mins?|hours?|hrs?|days?|weeks?|months?|years?|decades?",
+    "distance": r"miles?|meters?|metres?|kilomet(?:er|re)s?|km|centimet(?:er|re)s?|cm|feet|foot|ft|"
+    r"inch(?:es)?|yards?|blocks?",
+    "money": r"dollars?|cents?|euros?|pounds sterling|bucks?",
+    "weight": r"pounds?|lbs?|ounces?|oz|kilograms?|kgs?|grams?|tons?|tonnes?",
+    "share": r"percent(?:age)?(?: points?)?|\\?%",
+    "speed": r"mph|km/h|miles per hour|miles an hour|meters per second",
+}
+_AFTER = {kind: re.compile(rf"[\s-]?(?:{names})(?![\w])", re.I) for kind, names in UNITS.items()}
+_MONEY_BEFORE = re.compile(r"[$€£]\s*$")
+_ASKED: tuple[tuple[str, str], ...] = (
+    ("share", r"what (?:percent|percentage|fraction)|how many percent|as a percentage|% of"),
+    (
+        "money",
+        r"how much (?:money|did .{1,60}\b(?:pay|spend|cost|earn|make|save|owe)|does .{1,60}\b(?:pay|"
+        r"spend|cost|earn|make|save|owe)|will .{1,60}\b(?:pay|spend|cost|earn|make|save|owe)|profit|"
+        r"change)|how many (?:more )?dollars|in (?:dollars|cents)|what .{0,20}\b(?:cost|price|total "
+        r"cost|profit)",
+    ),
+    ("speed", r"how fast|what speed|miles per hour\)"),
+    (
+        "time",
+        r"how many (?:more )?(?:seconds|minutes|hours|days|weeks|months|years)|how old|how long (?:did|"
+        r"does|will|would) it take|in (?:hours|minutes|days|years)\b|how much (?:longer|time)",
+    ),
+    ("distance", r"how far|how many (?:more )?(?:miles|meters|feet|inches|km|kilometers)|how tall"),
+    ("weight", r"how (?:heavy|many (?:more )?(?:pounds|ounces|grams|kilograms|tons))|weigh"),
+)
+_ASKS = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _ASKED)
+
+
+def kind_asked(question: str) -> str | None:
+    """The kind of quantity that a question asks for; None where it does not say."""
+    return next((kind for kind, pattern in _ASKS if pattern.search(question)), None)
+
+
+def kind_named(left: str, right: str) -> str | None:
+    """The kind of quantity that a number with this text on either side is; None for a bare one."""
+    if _MONEY_BEFORE.search(left):
+        return "money"
+    order = ("speed", *(kind for kind in UNITS if kind != "speed"))
+    return next((kind for kind in order if _AFTER[kind].match(right)), None)

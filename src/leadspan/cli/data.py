@@ -43,8 +43,8 @@ def inspect(
     """
     parts, path = _parts(source, tokenizer, chat_template, overrides)
     from leadspan.models import load_tokenizer
-    from leadspan.study.cut_points import annotate_derivation, annotator_of
-    from leadspan.traces.inspection import inspect_traces
+    from leadspan.study.run import annotate_derivation, annotator_of
+    from leadspan.traces.inspect import inspect_traces
 
     annotate = annotate_derivation if derivations else annotator_of(parts["truncation"])
     inspection = inspect_traces(
@@ -52,14 +52,14 @@ def inspect(
     )
     if html is not None:
         from leadspan.runs import write_text_atomic
-        from leadspan.traces.page import build_page
+        from leadspan.traces.inspect import build_page
 
         write_text_atomic(html, build_page(inspection))
     if as_json:
         typer.echo(json.dumps(inspection.as_dict()))
     else:
         from leadspan.progress import build_console
-        from leadspan.traces.show import show
+        from leadspan.traces.inspect import show
 
         show(inspection, build_console())
         if html is not None:
@@ -76,13 +76,13 @@ def _parts(
 ) -> tuple[dict[str, Any], str]:
     """The parts of a config that inspection reads, and the tokenizer's path."""
     from leadspan.config import (
-        Part,
+        ConfigModel,
         RenderConfig,
         SupervisionConfig,
         TracesConfig,
         TruncationConfig,
     )
-    from leadspan.config_file import apply_override, read_yaml, set_key, validate
+    from leadspan.config_io import apply_override, read_yaml, set_key, validate
     from leadspan.errors import ConfigError
 
     is_run = source.endswith((".yaml", ".yml"))
@@ -95,7 +95,7 @@ def _parts(
     path = tokenizer or (student.get("path") if isinstance(student, dict) else None)
     if not path:
         raise ConfigError(f"{source}: give --tokenizer, a folder or hub id to tokenise with.")
-    models: dict[str, type[Part]] = {
+    models: dict[str, type[ConfigModel]] = {
         "traces": TracesConfig,
         "render": RenderConfig,
         "truncation": TruncationConfig,
@@ -114,10 +114,10 @@ def doctor(
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Look for what would go wrong, before a model is loaded. Exit code 1 if something would."""
-    from leadspan.config_file import load_run_config
+    from leadspan.config_io import load_run_config
 
     run_config = load_run_config(config, tuple(overrides))
-    from leadspan.study.cut_points import annotator_of
+    from leadspan.study.run import annotator_of
     from leadspan.traces.doctor import examine
 
     annotate = annotator_of(run_config.truncation)
@@ -142,14 +142,14 @@ def prepare(
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Write the cut, masked, tokenised set as Arrow folders for other trainers."""
-    from leadspan.config_file import load_run_config
+    from leadspan.config_io import load_run_config
     from leadspan.errors import ConfigError
 
     if export not in (None, "messages", "prompt_completion"):
         raise ConfigError(f"--export must be messages or prompt_completion; got {export!r}.")
     run_config = load_run_config(config, tuple(overrides))
     from leadspan.models import load_tokenizer
-    from leadspan.study.cut_points import annotator_of
+    from leadspan.study.run import annotator_of
     from leadspan.traces.prepare import prepare as prepare_set
 
     tokenizer = load_tokenizer(run_config.student.path, run_config.student.revision)

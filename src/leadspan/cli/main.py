@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from leadspan.cli import analysis, cache, data, evaluation, plan, report, study, training, world
+from leadspan.cli import analyze, data, evaluate, study, train
 from leadspan.errors import LeadspanError
 
 INTERRUPTED = 130
@@ -23,8 +23,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (study, training, data, evaluation, report, analysis, plan, cache, world):
-    room.register(app)
+for verbs in (train, data, analyze, evaluate, study):
+    verbs.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""`leadspan demo` and `leadspan sweep`."""
+"""`leadspan sweep`, `report`, `demo` and `world`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     app.command()(demo)
     app.command()(sweep)
+    app.command()(report)
+    app.command("world")(world)
 
 
 def demo(
@@ -77,3 +79,37 @@ def sweep(
         typer.echo(f"{state}{point.folder(folder)}: {reason}", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def report(
+    sweep: Annotated[Path, typer.Argument(help="Folder of a sweep, finished or not.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Where the report goes; report/ in the sweep by default.")
+    ] = None,
+) -> None:
+    """Write results.csv, Markdown, figures and one HTML file about a sweep."""
+    from leadspan.study.report import describe_sweep, write_report
+
+    path = write_report(sweep, output)
+    typer.echo(describe_sweep(sweep, path))
+
+
+def world(
+    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    seed: Annotated[int, typer.Option(help="World seed.", min=0)] = 101,
+    late: Annotated[
+        bool, typer.Option("--late", help="Derive at the end of each trace, after a long preamble.")
+    ] = False,
+    small: Annotated[
+        bool, typer.Option("--small", help="A tiny world for trying things out; imperfect models.")
+    ] = False,
+) -> None:
+    """Write a synthetic world: traces, test problems, a base student and a teacher."""
+    from leadspan.world.build import WorldConfig, build_world
+
+    built = build_world(output, seed, late, WorldConfig.small() if small else WorldConfig())
+    typer.echo(f"traces   {built.traces}")
+    for path in built.tests:
+        typer.echo(f"test     {path}")
+    typer.echo(f"student  {built.student}")
+    typer.echo(f"teacher  {built.teacher}")

@@ -17,13 +17,13 @@ from typing import Any
 from leadspan.config import BenchmarkConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.grading import KINDS, check_kind
-from leadspan.grading.golds import read_golds
+from leadspan.grading.extract import read_golds
 from leadspan.messages import Unusable
-from leadspan.records import Turn
+from leadspan.records import Message
 from leadspan.registry import Registered, registered, registered_names
 from leadspan.traces.drafts import read_turns, turns_of
 from leadspan.traces.rows import iter_rows
-from leadspan.traces.sections import Refusal
+from leadspan.traces.sections import SkippedRow
 
 PROMPT_COLUMNS = ("problem", "question", "prompt", "Problem", "Question", "input")
 GOLD_COLUMNS = ("gold", "answer", "final_answer", "expected_answer", "target", "Answer", "solution")
@@ -36,7 +36,7 @@ class Problem:
     """One question and what counts as its answer."""
 
     problem_id: str
-    turns: tuple[Turn, ...]
+    messages: tuple[Message, ...]
     golds: tuple[str, ...]
     """Any of them counts."""
     difficulty: str | None = None
@@ -81,7 +81,9 @@ def load_benchmark(config: BenchmarkConfig) -> Benchmark:
     ]
     problems = _unique(problems[: config.limit])
     _check_golds(problems, merged.path, columns.gold)
-    content = json.dumps([[p.problem_id, [t.content for t in p.turns], p.golds] for p in problems])
+    content = json.dumps(
+        [[p.problem_id, [t.content for t in p.messages], p.golds] for p in problems]
+    )
     identity = {
         "name": name,
         "problems": len(problems),
@@ -112,7 +114,7 @@ def _read_rows(
     rows: list[tuple[str, Mapping[str, Any]]] = []
     try:
         for where, row in iter_rows(source):
-            if isinstance(row, Refusal):
+            if isinstance(row, SkippedRow):
                 raise DataError(f"{where}: must be one JSON object a line; got {row.reason}.")
             adapted = known.adapt(row) if known is not None and known.adapt is not None else row
             if adapted is not None:
@@ -164,22 +166,22 @@ class _Columns:
         gold = row.get(self.gold)
         if isinstance(options, list | tuple):
             text, gold = _with_options(text, [str(option) for option in options], gold)
-        turns = [*earlier, Turn("user", self._template.replace("{problem}", text))]
+        turns = [*earlier, Message("user", self._template.replace("{problem}", text))]
         if self._config.system_prompt:
-            turns.insert(0, Turn("system", self._config.system_prompt))
+            turns.insert(0, Message("system", self._config.system_prompt))
         meta = row.get("meta")
         difficulty = row.get(self._difficulty) if self._difficulty else None
         return Problem(
             problem_id=str(row[self._id])
             if self._id and row.get(self._id) is not None
             else str(number),
-            turns=tuple(turns),
+            messages=tuple(turns),
             golds=_golds(where, gold, grading),
             difficulty=None if difficulty is None else str(difficulty),
             meta=meta if isinstance(meta, dict) else {},
         )
 
-    def _asked(self, where: str, row: Mapping[str, Any]) -> tuple[Turn, ...]:
+    def _asked(self, where: str, row: Mapping[str, Any]) -> tuple[Message, ...]:
         """The prompt column as turns, a user turn that asks something last."""
         value = row.get(self.prompt)
         try:
@@ -218,7 +220,7 @@ def _unique(problems: list[Problem]) -> list[Problem]:
         if counts[problem.problem_id] == 1
         else Problem(
             f"{problem.problem_id}~{number}",
-            problem.turns,
+            problem.messages,
             problem.golds,
             problem.difficulty,
             problem.meta,

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from leadspan.config import EvaluationConfig, RenderConfig
-from leadspan.config_file import validate
+from leadspan.config_io import validate
 from leadspan.errors import ConfigError, DataError, RunError
 from leadspan.evaluation.benchmarks import Benchmark, Problem, load_benchmark
 from leadspan.evaluation.regrade import graded_fields, grader_versions
-from leadspan.evaluation.requests import Completion, Request, seed_of
 from leadspan.evaluation.samples import EvaluationFolder
 from leadspan.evaluation.student import Prompt, Student, open_student
 from leadspan.evaluation.summary import EvaluationResult, summarise
+from leadspan.generation.requests import Completion, Request, seed_of
 from leadspan.grading import Grade, Grader
 from leadspan.progress import progress
-from leadspan.records import Turn
+from leadspan.records import Message
 from leadspan.runs import lock_folder
 
 
@@ -207,7 +207,7 @@ class _Pass:
                 key,
                 prompt.ids,
                 prompt.text,
-                prompt.turns,
+                prompt.messages,
                 seed_of(seed, "forced"),
                 forcing.max_new_tokens,
             )
@@ -300,7 +300,7 @@ def generate_one(
         RunError: A server failed.
     """
     opened = open_student(student, config, render or RenderConfig())
-    problem = Problem("question", (Turn("user", question),), ())
+    problem = Problem("question", (Message("user", question),), ())
     request = opened.prompts([problem])[0].request("question", config.sampling.seed)
     completion = next(iter(opened.backend.generate([request])))
     if completion.error is not None:

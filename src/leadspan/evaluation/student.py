@@ -14,21 +14,64 @@ from typing import Any
 
 from leadspan.config import EvaluationConfig, ModelConfig, RenderConfig
 from leadspan.errors import ConfigError
-from leadspan.evaluation.answers import Generation, split_generation
 from leadspan.evaluation.benchmarks import Problem
-from leadspan.evaluation.requests import Backend, Request
+from leadspan.generation.requests import Backend, Request
+from leadspan.grading import Grade, Grader, check_kind
 from leadspan.identity import digest, model_fingerprint
 from leadspan.progress import say
-from leadspan.records import Turn
+from leadspan.records import Message
 from leadspan.traces.prompts import Conversation
 from leadspan.traces.render import Renderer, checked
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A generated text as its two sections."""
+
+    cot: str
+    answer: str
+    closed: bool
+    """True where the think block was closed, or where there was none and the answer ended."""
+
+
+def split_generation(
+    text: str, think_open: str, think_close: str, opened: bool, ended: bool
+) -> Generation:
+    """Split at the first closing marker, as inference servers do.
+
+    Args:
+        text: What the model wrote, special tokens kept.
+        think_open: The opening marker.
+        think_close: The closing marker.
+        opened: The prompt already ends in the opening marker.
+        ended: The model ended its turn, rather than being cut off.
+    """
+    cot, marker, answer = text.partition(think_close)
+    if marker:
+        return Generation(cot.lstrip().removeprefix(think_open), answer, True)
+    if opened or text.lstrip().startswith(think_open):
+        return Generation(text.lstrip().removeprefix(think_open), "", False)
+    return Generation("", text, ended)
+
+
+def grade(completion: str, gold: str | Sequence[str], kind: str = "math") -> Grade:
+    """Grade one completion. For many, keep one `Grader` open: it starts its workers once.
+
+    Args:
+        completion: The text that holds the answer; a CoT before it does no harm to `math`, which
+            reads the last answer.
+        gold: The accepted answer, or several of which any counts.
+        kind: math, numeric, choice, exact, set or `module:function`.
+    """
+    with Grader(workers=1) as grader:
+        return grader.grade(completion, gold, check_kind(kind))
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """One problem as the student is asked it."""
 
-    turns: tuple[Turn, ...]
+    messages: tuple[Message, ...]
     text: str
     ids: tuple[int, ...] = ()
     opened: bool = False
@@ -36,7 +79,7 @@ class Prompt:
 
     def request(self, key: str, seed: int) -> Request:
         """As a request for one answer."""
-        return Request(key, self.ids, self.text, self.turns, seed)
+        return Request(key, self.ids, self.text, self.messages, seed)
 
 
 class LocalStudent:
@@ -79,15 +122,15 @@ class LocalStudent:
             return "server"
         import torch
 
-        from leadspan.devices import resolve_dtype
+        from leadspan.precision import resolve_dtype
 
         return resolve_dtype(self._config.dtype, "cuda" if torch.cuda.is_available() else "cpu")
 
     def prompts(self, problems: Sequence[Problem]) -> list[Prompt]:
         """Each problem through the chat template."""
-        made = self._renderer.prompts([Conversation(problem.turns) for problem in problems])
+        made = self._renderer.prompts([Conversation(problem.messages) for problem in problems])
         return [
-            Prompt(problem.turns, prompt.text, tuple(prompt.ids), prompt.opened)
+            Prompt(problem.messages, prompt.text, tuple(prompt.ids), prompt.opened)
             for problem, one in zip(problems, made, strict=True)
             for prompt in [checked(one, f"problem {problem.problem_id}")]
         ]
@@ -101,7 +144,7 @@ class LocalStudent:
         """The prompt that goes on after `text` with the block closed and the cue written."""
         rest = f"{text}{self._block.close}{cue}"
         ids = (*prompt.ids, *self._renderer.encoder.control(rest))
-        return Prompt(prompt.turns, prompt.text + rest, ids, prompt.opened)
+        return Prompt(prompt.messages, prompt.text + rest, ids, prompt.opened)
 
     def _check_cue(self) -> None:
         if self._config.answer_forcing is None:
@@ -119,13 +162,13 @@ class LocalStudent:
     def backend(self) -> Backend:
         """What generates; loads the model on first use."""
         if self._config.backend == "endpoint":
-            from leadspan.evaluation.served import EndpointBackend
+            from leadspan.generation.served import EndpointBackend
 
             assert self._config.endpoint is not None
             added = self._tokenizer.decode(self._tokenizer("")["input_ids"])
             return EndpointBackend(self._config.endpoint, self._config.sampling, added_start=added)
         if self._config.backend == "vllm":
-            from leadspan.evaluation.offline import VllmBackend
+            from leadspan.generation.vllm import VllmBackend
 
             return VllmBackend(self._path, self._config, frozenset({self._end_id}), self._revision)
         return self._transformers()
@@ -133,9 +176,9 @@ class LocalStudent:
     def _transformers(self) -> Backend:
         import torch
 
-        from leadspan.devices import explain_bf16
-        from leadspan.evaluation.generate import TransformersBackend
+        from leadspan.generation.local import TransformersBackend
         from leadspan.models import check_head_width, load_causal_lm, real_vocab_size
+        from leadspan.precision import explain_bf16
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         if self._config.dtype == "auto":
@@ -169,7 +212,7 @@ class ServedStudent:
     def prompts(self, problems: Sequence[Problem]) -> list[Prompt]:
         """Each problem as messages; the text is for the reader of samples.jsonl."""
         return [
-            Prompt(p.turns, "\n\n".join(f"{turn.role}: {turn.content}" for turn in p.turns))
+            Prompt(p.messages, "\n\n".join(f"{turn.role}: {turn.content}" for turn in p.messages))
             for p in problems
         ]
 
@@ -186,7 +229,7 @@ class ServedStudent:
     @cached_property
     def backend(self) -> Backend:
         """The server."""
-        from leadspan.evaluation.served import EndpointBackend
+        from leadspan.generation.served import EndpointBackend
 
         return EndpointBackend(self._endpoint, self._config.sampling)
 

@@ -11,29 +11,32 @@ from fractions import Fraction
 
 import mpmath
 
-from leadspan.grading.arithmetic import DIGITS, evaluate, same_expression, same_value
-from leadspan.grading.arithmetic import points as points_of
 from leadspan.grading.expression import Expression, UnreadableError, parse
-from leadspan.grading.notation import canonical
-from leadspan.grading.numbers import (
-    TEXT,
-    normalize,
-    read_number,
-    same_number,
-    split_unit,
-)
-from leadspan.grading.regions import is_explicit, read_region
-from leadspan.grading.structure import (
+from leadspan.grading.notation import (
     SYMBOL,
     Group,
     assignment,
+    canonical,
     outer,
     read_group,
     sides,
     split,
     unwrap,
 )
-from leadspan.grading.units import read_unit
+from leadspan.grading.numbers import (
+    DIGITS,
+    TEXT,
+    evaluate,
+    normalize,
+    read_number,
+    read_unit,
+    same_expression,
+    same_number,
+    same_value,
+    split_unit,
+)
+from leadspan.grading.numbers import points as points_of
+from leadspan.grading.regions import is_explicit, read_region
 
 MAX_MEMBERS = 60
 MAX_DEPTH = 5

@@ -13,9 +13,9 @@ from typing import Any
 
 import mpmath
 
-from leadspan.grading.arithmetic import DIGITS, real_value
 from leadspan.grading.expression import UnreadableError
-from leadspan.grading.structure import depths, outer, sides, split
+from leadspan.grading.notation import depths, outer, sides, split
+from leadspan.grading.numbers import DIGITS, real_value
 
 Boundary = tuple[Any, int]
 Region = tuple[tuple[Boundary, Boundary], ...]

@@ -9,12 +9,10 @@ from typing import Any
 from leadspan.errors import ConfigError
 from leadspan.grading import compare, extract
 from leadspan.grading.choice import find_choice, letter_of
-from leadspan.grading.extract import Found
-from leadspan.grading.golds import QUOTED_START, read_golds
+from leadspan.grading.extract import QUOTED_START, Found, read_golds
 from leadspan.grading.grade import KINDS, Grade, Outcome
-from leadspan.grading.notation import canonical
+from leadspan.grading.notation import canonical, read_group
 from leadspan.grading.numbers import read_number, read_value, same_number
-from leadspan.grading.structure import read_group
 
 NUMERIC_TOLERANCE = 1e-4
 """Relative; an answer rounded to four digits is right."""

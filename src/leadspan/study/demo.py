@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from leadspan.config import SweepConfig, TracesConfig
-from leadspan.config_file import validate
+from leadspan.config_io import validate
 from leadspan.study.advice import write_analysis
 from leadspan.study.launch import run_points
 from leadspan.study.report import describe_sweep, write_report

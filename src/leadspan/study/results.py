@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from leadspan.config_file import read_yaml
+from leadspan.config_io import read_yaml
 from leadspan.errors import LeadspanError, RunError
 from leadspan.evaluation.samples import EvaluationFolder
 from leadspan.integrity import iter_sealed_lines

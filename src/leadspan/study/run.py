@@ -1,23 +1,44 @@
 """One run as run.yaml says it: derivations found where the cut asks for them, train, evaluate.
 
-Joins what rooms of the floor below must not know of one another. Knows nothing about sweeps.
+Knows nothing about sweeps.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from leadspan.config import RunConfig
-from leadspan.distill.run import TrainedRun, train
+from leadspan.analysis.derivation import find_derivation
+from leadspan.config import DERIVATION_COLUMN, RunConfig, TruncationConfig
 from leadspan.errors import DataError
 from leadspan.evaluation.evaluate import evaluate
 from leadspan.evaluation.summary import EvaluationResult
 from leadspan.progress import say
+from leadspan.records import Trace
 from leadspan.runs import with_date
-from leadspan.study.cut_points import annotator_of
 from leadspan.study.report.card import write_model_card
+from leadspan.traces.dataset import Annotate
 from leadspan.traces.doctor import examine
+from leadspan.training.run import TrainedRun, train
+
+
+def annotate_derivation(trace: Trace) -> Mapping[str, Any]:
+    """Where the trace may be cut, for `truncation.policy: derivation`.
+
+    Nothing where no derivation was found in the CoT, or where the gold stands in the prompt, so that
+    a mention proves nothing: those traces are cut by `truncation.lsp`.
+    """
+    derivation = find_derivation(trace)
+    if derivation.status != "derived" or derivation.end is None:
+        return {}
+    return {DERIVATION_COLUMN: derivation.end}
+
+
+def annotator_of(truncation: TruncationConfig) -> Annotate | None:
+    """What finds each trace's own cut point, where the cut asks for one."""
+    return annotate_derivation if truncation.policy == "derivation" else None
 
 
 def check(config: RunConfig, output: Path) -> None:

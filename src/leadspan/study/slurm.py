@@ -17,7 +17,7 @@ from typing import Any
 from leadspan.config import SlurmConfig
 from leadspan.errors import CacheError, ConfigError, RunError, RunStopped
 from leadspan.progress import say
-from leadspan.study.board import Board
+from leadspan.study.launch import Board
 from leadspan.study.sweep import (
     Point,
     capture_and_record,

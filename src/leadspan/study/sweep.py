@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from leadspan.config import ModelConfig, RenderConfig, RunConfig, SweepConfig
-from leadspan.config_file import (
+from leadspan.config_io import (
     config_hash,
     load_run_config,
     read_yaml,
@@ -256,7 +256,7 @@ def capture_teacher(sweep: SweepConfig, points: list[Point], folder: Path) -> No
         return
     import torch
 
-    from leadspan.distill.capture_run import CaptureSettings, capture_run, without_lead_cut
+    from leadspan.teachers.capture import CaptureSettings, capture_run, without_lead_cut
 
     settings = CaptureSettings(mode=sweep.capture.mode, k=sweep.capture.k)
     needed: dict[str, RunConfig] = {}

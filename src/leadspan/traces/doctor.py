@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from leadspan.chat import assistant_messages
 from leadspan.config import ModelConfig, RunConfig, TeacherConfig
 from leadspan.errors import ConfigError, LeadspanError
 from leadspan.flops import ModelShape, check_flops_known, model_shape
@@ -27,16 +28,56 @@ from leadspan.models import (
 )
 from leadspan.records import Sequence, Trace
 from leadspan.sizes import count_stored_parameters, run_folder_bytes
-from leadspan.traces.cut import Cut, cut_point
-from leadspan.traces.cut_report import report_cuts
+from leadspan.traces.cut import Cut, cut_point, report_cuts
 from leadspan.traces.dataset import Annotate, build_sequences, iter_sequences
-from leadspan.traces.layout import Layout
-from leadspan.traces.own_output import Agreement, compare_with_template
 from leadspan.traces.prompts import Conversation, Prompt
 from leadspan.traces.render import Renderer
 from leadspan.traces.sections import FAMILIES
 from leadspan.traces.sources import LoadedTraces
-from leadspan.traces.think_block import QUESTION, opening_at_end
+from leadspan.traces.template import QUESTION, Layout, opening_at_end
+
+Agreement = Literal["same", "other white space", "other completion", "other prompt"]
+
+
+def compare_with_template(renderer: Renderer, trace: Trace, prompt: Prompt) -> Agreement:
+    """Hold prompt, CoT and answer of a trace against the template's own text of the conversation.
+
+    A template that drops the CoT of assistant turns is held against prompt and answer alone.
+    """
+    chat, block = renderer.layout.chat, renderer.layout.block
+    if chat is None:
+        return "same"
+    markers = (block.open.strip(), block.close.strip())
+    start = prompt.text[: prompt.text.rindex(markers[0])] if prompt.opened else prompt.text
+    reply = {"role": "assistant", "content": trace.answer}
+    ours = start + trace.answer
+    if block.shape is not None:
+        reply = assistant_messages(trace.cot, trace.answer)[block.shape]
+        opening = "" if prompt.opened else renderer.layout.open_before(trace.cot)
+        close = renderer.layout.close_between(trace.cot, trace.answer)
+        ours = f"{prompt.text}{opening}{trace.cot}{close}{trace.answer}"
+    try:
+        theirs = chat.render(
+            [*prompt.messages, reply],
+            generation_prompt=False,
+            tools=trace.tools,
+            variables=prompt.variables,
+        )
+    except Exception:  # a template that cannot write the turn
+        return "other completion"
+    if theirs.startswith(ours):
+        return "same"
+    if not _squeezed(theirs).startswith(_squeezed(start)):
+        return "other prompt"
+    if block.shape is None:  # it may write an empty block where it drops the CoT
+        theirs = start + theirs[len(start) :].replace(markers[0], "").replace(markers[1], "")
+    agrees = _squeezed(theirs).startswith(_squeezed(ours))
+    return "other white space" if agrees else "other completion"
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
+
 
 ROWS_LOOKED_AT = 64
 REFUSED_WORTH_A_WARNING = 0.05

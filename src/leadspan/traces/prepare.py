@@ -17,8 +17,7 @@ from leadspan.config import RunConfig
 from leadspan.errors import ConfigError, DataError, RunError
 from leadspan.records import Example, Trace
 from leadspan.runs import replacing, write_json_atomic
-from leadspan.traces.cut import OPEN_TOKENS, Cut
-from leadspan.traces.cut_report import CutCounter, CutReport
+from leadspan.traces.cut import OPEN_TOKENS, Cut, CutCounter, CutReport
 from leadspan.traces.dataset import (
     Annotate,
     check_annotated,
@@ -220,7 +219,7 @@ class _SplitWriter:
         prompt, completion = self._renderer.encoder.decode([part.tolist() for part in parts])
         if self._export == "prompt_completion":
             return {"id": trace.trace_id, "prompt": prompt, "completion": completion}
-        turns = trace.turns if len(sequence.prompt) else ()
+        turns = trace.messages if len(sequence.prompt) else ()
         asked = [{"role": turn.role, "content": turn.content, **turn.fields} for turn in turns]
         opening = "" if sequence.meta[OPEN_TOKENS] else layout.block.open
         reply = {"role": "assistant", "content": opening + completion}

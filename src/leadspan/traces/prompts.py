@@ -1,7 +1,8 @@
 """From conversations to prompts: what generation feeds, checked row by row.
 
-A template may drop a turn, or open, close or omit the think block by what a row says. What its own
-words mend is mended; the rest is refused with a reason. Knows nothing about CoTs or files.
+Templates drop roles, tools and contents that they do not know without a word, and open, close or omit
+the think block by what a row says. What a template's own words mend is mended; the rest is refused with
+a reason. Knows nothing about CoTs or files.
 """
 
 from __future__ import annotations
@@ -14,13 +15,166 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from leadspan.chat import ChatTemplate, Message, with_parts
-from leadspan.records import Trace, Turn
+from leadspan.chat import ChatMessage, ChatTemplate, with_parts
+from leadspan.records import Message, Trace
 from leadspan.traces.encoders import ContinuationEncoder
-from leadspan.traces.layout import Layout
-from leadspan.traces.sections import Refusal
-from leadspan.traces.survival import DROPS_TOOLS, find_dropped, find_loss, kinds, parsed
-from leadspan.traces.think_block import SWITCHES, closes, thinking_switches
+from leadspan.traces.sections import FAMILIES, SkippedRow
+from leadspan.traces.template import SWITCHES, Layout, closes, thinking_switches
+
+DROPS_TOOLS = "template_drops_tools"
+PLACED_ANYWHERE = ("system", "developer")
+"""Templates move these before or into another turn."""
+_LEFT_OUT = re.compile(r"\s+|/no_think\b|/think\b")
+"""White space, and the switches that some templates take out of a text once they have read them."""
+PROBE = "leadspanturn{}end"
+
+
+def find_loss(
+    text: str, messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]] = ()
+) -> tuple[str | None, int]:
+    """The first thing that a rendered prompt lacks, and where what was found last ends.
+
+    Returns:
+        `template_drops:ROLE`, `template_drops_tools` or None; a place in `text`.
+    """
+    end = 0
+    for message in messages:
+        start = 0 if message["role"] in PLACED_ANYWHERE else end
+        content = message.get("content")
+        if isinstance(content, list) and _printed_as_data(text, content):
+            return f"template_drops:{message['role']}", end
+        for piece in _texts(content):
+            found = _find(text, piece, start)
+            if found < 0:
+                return f"template_drops:{message['role']}", end
+            end = max(end, found)
+        places = [_find(text, piece, start) for piece in _called(message)]
+        if -1 in places:
+            return DROPS_TOOLS, end
+        end = max(end, *places) if places else end
+    if any(_find(text, name, 0) < 0 for name in _named(tools)):
+        return DROPS_TOOLS, end
+    return None, end
+
+
+def find_dropped(
+    chat: ChatTemplate, messages: Sequence[ChatMessage], variables: Mapping[str, Any]
+) -> str | None:
+    """`find_loss` of the same turns with made-up contents, that nothing else can be mistaken for."""
+    probes = [_probe(message, number) for number, message in enumerate(messages)]
+    try:
+        text = chat.render(probes, generation_prompt=True, variables=variables)
+    except Exception:  # what the template makes of the real contents says more
+        return None
+    return find_loss(text, probes)[0]
+
+
+def kinds(messages: Sequence[ChatMessage]) -> tuple[Any, ...]:
+    """What of the messages decides how `find_dropped` answers."""
+    return tuple(
+        (m["role"], type(m.get("content")), bool(m.get("content")), len(m.get("tool_calls") or ()))
+        for m in messages
+    )
+
+
+def _probe(message: ChatMessage, number: int) -> ChatMessage:
+    probe = dict(message)
+    words = PROBE.format(number)
+    if isinstance(message.get("content"), str):
+        probe["content"] = words if message["content"].strip() else ""
+    elif message.get("content"):
+        probe["content"] = [{"type": "text", "text": words}]
+    if message.get("tool_calls"):
+        calls = [{**call, "function": dict(_function(call))} for call in message["tool_calls"]]
+        for place, call in enumerate(calls):
+            call["function"]["name"] = f"{words}call{place}"
+        probe["tool_calls"] = calls
+    return probe
+
+
+def _printed_as_data(text: str, parts: list[Any]) -> bool:
+    """Whether a list of parts stands in a prompt as a program writes it, not as its words."""
+    return any(written(part) in text for part in parts for written in (repr, _as_json))
+
+
+def _as_json(part: Any) -> str:
+    return json.dumps(part, ensure_ascii=False)
+
+
+def _texts(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list):
+        yield from (part["text"] for part in content if isinstance(part.get("text"), str))
+
+
+def _function(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    function: Mapping[str, Any] = call.get("function") or call
+    return function
+
+
+def _called(message: ChatMessage) -> Iterator[str]:
+    """Name and argument values of each tool call."""
+    for call in message.get("tool_calls") or ():
+        function = _function(call)
+        yield str(function.get("name", ""))
+        yield from _leaves(parsed(function.get("arguments")))
+
+
+def parsed(arguments: Any) -> Any:
+    """The arguments of a tool call as data; some rows hold them as JSON text."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _leaves(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner)
+    elif isinstance(value, str):
+        yield value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield json.dumps(value)
+
+
+def _named(tools: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Name and parameter names of each tool."""
+    for tool in tools:
+        function = _function(tool)
+        yield str(function.get("name", ""))
+        parameters = function.get("parameters")
+        properties = parameters.get("properties") if isinstance(parameters, Mapping) else None
+        yield from (str(name) for name in properties or ())
+
+
+def _find(text: str, piece: str, start: int) -> int:
+    """Where a text that templates may trim, quote or shorten ends; -1 where it is not there."""
+    for form in _forms(piece):
+        place = text.find(form, start)
+        if place >= 0:
+            return place + len(form)
+    squeezed = _LEFT_OUT.sub("", piece)
+    return start if squeezed in _LEFT_OUT.sub("", text[start:]) else -1
+
+
+def _forms(piece: str) -> Iterator[str]:
+    bare = piece.strip()
+    yield bare
+    for ascii_only in (False, True):
+        yield json.dumps(bare, ensure_ascii=ascii_only)[1:-1]
+    for family in FAMILIES:  # templates leave the CoT of earlier turns out
+        _, closed, rest = bare.rpartition(family.close)
+        if closed and rest.strip():
+            yield rest.strip()
+
 
 REJECTS = "template_rejects_prompt"
 CLOSES = "template_closes_think"
@@ -42,14 +196,14 @@ MARKS = [chr(first) + chr(first + 1) for first in range(0xFDD0, 0xFDF0, 2)]
 class Conversation:
     """What is asked, and what the row itself wants of the template."""
 
-    turns: tuple[Turn, ...]
+    messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, trace: Trace) -> Conversation:
         """The prompt side of a trace."""
-        return cls(trace.turns, trace.tools, trace.template_variables)
+        return cls(trace.messages, trace.tools, trace.template_variables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +214,7 @@ class Prompt:
     ids: list[int]
     opened: bool
     """The text ends in the opening think marker."""
-    messages: list[Message] = field(default_factory=list)
+    messages: list[ChatMessage] = field(default_factory=list)
     """The conversation as the template took it."""
     variables: Mapping[str, Any] = field(default_factory=dict)
     """What the template was given beside them."""
@@ -72,7 +226,7 @@ class _Draft:
 
     text: str
     opened: bool = False
-    messages: list[Message] = field(default_factory=list)
+    messages: list[ChatMessage] = field(default_factory=list)
     variables: Mapping[str, Any] = field(default_factory=dict)
     marks: str = ""
     """Stand in `marked` around what is words and not a control token."""
@@ -86,13 +240,13 @@ class PromptRenderer:
         self._tokenizer, self._layout, self._encoder = tokenizer, layout, encoder
         self._drops: dict[Any, str | None] = {}
 
-    def render(self, conversations: Sequence[Conversation]) -> list[Prompt | Refusal]:
+    def render(self, conversations: Sequence[Conversation]) -> list[Prompt | SkippedRow]:
         """One prompt a conversation, in order, or the reason why there is none."""
         drafts = [self._draft(conversation) for conversation in conversations]
         ids = iter(self._encode([draft for draft in drafts if isinstance(draft, _Draft)]))
         return [
             draft
-            if isinstance(draft, Refusal)
+            if isinstance(draft, SkippedRow)
             else Prompt(draft.text, next(ids), draft.opened, draft.messages, draft.variables)
             for draft in drafts
         ]
@@ -114,28 +268,28 @@ class PromptRenderer:
             for draft in drafts
         ]
 
-    def _draft(self, conversation: Conversation) -> _Draft | Refusal:
+    def _draft(self, conversation: Conversation) -> _Draft | SkippedRow:
         chat = self._layout.chat
         ignored = _ignored(conversation.variables, chat)
         if ignored is not None:
-            return Refusal(f"template_ignores:{ignored}")
+            return SkippedRow(f"template_ignores:{ignored}")
         if chat is None:
-            called = any(turn.fields.get("tool_calls") for turn in conversation.turns)
+            called = any(turn.fields.get("tool_calls") for turn in conversation.messages)
             if conversation.tools or called:
-                return Refusal(DROPS_TOOLS)
-            return _Draft("".join(f"{turn.content}\n" for turn in conversation.turns))
+                return SkippedRow(DROPS_TOOLS)
+            return _Draft("".join(f"{turn.content}\n" for turn in conversation.messages))
         reasons = []
-        for messages in _versions(conversation.turns, chat):
+        for messages in _versions(conversation.messages, chat):
             made = self._try(chat, conversation, messages)
             if isinstance(made, _Draft):
                 return made
             if made == CLOSES:  # all is there; no other version would say it otherwise
-                return Refusal(CLOSES)
+                return SkippedRow(CLOSES)
             reasons.append(made)
-        return Refusal(next((reason for reason in reasons if reason != REJECTS), REJECTS))
+        return SkippedRow(next((reason for reason in reasons if reason != REJECTS), REJECTS))
 
     def _try(
-        self, chat: ChatTemplate, conversation: Conversation, messages: list[Message]
+        self, chat: ChatTemplate, conversation: Conversation, messages: list[ChatMessage]
     ) -> _Draft | str:
         """The prompt of these messages, or what is wrong with it."""
         tools = conversation.tools
@@ -160,7 +314,7 @@ class PromptRenderer:
     def _marked(
         self,
         chat: ChatTemplate,
-        messages: list[Message],
+        messages: list[ChatMessage],
         tools: Sequence[Mapping[str, Any]],
         variables: Mapping[str, Any],
         text: str,
@@ -181,7 +335,7 @@ class PromptRenderer:
         return replace(draft, marks=marks, marked=marked)
 
     def _dropped(
-        self, chat: ChatTemplate, messages: list[Message], variables: Mapping[str, Any]
+        self, chat: ChatTemplate, messages: list[ChatMessage], variables: Mapping[str, Any]
     ) -> str | None:
         key = (kinds(messages), json.dumps(variables, sort_keys=True, default=str))
         if key not in self._drops:
@@ -202,13 +356,13 @@ def _ignored(variables: Mapping[str, Any], chat: ChatTemplate | None) -> str | N
     return None
 
 
-def _versions(turns: Sequence[Turn], chat: ChatTemplate) -> Iterator[list[Message]]:
+def _versions(turns: Sequence[Message], chat: ChatTemplate) -> Iterator[list[ChatMessage]]:
     """The conversation as it stands, then as this template may want it, least changed first."""
-    messages: list[Message] = [
+    messages: list[ChatMessage] = [
         {"role": turn.role, "content": turn.content, **turn.fields} for turn in turns
     ]
-    seen: list[list[Message]] = []
-    changes: tuple[Callable[[Message], Message], ...] = (
+    seen: list[list[ChatMessage]] = []
+    changes: tuple[Callable[[ChatMessage], ChatMessage], ...] = (
         partial(_renamed, chat=chat),
         _with_text_arguments,
         with_parts,
@@ -223,7 +377,7 @@ def _versions(turns: Sequence[Turn], chat: ChatTemplate) -> Iterator[list[Messag
                 yield version
 
 
-def _renamed(message: Message, chat: ChatTemplate) -> Message:
+def _renamed(message: ChatMessage, chat: ChatTemplate) -> ChatMessage:
     """The message under the name that the template has for its role."""
     for name in ROLE_NAMES.get(message["role"], ()):
         if f"'{name}'" in chat.text or f'"{name}"' in chat.text:
@@ -231,7 +385,7 @@ def _renamed(message: Message, chat: ChatTemplate) -> Message:
     return message
 
 
-def _map_calls(message: Message, change: Callable[[Any], Any]) -> Message:
+def _map_calls(message: ChatMessage, change: Callable[[Any], Any]) -> ChatMessage:
     calls = message.get("tool_calls")
     if not calls:
         return message
@@ -243,9 +397,9 @@ def _map_calls(message: Message, change: Callable[[Any], Any]) -> Message:
     return {**message, "tool_calls": changed}
 
 
-def _parsed_arguments(message: Message) -> Message:
+def _parsed_arguments(message: ChatMessage) -> ChatMessage:
     return _map_calls(message, parsed)
 
 
-def _with_text_arguments(message: Message) -> Message:
+def _with_text_arguments(message: ChatMessage) -> ChatMessage:
     return _map_calls(message, lambda value: value if isinstance(value, str) else json.dumps(value))

@@ -20,13 +20,12 @@ import numpy as np
 
 from leadspan.config import RenderConfig
 from leadspan.errors import DataError
-from leadspan.records import Sequence, Span, Trace, Turn
+from leadspan.records import Message, Sequence, Span, Trace
 from leadspan.traces.cut import CLOSE_TOKENS, OPEN_TOKENS
 from leadspan.traces.encoders import ContinuationEncoder
-from leadspan.traces.layout import Layout, build_layout
-from leadspan.traces.prompts import Conversation, Prompt, PromptRenderer
-from leadspan.traces.sections import Refusal
-from leadspan.traces.survival import PLACED_ANYWHERE, find_loss
+from leadspan.traces.prompts import PLACED_ANYWHERE, Conversation, Prompt, PromptRenderer, find_loss
+from leadspan.traces.sections import SkippedRow
+from leadspan.traces.template import Layout, build_layout
 
 BATCH_ROWS = 256
 RoundTrip = Literal["exact", "normalised", "failed"]
@@ -46,17 +45,17 @@ class Renderer:
         self._prompts = PromptRenderer(tokenizer, self.layout, self.encoder)
         self._marker = lru_cache(maxsize=64)(self.encoder.control)
 
-    def stream(self, traces: Iterable[Trace]) -> Iterator[Sequence | Refusal]:
+    def stream(self, traces: Iterable[Trace]) -> Iterator[Sequence | SkippedRow]:
         """Render in batches, in order; a prompt that the template rejects is refused."""
         rows = iter(traces)
         while batch := list(islice(rows, BATCH_ROWS)):
             yield from self.render_batch(batch)
 
-    def prompts(self, conversations: list[Conversation]) -> list[Prompt | Refusal]:
+    def prompts(self, conversations: list[Conversation]) -> list[Prompt | SkippedRow]:
         """What generation feeds for each conversation, or why it cannot be asked."""
         return self._prompts.render([self._asked(one) for one in conversations])
 
-    def prompt_ids(self, conversations: list[tuple[Turn, ...]]) -> list[list[int]]:
+    def prompt_ids(self, conversations: list[tuple[Message, ...]]) -> list[list[int]]:
         """What generation feeds for each conversation.
 
         Raises:
@@ -65,13 +64,13 @@ class Renderer:
         made = self.prompts([Conversation(turns) for turns in conversations])
         return [checked(prompt, f"prompt {row}").ids for row, prompt in enumerate(made)]
 
-    def render_batch(self, traces: list[Trace]) -> list[Sequence | Refusal]:
+    def render_batch(self, traces: list[Trace]) -> list[Sequence | SkippedRow]:
         """Render a list that fits in memory as tokens."""
         prompts = self.prompts([Conversation.of(trace) for trace in traces])
         bodies = self.encoder.texts([text for t in traces for text in (t.cot, t.answer)])
         return [
             replace(prompt, where=trace.trace_id)
-            if isinstance(prompt, Refusal)
+            if isinstance(prompt, SkippedRow)
             else self._join(trace, prompt, bodies[2 * row], bodies[2 * row + 1])
             for row, (trace, prompt) in enumerate(zip(traces, prompts, strict=True))
         ]
@@ -93,7 +92,7 @@ class Renderer:
     def _lost_in_prompt(self, trace: Trace, sequence: Sequence) -> bool:
         """Whether the text of some turn is not in the decoded prompt."""
         (text,) = self.encoder.decode([sequence.input_ids_T[: sequence.prompt.end].tolist()])
-        turns = self._asked(Conversation.of(trace)).turns
+        turns = self._asked(Conversation.of(trace)).messages
         asked = [{"role": turn.role, "content": turn.content} for turn in turns]
         if find_loss(text, asked)[0] is None:
             return False
@@ -117,8 +116,8 @@ class Renderer:
     def _asked(self, conversation: Conversation) -> Conversation:
         if self.config.system_prompt == "keep":
             return conversation
-        turns = tuple(turn for turn in conversation.turns if turn.role not in PLACED_ANYWHERE)
-        return replace(conversation, turns=turns)
+        turns = tuple(turn for turn in conversation.messages if turn.role not in PLACED_ANYWHERE)
+        return replace(conversation, messages=turns)
 
     def _join(self, trace: Trace, prompt: Prompt, cot: list[int], answer: list[int]) -> Sequence:
         opening = [] if prompt.opened else self._marker(self.layout.open_before(trace.cot))
@@ -146,7 +145,7 @@ class Renderer:
 def render(
     traces: Iterable[Trace], tokenizer: Any, config: RenderConfig | None = None
 ) -> list[Sequence]:
-    """Turn traces into token sequences.
+    """Message traces into token sequences.
 
     Args:
         traces: Any iterable of traces.
@@ -163,13 +162,13 @@ def render(
     return [checked(sequence, "trace") for sequence in stream]
 
 
-def checked(made: Made | Refusal, what: str) -> Made:
+def checked(made: Made | SkippedRow, what: str) -> Made:
     """What was made of a prompt.
 
     Raises:
         DataError: It was refused.
     """
-    if isinstance(made, Refusal):
+    if isinstance(made, SkippedRow):
         raise DataError(
             f"{what} {made.where}".rstrip() + ": the chat template must take its prompt; got "
             f"{made.reason}. See docs/data.md; render.system_prompt: drop leaves system turns out."
@@ -178,7 +177,7 @@ def checked(made: Made | Refusal, what: str) -> Made:
 
 
 def render_prompt(
-    turns: tuple[Turn, ...], tokenizer: Any, config: RenderConfig | None = None
+    turns: tuple[Message, ...], tokenizer: Any, config: RenderConfig | None = None
 ) -> list[int]:
     """The token ids that generation feeds for a conversation, a true prefix of its training ids.
 
@@ -189,7 +188,7 @@ def render_prompt(
 
 def iter_rendered(
     traces: Iterable[Trace], renderer: Renderer, num_processes: int = 1
-) -> Iterator[tuple[Trace, Sequence | Refusal]]:
+) -> Iterator[tuple[Trace, Sequence | SkippedRow]]:
     """Pair each trace with its sequence, in order, holding a few batches at a time."""
     rows = iter(traces)
     batches = iter(lambda: list(islice(rows, BATCH_ROWS)), [])
@@ -203,7 +202,7 @@ def iter_rendered(
         initializer=_start_worker,
         initargs=(renderer.tokenizer, renderer.config),
     ) as pool:
-        waiting: deque[tuple[list[Trace], Future[list[Sequence | Refusal]]]] = deque()
+        waiting: deque[tuple[list[Trace], Future[list[Sequence | SkippedRow]]]] = deque()
         for batch in batches:
             waiting.append((batch, pool.submit(_render_in_worker, batch)))
             if len(waiting) > 2 * num_processes:
@@ -224,6 +223,6 @@ def _start_worker(tokenizer: Any, config: RenderConfig) -> None:
     _worker_renderer = Renderer(tokenizer, config)
 
 
-def _render_in_worker(traces: list[Trace]) -> list[Sequence | Refusal]:
+def _render_in_worker(traces: list[Trace]) -> list[Sequence | SkippedRow]:
     assert _worker_renderer is not None
     return _worker_renderer.render_batch(traces)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from leadspan.errors import DataError
-from leadspan.traces.sections import Refusal
+from leadspan.traces.sections import SkippedRow
 
 LINES = (".jsonl", ".json", ".ndjson")
 DELIMITED = {".csv": ",", ".tsv": "\t"}
@@ -30,7 +30,7 @@ MOST_LINE_BYTES = 64 * 2**20
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 UTF8_BOM = b"\xef\xbb\xbf"
 
-Place = tuple[str, dict[str, Any] | Refusal]
+Place = tuple[str, dict[str, Any] | SkippedRow]
 """Where a row stands (`file:line`), and the row or why it is none."""
 
 
@@ -135,7 +135,7 @@ def _json_rows(file: Path, stream: Any) -> Iterator[Place]:
         if len(line) > MOST_LINE_BYTES:
             while line and not line.endswith(b"\n"):
                 line = stream.readline(MOST_LINE_BYTES)
-            yield f"{file}:{number}", Refusal("line_too_long")
+            yield f"{file}:{number}", SkippedRow("line_too_long")
         elif line.strip():
             yield f"{file}:{number}", _parse(line)
         line = stream.readline(MOST_LINE_BYTES + 1)
@@ -164,19 +164,19 @@ def _delimited_rows(file: Path, stream: Any) -> Iterator[Place]:
         except StopIteration:
             return
         except csv.Error:
-            yield place, Refusal("broken_table_row")
+            yield place, SkippedRow("broken_table_row")
             continue
         if cells:
             yield place, _table_row(names, cells)
 
 
-def _table_row(names: list[str], cells: list[str]) -> dict[str, Any] | Refusal:
+def _table_row(names: list[str], cells: list[str]) -> dict[str, Any] | SkippedRow:
     if len(cells) != len(names):
-        return Refusal("broken_table_row")
+        return SkippedRow("broken_table_row")
     try:
         "".join(cells).encode("utf-8")
     except UnicodeEncodeError:  # bytes that were none
-        return Refusal("invalid_utf8")
+        return SkippedRow("invalid_utf8")
     return {name: cell or None for name, cell in zip(names, cells, strict=True)}
 
 
@@ -187,17 +187,17 @@ def _document_rows(file: Path, content: bytes) -> Iterator[Place]:
         raise DataError(f"{file}: must be JSON; {error}.") from None
     rows = document if isinstance(document, list) else [document]
     for number, row in enumerate(rows):
-        yield f"{file}[{number}]", row if isinstance(row, dict) else Refusal("not_an_object")
+        yield f"{file}[{number}]", row if isinstance(row, dict) else SkippedRow("not_an_object")
 
 
-def _parse(line: bytes) -> dict[str, Any] | Refusal:
+def _parse(line: bytes) -> dict[str, Any] | SkippedRow:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
-        return Refusal("invalid_utf8")
+        return SkippedRow("invalid_utf8")
     except (ValueError, RecursionError):
-        return Refusal("broken_json")
-    return row if isinstance(row, dict) else Refusal("not_an_object")
+        return SkippedRow("broken_json")
+    return row if isinstance(row, dict) else SkippedRow("not_an_object")
 
 
 def _table_rows(file: Path) -> Iterator[Place]:

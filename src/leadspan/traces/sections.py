@@ -22,7 +22,65 @@ import re
 from dataclasses import dataclass
 
 from leadspan.messages import without_end_tokens
-from leadspan.traces.harmony import ANALYSIS, FINAL, messages_of
+
+ANALYSIS = "<|channel|>analysis"
+FINAL = "<|start|>assistant<|channel|>final"
+_HEADER = re.compile(
+    r"(?:<\|start\|>(?P<role>[^<]{0,80}))?<\|channel\|>(?P<channel>[^<]{1,80})"
+    r"(?:<\|constrain\|>[^<]{0,40})?<\|message\|>"
+)
+_END = re.compile(r"<\|(?:end|return|call|endoftext)\|>")
+_TO = re.compile(r"to=(\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class HarmonyMessage:
+    """One message of a completion."""
+
+    channel: str
+    text: str
+    recipient: str
+    """The tool that it calls; empty for none."""
+    ended: bool
+    """Whether its end token is there."""
+
+
+def messages_of(text: str) -> list[HarmonyMessage] | None:
+    """The messages of a completion; None where text stands outside of any.
+
+    A completion whose prompt had opened the analysis starts within it.
+    """
+    headers = list(_HEADER.finditer(text))
+    starts = [0, *(header.end() for header in headers)]
+    ends = [*(header.start() for header in headers), len(text)]
+    found = []
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        body, ended, after = _ended(text[start:end])
+        if number == 0:
+            if not body.strip() and not ended:
+                continue
+            if not ended:
+                return None
+            found.append(HarmonyMessage("analysis", body, "", ended))
+        else:
+            header = headers[number - 1]
+            named = f"{header['role'] or ''} {header['channel']}"
+            to = _TO.search(named)
+            channel = header["channel"].split(maxsplit=1)
+            found.append(
+                HarmonyMessage(channel[0] if channel else "", body, to[1] if to else "", ended)
+            )
+        if after.strip():
+            return None
+    return found or None
+
+
+def _ended(text: str) -> tuple[str, bool, str]:
+    """A message's text up to its end token, whether that is there, and what follows."""
+    end = _END.search(text)
+    if end is None:
+        return text, False, ""
+    return text[: end.start()], True, _END.sub("", text[end.end() :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +112,7 @@ class Segmented:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class SkippedRow:
     """Why a row or a completion is not used, and where it stood."""
 
     reason: str
@@ -127,7 +185,7 @@ def family_names() -> tuple[str, ...]:
 
 def split_completion(
     text: str, markers: tuple[Markers, ...] = FAMILIES, words: bool = True
-) -> Segmented | Refusal:
+) -> Segmented | SkippedRow:
     """Split `text` at its think markers.
 
     Args:
@@ -148,13 +206,13 @@ def split_completion(
     elif words:
         split = _split_words(text)
     else:
-        split = Refusal("no_marker")
+        split = SkippedRow("no_marker")
     if isinstance(split, Segmented) and not split.cot.strip():
-        return Refusal("empty_cot")
+        return SkippedRow("empty_cot")
     return split
 
 
-def tidy(split: Segmented) -> Segmented | Refusal:
+def tidy(split: Segmented) -> Segmented | SkippedRow:
     """Take control text off the end: end tokens, and tags around the whole answer.
 
     Refused are answers that call a tool: what the student would learn is not an answer.
@@ -167,7 +225,7 @@ def tidy(split: Segmented) -> Segmented | Refusal:
         cot, answer = (cot, last) if split.closed else (last, answer)
     bare = answer.strip()
     if _CALL.search(split.answer) or _CALL_END.search(bare[-_LONGEST_CALL_END:]):
-        return Refusal("ends_in_tool_call")
+        return SkippedRow("ends_in_tool_call")
     for tag in ANSWER_TAGS:
         head, tail = f"<{tag}>", f"</{tag}>"
         inner = bare.removeprefix(head).removesuffix(tail)
@@ -186,27 +244,27 @@ def _first(text: str, family: Markers) -> int:
     return min((found for found in (place, close) if found >= 0), default=-1)
 
 
-def _split(text: str, family: Markers) -> Segmented | Refusal:
+def _split(text: str, family: Markers) -> Segmented | SkippedRow:
     head, opened, body = text.partition(family.open)
     if opened and (family.close not in head or not family.open_optional):
         if head.strip():
-            return Refusal("text_before_marker")
+            return SkippedRow("text_before_marker")
         again = re.match(rf"(?:\s*{re.escape(family.open)})*+", body)
         body = body[again.end() :] if again else body
     else:
         body = text
     cot, closed, rest = body.partition(family.close)
     if family.open in rest or family.close in rest:
-        return Refusal("repeated_marker")
+        return SkippedRow("repeated_marker")
     if family.answer_open and family.answer_open in cot:
-        return Refusal("answer_marker_in_cot")
+        return SkippedRow("answer_marker_in_cot")
     answer = _answer(rest, family)
-    if isinstance(answer, Refusal):
+    if isinstance(answer, SkippedRow):
         return answer
     return Segmented(cot.strip("\n"), answer, bool(closed))
 
 
-def _answer(rest: str, family: Markers) -> str | Refusal:
+def _answer(rest: str, family: Markers) -> str | SkippedRow:
     """The answer in what follows the closing marker; without answer markers it is all of that."""
     if not family.answer_open and not family.answer_close:
         return rest.lstrip("\n")
@@ -214,7 +272,7 @@ def _answer(rest: str, family: Markers) -> str | Refusal:
     if start < 0:
         return rest.strip("\n")
     if rest[:start].strip():
-        return Refusal("text_around_answer")
+        return SkippedRow("text_around_answer")
     answer = rest[start + len(family.answer_open) :]
     end = answer.find(family.answer_close) if family.answer_close else -1
     if end < 0:
@@ -222,40 +280,40 @@ def _answer(rest: str, family: Markers) -> str | Refusal:
     after = answer[end + len(family.answer_close) :]
     ending = without_end_tokens(after)
     if ending.strip():
-        return Refusal("text_around_answer")
+        return SkippedRow("text_around_answer")
     # An end token stays, for `tidy` to take off and count.
     return answer[:end].strip("\n") + after.strip()
 
 
-def _split_harmony(text: str) -> Segmented | Refusal:
+def _split_harmony(text: str) -> Segmented | SkippedRow:
     """One analysis message and one final message; anything between or behind is refused."""
     found = messages_of(text)
     if found is None:
-        return Refusal("text_before_marker")
+        return SkippedRow("text_before_marker")
     thoughts = [message for message in found if message.channel == "analysis"]
     answers = [message for message in found if message.channel == "final"]
     if found[-1].recipient:
-        return Refusal("ends_in_tool_call")
+        return SkippedRow("ends_in_tool_call")
     if len(thoughts) > 1 or len(answers) > 1:
-        return Refusal("repeated_marker")
+        return SkippedRow("repeated_marker")
     if len(found) > len(thoughts) + len(answers) or any(m.recipient for m in found):
-        return Refusal("text_around_answer")
+        return SkippedRow("text_around_answer")
     if not thoughts:
-        return Refusal("no_marker")
+        return SkippedRow("no_marker")
     if found[0] is not thoughts[0]:
-        return Refusal("text_before_marker")
+        return SkippedRow("text_before_marker")
     answer = answers[0].text if answers else ""
     return Segmented(
         thoughts[0].text.strip("\n"), answer.strip("\n"), bool(answers) or thoughts[0].ended
     )
 
 
-def _split_words(text: str) -> Segmented | Refusal:
+def _split_words(text: str) -> Segmented | SkippedRow:
     opened = _WORDS_OPEN.match(text)
     closes = list(_WORDS_CLOSE.finditer(text))
     if not opened or not closes:
-        return Refusal("no_marker")
+        return SkippedRow("no_marker")
     if len(closes) > 1:
-        return Refusal("repeated_marker")
+        return SkippedRow("repeated_marker")
     cot = text[opened.end() : max(opened.end(), closes[0].start())]
     return Segmented(cot.strip("\n"), text[closes[0].end() :].lstrip("\n"), True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,19 +12,113 @@ from pathlib import Path
 from typing import Any
 
 from leadspan.config import MarkersConfig, OverlapConfig, TracesConfig
-from leadspan.config_file import validate
+from leadspan.config_io import validate
 from leadspan.errors import ConfigError, DataError
 from leadspan.grading import Grader
 from leadspan.messages import Unusable
 from leadspan.records import Trace
 from leadspan.registry import registered
-from leadspan.traces.checks import digest_of
-from leadspan.traces.columns import suggest_columns
-from leadspan.traces.drafts import Reading, read_turns
+from leadspan.traces.drafts import Reading, digest_of, read_turns
 from leadspan.traces.formats import FORMATS, iter_traces_of, mapped
-from leadspan.traces.overlap import OverlapIndex
 from leadspan.traces.rows import iter_rows
-from leadspan.traces.sections import FAMILIES, THINK, WORDS, Markers, Refusal, family_names
+from leadspan.traces.sections import (
+    FAMILIES,
+    THINK,
+    WORDS,
+    Markers,
+    Segmented,
+    SkippedRow,
+    family_names,
+    split_completion,
+)
+
+MOST_COLUMNS = 20
+LOOKED_AT_CHARACTERS = 100_000
+PROMPTS = ("prompt", "question", "problem", "instruction", "query", "input", "user", "task")
+COMPLETIONS = ("completion", "response", "output", "generation", "solution", "answer", "text")
+COTS = ("cot", "reasoning", "thinking", "thought", "rationale", "chain_of_thought")
+_PLAIN = re.compile(r"[A-Za-z][\w.-]{0,59}", re.ASCII)
+ANSWERS = ("answer", "response", "output", "final")
+
+
+def suggest_columns(row: Mapping[str, Any]) -> str:
+    """The columns of a row and the `traces.columns` line that would have it read."""
+    texts = {name: value for name, value in row.items() if isinstance(value, str) and value.strip()}
+    chats = [name for name, value in row.items() if _is_chat(value)]
+    marked = [name for name, text in texts.items() if _is_completion(text)]
+    if chats:
+        wanted = {"messages": chats[0]}
+    elif not marked and (cot := _named(texts, COTS)):
+        answer = _named(texts.keys() - {cot}, ANSWERS)
+        prompt = _named(texts.keys() - {cot, answer}, PROMPTS)
+        wanted = {"prompt": prompt, "cot": cot, "answer": answer}
+    else:
+        completion = marked[0] if marked else _named(texts, COMPLETIONS)
+        prompt = _named(texts.keys() - {completion}, PROMPTS)
+        wanted = {"prompt": prompt, "completion": completion}
+    pairs = ", ".join(
+        f"{ours}: {_written(theirs or 'YOUR_COLUMN')}" for ours, theirs in wanted.items()
+    )
+    shown = [_written(name) for name in list(row)[:MOST_COLUMNS]]
+    more = f" and {len(row) - len(shown)} more" if len(row) > len(shown) else ""
+    return f"Its columns are {', '.join(shown) or 'none'}{more}. Write traces.columns: {{{pairs}}}"
+
+
+def _written(name: str) -> str:
+    """A name as YAML takes it, control characters and all, within reason."""
+    return name if _PLAIN.fullmatch(name) else json.dumps(name[:60])
+
+
+def _is_chat(value: Any) -> bool:
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, Mapping) and bool({"role", "from"} & first.keys())
+
+
+def _is_completion(text: str) -> bool:
+    return isinstance(split_completion(text[:LOOKED_AT_CHARACTERS]), Segmented)
+
+
+def _named(columns: Iterable[str], words: Iterable[str]) -> str:
+    """The column that bears one of these words, the earlier word first; empty for none."""
+    names = sorted(columns)
+    exact = [name for word in words for name in names if name.lower() == word]
+    return next(iter(exact + [n for word in words for n in names if word in n.lower()]), "")
+
+
+WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words and single signs; spacing and case do not count."""
+    return WORD.findall(text.lower())
+
+
+class OverlapIndex:
+    """The word n-grams of all problems of some benchmarks."""
+
+    def __init__(self, problems: Iterable[str], ngram: int) -> None:
+        self.ngram = ngram
+        self._by_length: dict[int, set[int]] = {}
+        for problem in problems:
+            words = words_of(problem)
+            length = min(ngram, len(words))
+            if length:
+                grams = self._by_length.setdefault(length, set())
+                grams.update(_hashes(words, length))
+
+    def hits(self, prompt: str) -> bool:
+        """Whether the prompt holds one of the n-grams, or a shorter problem as a whole."""
+        words = words_of(prompt)
+        return any(
+            gram in grams
+            for length, grams in self._by_length.items()
+            for gram in _hashes(words, length)
+        )
+
+
+def _hashes(words: list[str], length: int) -> Iterable[int]:
+    return (hash(tuple(words[i : i + length])) for i in range(len(words) - length + 1))
+
 
 GRADED_AT_ONCE = 256
 PROBLEM_COLUMNS = ("problem", "question", "prompt")
@@ -48,10 +144,10 @@ class LoadedTraces:
     def __iter__(self) -> Iterator[Trace]:
         return iter(self.traces)
 
-    def sift(self, rows: Iterable[Trace | Refusal]) -> Iterator[Trace]:
+    def sift(self, rows: Iterable[Trace | SkippedRow]) -> Iterator[Trace]:
         """Pass the traces on without keeping them, and count everything."""
         for row in rows:
-            if isinstance(row, Refusal):
+            if isinstance(row, SkippedRow):
                 self.refused[row.reason] += 1
                 self.places.setdefault(row.reason, row.where)
                 if row.hint:
@@ -91,7 +187,7 @@ def load_traces(source: str | Path | TracesConfig, **overrides: Any) -> LoadedTr
     return loaded
 
 
-def iter_traces(config: TracesConfig) -> Iterator[Trace | Refusal]:
+def iter_traces(config: TracesConfig) -> Iterator[Trace | SkippedRow]:
     """Stream every row as its traces or as the reason why there are none, filters applied.
 
     Length, sample and split are not applied here: they need tokens (see `dataset`).
@@ -99,7 +195,7 @@ def iter_traces(config: TracesConfig) -> Iterator[Trace | Refusal]:
     Raises:
         DataError: The source cannot be read, or holds no rows at all.
     """
-    stream: Iterator[Trace | Refusal] = _read(config)
+    stream: Iterator[Trace | SkippedRow] = _read(config)
     for keep in _filters(config):
         stream = _filtered(stream, keep)
     if config.only_correct:
@@ -107,7 +203,7 @@ def iter_traces(config: TracesConfig) -> Iterator[Trace | Refusal]:
     return _told_apart(stream, config.drop_duplicates)
 
 
-def _read(config: TracesConfig) -> Iterator[Trace | Refusal]:
+def _read(config: TracesConfig) -> Iterator[Trace | SkippedRow]:
     known = None if config.format == "auto" or config.columns else FORMATS.get(config.format)
     if known is None and config.format != "auto":
         raise ConfigError(
@@ -119,12 +215,12 @@ def _read(config: TracesConfig) -> Iterator[Trace | Refusal]:
     empty, hinted = True, set()
     for where, row in iter_rows(config):
         empty = False
-        if isinstance(row, Refusal):
-            yield Refusal(row.reason, where)
+        if isinstance(row, SkippedRow):
+            yield SkippedRow(row.reason, where)
             continue
         failed = next((name for name in config.where if not _meets(row, name, config.where)), None)
         if failed is not None:
-            yield Refusal(f"where:{failed}", where)
+            yield SkippedRow(f"where:{failed}", where)
             continue
         traces = iter_traces_of(rename(row) if rename else row, known, reading, mapped_names)
         for trace in traces:
@@ -133,7 +229,7 @@ def _read(config: TracesConfig) -> Iterator[Trace | Refusal]:
                 continue
             hint = "" if trace.reason in hinted else _hint(trace.reason, row)
             hinted.add(trace.reason)
-            yield Refusal(trace.reason, where, hint)
+            yield SkippedRow(trace.reason, where, hint)
     if empty:
         raise DataError(f"{config.path}: must hold at least one row; got none.")
 
@@ -186,10 +282,12 @@ def _filters(config: TracesConfig) -> list[Keep]:
     return filters
 
 
-def _filtered(stream: Iterable[Trace | Refusal], keep: Keep) -> Iterator[Trace | Refusal]:
+def _filtered(stream: Iterable[Trace | SkippedRow], keep: Keep) -> Iterator[Trace | SkippedRow]:
     reason, passes = keep
     for row in stream:
-        yield row if isinstance(row, Refusal) or passes(row) else Refusal(reason, row.trace_id)
+        yield (
+            row if isinstance(row, SkippedRow) or passes(row) else SkippedRow(reason, row.trace_id)
+        )
 
 
 def _problems(benchmark: OverlapConfig) -> Iterator[str]:
@@ -206,10 +304,10 @@ def _problems(benchmark: OverlapConfig) -> Iterator[str]:
         names = (home.prompt_column, *names) if home.prompt_column else names
     adapt = known.adapt if known is not None else None
     for where, found in iter_rows(benchmark):
-        row = adapt(found) if adapt is not None and not isinstance(found, Refusal) else found
+        row = adapt(found) if adapt is not None and not isinstance(found, SkippedRow) else found
         if row is None:
             continue
-        text = None if isinstance(row, Refusal) else _question(row, names)
+        text = None if isinstance(row, SkippedRow) else _question(row, names)
         if text is None:
             raise DataError(
                 f"{where}: traces.decontaminate needs a text column of {', '.join(names)}. "
@@ -229,7 +327,7 @@ def _question(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
         return None
 
 
-def _graded(stream: Iterable[Trace | Refusal]) -> Iterator[Trace | Refusal]:
+def _graded(stream: Iterable[Trace | SkippedRow]) -> Iterator[Trace | SkippedRow]:
     """Pass on the traces whose answer grades as correct; the others are refused by outcome."""
     rows = iter(stream)
     with Grader() as grader:
@@ -238,24 +336,24 @@ def _graded(stream: Iterable[Trace | Refusal]) -> Iterator[Trace | Refusal]:
             grades = grader.grade_many([(t.answer or t.cot, t.golds, "math") for t in traces])
             outcomes = iter(grades)
             for row in batch:
-                if isinstance(row, Refusal):
+                if isinstance(row, SkippedRow):
                     yield row
                     continue
                 outcome = next(outcomes).outcome
-                yield row if outcome == "correct" else Refusal(f"answer_{outcome}", row.trace_id)
+                yield row if outcome == "correct" else SkippedRow(f"answer_{outcome}", row.trace_id)
 
 
-def _told_apart(stream: Iterable[Trace | Refusal], drop: bool) -> Iterator[Trace | Refusal]:
+def _told_apart(stream: Iterable[Trace | SkippedRow], drop: bool) -> Iterator[Trace | SkippedRow]:
     """Drop exact duplicates, and give every further bearer of an id one of its own."""
     contents: set[str] = set()
     bearers: Counter[str] = Counter()
     for row in stream:
-        if isinstance(row, Refusal):
+        if isinstance(row, SkippedRow):
             yield row
             continue
         digest = digest_of(row)
         if drop and digest in contents:
-            yield Refusal("duplicate", row.trace_id)
+            yield SkippedRow("duplicate", row.trace_id)
             continue
         contents.add(digest)
         trace_id = _free_id(row.trace_id, digest, bearers)

@@ -17,9 +17,15 @@ from typing import Any
 import numpy as np
 
 from leadspan.runs import lock_folder, read_json, replacing, write_json_atomic
-from leadspan.world.models import ModelShape, Phase, build_model, train_next_token
+from leadspan.world.models import (
+    ModelShape,
+    Phase,
+    build_model,
+    build_tokenizer,
+    count_tokens,
+    train_next_token,
+)
 from leadspan.world.problems import Problem, draw_gap, draw_problems, solve
-from leadspan.world.tokenizer import build_tokenizer, count_tokens
 
 FORMAT_VERSION = 1
 """Raised when the same settings give other files; a world of another version is built anew."""

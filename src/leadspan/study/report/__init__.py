@@ -11,10 +11,9 @@ from pathlib import Path
 from leadspan.progress import say
 from leadspan.runs import write_text_atomic
 from leadspan.study.report.charts import build_charts
-from leadspan.study.report.headline import headline
-from leadspan.study.report.markdown import write_markdown
 from leadspan.study.report.summary import Summary, summarise
 from leadspan.study.report.tables import build_tables
+from leadspan.study.report.text import headline, write_markdown
 from leadspan.study.results import read_results, write_csv
 
 __all__ = ["Summary", "describe_sweep", "headline", "summarise", "write_report"]
@@ -42,7 +41,7 @@ def write_report(sweep: Path, output: Path | None = None) -> Path:
     if missing:
         say(f"{output}: no figures and no HTML without {missing[0]}; pip install leadspan[report].")
     else:
-        from leadspan.study.report.figures import draw_figures
+        from leadspan.study.report.charts import draw_figures
 
         figures = draw_figures(charts, output / "figures")
     write_text_atomic(output / "report.md", write_markdown(summary, tables, charts, figures))

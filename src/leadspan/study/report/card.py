@@ -13,11 +13,17 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCardData
 
 from leadspan.config import TruncationConfig
-from leadspan.config_file import read_yaml, validate
+from leadspan.config_io import read_yaml, validate
 from leadspan.runs import RunFolder, read_json, write_text_atomic
-from leadspan.study.report.markdown import escape, write_table
-from leadspan.study.report.settings import flatten
-from leadspan.study.report.wording import say_large, say_lsp, say_number, say_range, say_sections
+from leadspan.study.report.summary import (
+    flatten,
+    say_large,
+    say_lsp,
+    say_number,
+    say_range,
+    say_sections,
+)
+from leadspan.study.report.text import escape, write_table
 from leadspan.traces.cut import Cut
 
 COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {

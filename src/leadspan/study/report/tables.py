@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from leadspan.study.report.charts import Chart, name_of
-from leadspan.study.report.summary import Summary, model_of
-from leadspan.study.report.wording import (
+from leadspan.study.report.summary import (
     COST_LABELS,
     MISSING,
+    Summary,
+    model_of,
     say_count,
     say_large,
     say_lsp,

@@ -1,0 +1,228 @@
+"""`leadspan init`, `train`, `capture` and `cache info | verify | compare | merge`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+SetOption = Annotated[
+    list[str], typer.Option("--set", help="Change one key of the file: truncation.lsp=0.25")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(init)
+    app.command()(train)
+    app.command()(capture)
+    app.add_typer(cache_app, name="cache")
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("run.yaml"),
+    teacher: Annotated[
+        str | None, typer.Option(help="Folder or hub id; Qwen3-8B, or 1.7B without a GPU.")
+    ] = None,
+    student: Annotated[str, typer.Option(help="Folder or hub id.")] = "Qwen/Qwen3-0.6B-Base",
+    traces: Annotated[str, typer.Option(help="File, folder or hub id.")] = "traces.jsonl",
+) -> None:
+    """Write a commented run.yaml for your own teacher, student and traces."""
+    from leadspan.config_io import write_template
+    from leadspan.errors import ConfigError
+
+    if path.exists():
+        raise ConfigError(f"{path}: is there already. Give another name or delete it.")
+    import torch
+
+    on_cpu = not torch.cuda.is_available()
+    teacher = teacher or ("Qwen/Qwen3-1.7B" if on_cpu else "Qwen/Qwen3-8B")
+    write_template(path, teacher, student, traces, first_run=on_cpu)
+    if on_cpu:
+        typer.echo(
+            "No GPU here: the settings are those of a first run, 4 short steps that should end within 10 "
+            "minutes on two cores with a student of 0.6B and a teacher of 1.7B. Comments say what to write "
+            "for a real run."
+        )
+    typer.echo(f"{path} written. Next: leadspan doctor {path}, then leadspan train {path}")
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="run.yaml")],
+    output: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME by default.")] = None,
+    overrides: SetOption = [],  # noqa: B006
+) -> None:
+    """Train a student, then evaluate it where run.yaml names benchmarks."""
+    from leadspan.config_io import load_run_config
+
+    run_config = load_run_config(config, tuple(overrides))
+    from leadspan.study.run import check, is_first_rank, run
+
+    folder = output or Path("runs") / config.stem
+    if is_first_rank():
+        check(run_config, folder)
+    trained, result = run(run_config, folder)
+    if not is_first_rank():
+        return
+    manifest = trained.manifest
+    val_loss = manifest["val_loss"]
+    validated = (
+        "" if val_loss is None else f", validation {val_loss:.4f} (step {manifest['best_step']})"
+    )
+    typer.echo(
+        f"{folder}: {manifest['steps']} steps in {manifest['train_seconds']:.1f} s, "
+        f"training loss {manifest['train_loss']:.4f}{validated}. Student: {trained.student_path}"
+    )
+    if result is not None:
+        typer.echo(
+            f"accuracy {result.accuracy:.3f} [{result.accuracy_low:.3f}, {result.accuracy_high:.3f}], "
+            f"closed {result.closed_fraction:.3f}, samples in {folder / 'evaluation'}"
+        )
+
+
+cache_app = typer.Typer(help="Look into teacher caches.", no_args_is_help=True)
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+CachePath = Annotated[Path, typer.Argument(help="Cache folder.")]
+
+
+def capture(
+    config: Annotated[Path, typer.Argument(help="run.yaml: its teacher and traces.")],
+    output: Annotated[Path, typer.Option(help="Cache folder, new or to be completed.")],
+    overrides: SetOption = [],  # noqa: B006
+    mode: Annotated[str, typer.Option(help="topk, sampled or hidden.")] = "topk",
+    k: Annotated[int, typer.Option(help="Kept ids (topk) or draws (sampled) a token.")] = 64,
+    logprobs: Annotated[str, typer.Option(help="8bit or fp16.")] = "8bit",
+    backend: Annotated[str, typer.Option(help="local, endpoint or vllm (its server).")] = "local",
+    base_url: Annotated[str | None, typer.Option(help="Server, up to /v1.")] = None,
+    served_model: Annotated[str | None, typer.Option(help="Model name on the server.")] = None,
+    concurrency: Annotated[int, typer.Option(help="Calls to the server at one time.")] = 8,
+    shard_mib: Annotated[float, typer.Option(help="Bound of a shard's size.")] = 256,
+) -> None:
+    """Run the teacher once over every trace; any lead, sections and epochs then read from disk."""
+    from leadspan.config import EndpointConfig
+    from leadspan.config_io import load_run_config, validate
+    from leadspan.teachers.capture import CaptureSettings, capture_run
+
+    _check_choice("mode", mode, ("topk", "sampled", "hidden"))
+    _check_choice("logprobs", logprobs, ("8bit", "fp16"))
+    _check_choice("backend", backend, ("local", "endpoint", "vllm"))
+    server = None
+    if backend != "local":
+        content = {"base_url": base_url, "model": served_model, "concurrency": concurrency}
+        server = validate(EndpointConfig, {k: v for k, v in content.items() if v}, "capture")
+    settings = CaptureSettings(
+        mode=mode,  # type: ignore[arg-type]
+        k=k,
+        logprobs=logprobs,  # type: ignore[arg-type]
+        backend=backend,  # type: ignore[arg-type]
+        endpoint=server,
+        shard_mib=shard_mib,
+    )
+    report = capture_run(load_run_config(config, tuple(overrides)), output, settings)
+    per_token = report.num_bytes / max(1, report.num_tokens)
+    typer.echo(
+        f"{output}: {report.num_sequences} sequences, {report.num_tokens} tokens, "
+        f"{report.num_bytes / 2**20:.1f} MiB ({per_token:.1f} bytes a token); captured now "
+        f"{report.num_captured_now}, duplicates {report.num_duplicates}. "
+        f"Next: leadspan train {config} --set teacher.cache={output}"
+    )
+
+
+@cache_app.command()
+def info(path: CachePath, as_json: JsonOption = False) -> None:
+    """Say what a cache holds and what made it."""
+    from leadspan.teachers.cache import TeacherCache
+    from leadspan.teachers.cache_format import identity_json, shard_paths
+
+    cache = TeacherCache(path)
+    num_bytes = sum(shard.stat().st_size for shard in shard_paths(path))
+    facts: dict[str, Any] = {
+        **identity_json(cache.identity),
+        "sequences": len(cache),
+        "tokens": cache.num_tokens,
+        "shards": len(cache.shards),
+        "bytes": num_bytes,
+        "bytes_per_token": round(num_bytes / max(1, cache.num_tokens), 2),
+    }
+    _print(facts, as_json)
+
+
+@cache_app.command()
+def verify(path: CachePath) -> None:
+    """Read every byte and compare with the checksums."""
+    from leadspan.errors import CacheError
+    from leadspan.teachers import check
+    from leadspan.teachers.cache import TeacherCache
+
+    cache = TeacherCache(path)
+    problems = check.verify(cache)
+    if problems:
+        raise CacheError("\n".join(problems))
+    typer.echo(f"{path}: whole. {len(cache.shards)} shards, {len(cache)} sequences.")
+
+
+@cache_app.command()
+def compare(
+    path: CachePath,
+    teacher: Annotated[
+        str | None, typer.Option(help="Folder or hub id; the captured one by default.")
+    ] = None,
+    sample: Annotated[int, typer.Option(help="Sequences run through the live teacher.")] = 8,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the live teacher on a sample and say how far the cache is from it."""
+    from dataclasses import asdict
+
+    from leadspan.config import TeacherConfig
+    from leadspan.models import load_causal_lm, load_tokenizer
+    from leadspan.teachers import check
+    from leadspan.teachers.cache import TeacherCache
+
+    cache = TeacherCache(path)
+    dtype, _, how = cache.identity.dtype.partition(" ")
+    config = TeacherConfig(
+        path=teacher or cache.identity.teacher,
+        revision=None if teacher else cache.identity.revision,
+        dtype=dtype,  # type: ignore[arg-type]
+        quantization=next((bits for bits in ("8bit", "4bit") if bits in how), None),  # type: ignore[arg-type]
+    )
+    cache.check_fits(config, load_tokenizer(config.path, config.revision))
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = check.compare(cache, load_causal_lm(config, device), sample, "autocast" in how)
+    _print(asdict(found), as_json)
+
+
+@cache_app.command()
+def merge(
+    sources: Annotated[list[Path], typer.Argument(help="Cache folders of one teacher and mode.")],
+    output: Annotated[Path, typer.Option(help="New cache folder.")],
+) -> None:
+    """Join caches that were captured on several machines."""
+    from leadspan.teachers.capture import merge as merge_caches
+
+    report = merge_caches(sources, output)
+    typer.echo(
+        f"{output}: {report.num_sequences} sequences, {report.num_tokens} tokens; "
+        f"{report.num_duplicates} duplicates dropped."
+    )
+
+
+def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    from leadspan.errors import ConfigError
+
+    if value not in allowed:
+        raise ConfigError(f"--{option} must be one of {', '.join(allowed)}; got {value!r}.")
+
+
+def _print(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        shown = f"{value:.3g}" if isinstance(value, float) and abs(value) < 1 else value
+        typer.echo(f"{name:<{width}}  {shown}")

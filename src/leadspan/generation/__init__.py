@@ -1,0 +1,1 @@
+"""Answers to prompts: from a model in this process, from vLLM, from a server."""

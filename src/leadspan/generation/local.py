@@ -1,0 +1,345 @@
+"""Generate with a model in this process: batches that refill as answers finish.
+
+A row that ends is given to the next request while the others go on. Knows nothing about text or
+grading.
+
+Shape suffixes: B rows, N rows that are filled, V vocabulary, T steps, L places in the cache, Q prompt
+tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from leadspan.config import SamplingConfig
+from leadspan.errors import DataError
+from leadspan.generation.kv_cache import AttentionMasks, SlotCache
+from leadspan.generation.requests import Completion, FinishReason, Request
+from leadspan.models import backbone_of, end_of_turn_id, odd_layers, real_vocab_size
+
+
+def compute_uniforms(seed: int, steps: int) -> NDArray[np.float64]:
+    """One uniform number a step, shape [T], in [0, 1); the same for a seed on every machine."""
+    return np.random.Generator(np.random.Philox(key=seed)).random(steps)
+
+
+def choose_greedy(logits_BV: Tensor) -> Tensor:
+    """The likeliest token of each row, shape [B]."""
+    return logits_BV.argmax(dim=-1)
+
+
+def choose_sampled(
+    logits_BV: Tensor,
+    uniform_B: Tensor,
+    sampling_temperature: float,
+    top_p: float = 1.0,
+    top_k: int = 0,
+) -> Tensor:
+    """Sample a token of each row by inverting its cumulative distribution at `uniform_B`.
+
+    A row's token depends on its own logits and its own number alone, so an answer is the same
+    whatever stands beside it. The cumulative sum runs in float64 and in the vocabulary's order: two
+    tokens of nearly equal probability cannot trade places when the logits move by rounding.
+
+    Args:
+        logits_BV: Raw logits, any float dtype.
+        uniform_B: float64, in [0, 1).
+        sampling_temperature: > 0.
+        top_p: Keep the smallest set of likeliest tokens with at least this mass.
+        top_k: Keep this many of the likeliest tokens; 0 keeps all. Applied before `top_p`.
+
+    Returns:
+        Token ids, shape [B].
+    """
+    probs_BV = torch.softmax(logits_BV.double() / sampling_temperature, dim=-1)
+    if 0 < top_k < probs_BV.shape[-1]:
+        least_B1 = probs_BV.topk(top_k, dim=-1).values[:, -1:]
+        probs_BV = probs_BV.masked_fill(probs_BV < least_B1, 0.0)
+        probs_BV = probs_BV / probs_BV.sum(dim=-1, keepdim=True)
+    if top_p < 1.0:
+        sorted_BV = probs_BV.sort(dim=-1, descending=True).values
+        before_BV = sorted_BV.cumsum(dim=-1) - sorted_BV
+        # The last token whose predecessors hold less than top_p is the least likely one kept.
+        kept_B1 = (before_BV < top_p).sum(dim=-1, keepdim=True)
+        least_B1 = sorted_BV.gather(-1, kept_B1 - 1)
+        probs_BV = probs_BV.masked_fill(probs_BV < least_B1, 0.0)
+    cumulative_BV = probs_BV.cumsum(dim=-1)
+    target_B1 = uniform_B.unsqueeze(-1) * cumulative_BV[:, -1:]
+    return (
+        torch.searchsorted(cumulative_BV, target_B1, right=True)
+        .squeeze(-1)
+        .clamp_max(probs_BV.shape[-1] - 1)
+    )
+
+
+PREFILL_TOKENS = 8192
+"""Prompt tokens of one forward pass."""
+REFILL_SHARE = 8
+"""Refill when one row in this many is free: a refill costs about one step whatever its size."""
+FIRST_STEPS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A row that ended."""
+
+    request: Request
+    token_ids: list[int]
+    seconds: float
+
+
+class Rows:
+    """A batch in flight. Dead rows go on writing over their first place, which nobody reads."""
+
+    def __init__(
+        self,
+        model: Any,
+        sampling: SamplingConfig,
+        num_rows: int,
+        longest_answer: int,
+        stop_ids: list[int],
+        vocab_size: int,
+    ) -> None:
+        self._model, self._sampling, self._vocab_size = model, sampling, vocab_size
+        self._device = model.device
+        self._longest_answer = longest_answer
+        self._stops = torch.tensor(stop_ids, device=self._device)
+        self._requests: list[tuple[Request, float] | None] = [None] * num_rows
+        self._cache = SlotCache(num_rows, self._device)
+        self._masks = AttentionMasks(model.config, num_rows, self._device, model.dtype)
+        self._index_B = torch.arange(num_rows, device=self._device)
+        self._token_B = self._zeros(num_rows)
+        self._position_B = self._zeros(num_rows)
+        self._count_B = self._zeros(num_rows)
+        self._limit_B = self._zeros(num_rows)
+        self._live_B = torch.zeros(num_rows, dtype=torch.bool, device=self._device)
+        self._written_BT = self._zeros(num_rows, min(longest_answer, FIRST_STEPS))
+        self._uniform_BT: Tensor | None = None
+        if sampling.sampling_temperature > 0:
+            shape = (num_rows, longest_answer)
+            self._uniform_BT = torch.zeros(shape, dtype=torch.float64, device=self._device)
+        self._width = 1
+        self._most_written = 0
+
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(*shape, dtype=torch.long, device=self._device)
+
+    @property
+    def num_live(self) -> int:
+        """Rows that still write."""
+        return sum(request is not None for request in self._requests)
+
+    @torch.inference_mode()
+    def admit(self, queue: deque[Request]) -> None:
+        """Give free rows to waiting requests; with nobody waiting, drop them."""
+        free = [row for row, request in enumerate(self._requests) if request is None]
+        size = len(self._requests)
+        if not queue:
+            if 4 * len(free) >= size > len(free):
+                self._keep([row for row in range(size) if self._requests[row] is not None])
+            return
+        if len(free) < min(max(1, size // REFILL_SHARE), len(queue)):
+            return
+        taken = [(row, queue.popleft()) for row in free[: len(queue)]]
+        while taken:
+            size = max(1, PREFILL_TOKENS // len(taken[0][1].prompt_ids))
+            self._fill(taken[:size])
+            taken = taken[size:]
+
+    def _fill(self, taken: list[tuple[int, Request]]) -> None:
+        """Read prompts up to their last token, which is the row's first input."""
+        prompts = [list(request.prompt_ids) for _, request in taken]
+        rows_N = torch.tensor([row for row, _ in taken], device=self._device)
+        longest = max(len(prompt) for prompt in prompts)
+        self._reserve(max(longest, self._width))
+        if longest > 1:
+            padded = [ids[:-1] + [ids[-1]] * (longest - len(ids)) for ids in prompts]
+            with self._cache.filling(rows_N):
+                backbone_of(self._model)(
+                    input_ids=torch.tensor(padded, device=self._device),
+                    position_ids=torch.arange(longest - 1, device=self._device).unsqueeze(0),
+                    attention_mask=self._masks.of_prompts(len(taken), longest - 1),
+                    past_key_values=self._cache,
+                    use_cache=True,
+                )
+        position_N = torch.tensor([len(ids) - 1 for ids in prompts], device=self._device)
+        self._masks.begin(rows_N, position_N)
+        self._token_B[rows_N] = torch.tensor([ids[-1] for ids in prompts], device=self._device)
+        self._position_B[rows_N] = position_N
+        self._limit_B[rows_N] = torch.tensor(
+            [request.max_new_tokens or self._sampling.max_new_tokens for _, request in taken],
+            device=self._device,
+        )
+        self._count_B[rows_N] = 0
+        self._live_B[rows_N] = True
+        for row, request in taken:
+            self._requests[row] = (request, time.monotonic())
+            if self._uniform_BT is not None:
+                numbers = torch.from_numpy(compute_uniforms(request.seed, self._longest_answer))
+                self._uniform_BT[row] = numbers.to(self._device)
+
+    def _reserve(self, width: int) -> None:
+        self._width = width
+        self._cache.reserve(width)
+        self._masks.reserve(self._cache.capacity)
+
+    @torch.inference_mode()
+    def step(self) -> list[Finished]:
+        """Write one token in every row; return those that ended."""
+        self._reserve(self._width)
+        self._cache.place(self._position_B)
+        logits_BV = self._model(
+            input_ids=self._token_B[:, None],
+            position_ids=self._position_B[:, None],
+            attention_mask=self._masks.of_step(self._position_B, self._width),
+            past_key_values=self._cache,
+            use_cache=True,
+        ).logits[:, -1, : self._vocab_size]
+        if self._uniform_BT is None:
+            self._token_B = choose_greedy(logits_BV)
+        else:
+            self._token_B = choose_sampled(
+                logits_BV,
+                self._uniform_BT[self._index_B, self._count_B],
+                self._sampling.sampling_temperature,
+                self._sampling.top_p,
+                self._sampling.top_k,
+            )
+        return self._write()
+
+    def _write(self) -> list[Finished]:
+        """Note the chosen tokens, move live rows on, free those that ended."""
+        self._most_written += 1
+        self._width += 1
+        if self._most_written > self._written_BT.shape[1]:
+            more = min(self._longest_answer, 2 * self._most_written) - self._written_BT.shape[1]
+            self._written_BT = torch.nn.functional.pad(self._written_BT, (0, more))
+        self._written_BT[self._index_B, self._count_B] = self._token_B
+        self._count_B += self._live_B
+        ended_B = torch.isin(self._token_B, self._stops) | (self._count_B >= self._limit_B)
+        ended_B &= self._live_B
+        self._live_B &= ~ended_B
+        self._position_B += self._live_B
+        ended = ended_B.nonzero().squeeze(1).tolist()
+        return self._free(ended) if ended else []
+
+    def _free(self, ended: list[int]) -> list[Finished]:
+        now, counts = time.monotonic(), self._count_B.tolist()
+        finished = []
+        for row in ended:
+            entry, self._requests[row] = self._requests[row], None
+            assert entry is not None
+            token_ids = self._written_BT[row, : counts[row]].tolist()
+            finished.append(Finished(entry[0], token_ids, now - entry[1]))
+        self._count_B *= self._live_B
+        self._position_B *= self._live_B
+        self._most_written = int(self._count_B.max())
+        self._width = int(self._position_B.max()) + 1
+        return finished
+
+    def _keep(self, rows: list[int]) -> None:
+        kept = torch.tensor(rows, device=self._device)
+        self._cache.keep(kept)
+        self._masks.keep(kept)
+        self._requests = [self._requests[row] for row in rows]
+        self._index_B = torch.arange(len(rows), device=self._device)
+        self._token_B, self._position_B = self._token_B[kept], self._position_B[kept]
+        self._count_B, self._limit_B = self._count_B[kept], self._limit_B[kept]
+        self._live_B, self._written_BT = self._live_B[kept], self._written_BT[kept]
+        if self._uniform_BT is not None:
+            self._uniform_BT = self._uniform_BT[kept]
+
+
+class TransformersBackend:
+    """Runs a causal language model of transformers, on CPU or GPU, in the dtype it was loaded in."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        sampling: SamplingConfig,
+        batch_size: int = 64,
+        end_id: int | None = None,
+    ) -> None:
+        check_attention(model.config)
+        self._model, self._tokenizer = model, tokenizer
+        self._sampling, self._batch_size = sampling, batch_size
+        self._stop_ids = stop_ids_of(model, tokenizer, end_id)
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Yield one completion a request, as they finish.
+
+        The longest prompts start first: prompts of like length then share a forward pass, and where
+        a long question takes a long answer, that answer does not come last and alone.
+
+        Raises:
+            DataError: A request has an empty prompt.
+        """
+        for request in requests:
+            if not request.prompt_ids:
+                raise DataError(f"{request.key}: the prompt must not be empty. Check the template.")
+        queue = deque(sorted(requests, key=lambda request: -len(request.prompt_ids)))
+        if not queue:
+            return
+        limits = [request.max_new_tokens or self._sampling.max_new_tokens for request in queue]
+        rows = Rows(
+            self._model,
+            self._sampling,
+            num_rows=min(self._batch_size, len(queue)),
+            longest_answer=max(limits),
+            stop_ids=sorted(self._stop_ids),
+            vocab_size=real_vocab_size(self._tokenizer),
+        )
+        while queue or rows.num_live:
+            rows.admit(queue)
+            for finished in rows.step():
+                yield self._completion(finished)
+
+    def _completion(self, finished: Finished) -> Completion:
+        ids = finished.token_ids
+        stopped = bool(ids) and ids[-1] in self._stop_ids
+        reason: FinishReason = "stop" if stopped else "length"
+        text = self._tokenizer.decode(
+            ids[:-1] if stopped else ids,
+            skip_special_tokens=False,
+            clean_up_tokenization_spaces=False,
+        )
+        seconds = round(finished.seconds, 4)
+        return Completion(finished.request.key, text, len(ids), reason, seconds, tuple(ids))
+
+
+def stop_ids_of(model: Any, tokenizer: Any, end_id: int | None = None) -> frozenset[int]:
+    """Every id that ends an answer: the end of the turn, the tokenizer's eos, the model's own eos.
+
+    Base students end turns in another token than their eos; either ends an answer.
+    """
+    found = {end_of_turn_id(tokenizer) if end_id is None else end_id}
+    if tokenizer.eos_token_id is not None:
+        found.add(int(tokenizer.eos_token_id))
+    eos = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    found.update(eos if isinstance(eos, list | tuple) else [eos] if eos is not None else [])
+    return frozenset(found)
+
+
+def check_attention(config: Any) -> None:
+    """Check that the model's memory of the past is keys and values alone.
+
+    Raises:
+        DataError: Some layer keeps another state, or attends by a kernel that takes no mask.
+    """
+    odd = odd_layers(config)
+    if odd or config._attn_implementation not in ("sdpa", "eager"):
+        found = ", ".join(odd) or config._attn_implementation
+        raise DataError(
+            f"{config.model_type}: the transformers back end needs full or sliding attention under "
+            f"sdpa or eager; got {found}. Use evaluation.backend vllm or endpoint."
+        )

@@ -1,0 +1,1 @@
+"""Divergences, and the fused loss over the vocabulary. Knows nothing about sequences, models or files."""

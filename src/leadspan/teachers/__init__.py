@@ -1,0 +1,1 @@
+"""Where the teacher's rows come from: the live model, or a cache written once."""

@@ -1,0 +1,104 @@
+"""Where the teacher's distributions come from: the live model, or a cache written once.
+
+Both give rows for the scored positions of a batch. Knows nothing about the student.
+
+Shape suffixes: B rows of the batch, T tokens, N scored tokens, H the teacher's hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from leadspan.config import TeacherConfig
+from leadspan.losses.heads import DenseTeacher, SparseTeacher, check_head, head_of
+from leadspan.models import (
+    SharedVocabulary,
+    check_head_width,
+    check_same_vocabulary,
+    compute_hidden,
+    load_causal_lm,
+    load_tokenizer,
+)
+from leadspan.precision import bf16_products
+from leadspan.records import Sequence
+from leadspan.traces.batches import Batch
+
+
+class TeacherSource(Protocol):
+    """What the training loop asks of a teacher."""
+
+    model_config: Any
+    """The config of the model that is run, for its FLOPs; None where nothing is run."""
+
+    def rows(self, batch: Batch) -> DenseTeacher | SparseTeacher:
+        """The teacher's distributions for `batch.labels_N`, in that order."""
+        ...
+
+
+class LiveTeacher:
+    """The teacher model itself; only hidden states of scored positions are kept."""
+
+    def __init__(self, model: Any, bf16: bool) -> None:
+        self.model_config = model.config
+        self._model = model
+        self._bf16 = bf16
+
+    def rows(self, batch: Batch) -> DenseTeacher:
+        """Hidden states [N, H] with the teacher's head."""
+        hidden_BTH = compute_teacher_hidden(
+            self._model, batch.input_ids_BT, self._bf16, batch.positions_BT
+        )
+        return DenseTeacher(hidden_BTH.flatten(0, 1)[batch.rows_N], head_of(self._model))
+
+
+def compute_teacher_hidden(
+    model: Any, input_ids_BT: torch.Tensor, bf16: bool, positions_BT: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Final hidden states [B, T, H], without gradient, live and captured alike."""
+    with torch.no_grad(), bf16_products(input_ids_BT.device, bf16):
+        return compute_hidden(model, input_ids_BT, positions_BT)
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherVocabulary:
+    """Which ids a teacher shares with the student, and which sequences it can be run on."""
+
+    size: int
+    """Labels and distributions are of the first `size` ids."""
+    reads: Callable[[Sequence], bool]
+    """Whether each token of a sequence means the same to the teacher, or is at least only unknown to it."""
+    described: str
+
+
+def live_vocabulary(shared: SharedVocabulary, model: Any) -> TeacherVocabulary:
+    """Of a teacher that is run: an id needs a row in its embedding, and no other meaning there."""
+    num_rows = model.get_input_embeddings().weight.shape[0]
+    misread = sorted(shared.misread_ids)
+
+    def reads(sequence: Sequence) -> bool:
+        ids_T = sequence.input_ids_T
+        return bool(ids_T.max(initial=0) < num_rows) and not np.isin(ids_T, misread).any()
+
+    return TeacherVocabulary(shared.size, reads, str(shared))
+
+
+def load_teacher(
+    teacher: TeacherConfig, tokenizer: Any, student_path: str, device: str
+) -> tuple[Any, Any, TeacherVocabulary]:
+    """Load the teacher, its tokenizer and what that shares with the student's.
+
+    Raises:
+        DataError: The vocabularies are of two families, or the head cannot be taken apart.
+    """
+    theirs = load_tokenizer(teacher.path, teacher.revision)
+    shared = check_same_vocabulary(tokenizer, theirs, student_path, teacher.path)
+    model = load_causal_lm(teacher, device)
+    check_head_width(model, shared.size, teacher.path)
+    if device != "meta":
+        check_head(model, teacher.path)
+    return model, theirs, live_vocabulary(shared, model)

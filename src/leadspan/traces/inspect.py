@@ -1,0 +1,440 @@
+"""What is in a set of traces: rows, section lengths, round trips, cuts, and a few traces.
+
+Measured once as plain data, then drawn on the terminal or as one HTML file in which every text from a
+trace is escaped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from leadspan.config import RenderConfig, SupervisionConfig, TracesConfig, TruncationConfig
+from leadspan.records import SECTIONS, Section, Sequence, Trace
+from leadspan.traces.cut import Cut, CutCounter, CutReport
+from leadspan.traces.dataset import Annotate, check_annotated, iter_sequences
+from leadspan.traces.render import Renderer
+from leadspan.traces.sources import LoadedTraces
+
+LSPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
+QUANTILES = {"min": 0.0, "q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95, "max": 1.0}
+HISTOGRAM_BINS = 24
+CONTROL = {
+    **{code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"},
+    0x7F: "\u2421",
+    **{code: f"\\x{code:02x}" for code in range(0x80, 0xA0)},
+    **{code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))},
+}
+"""Characters that steer a terminal or the direction of text, as something one can see."""
+
+
+def visible(text: str) -> str:
+    """`text` with every control character replaced by a visible one."""
+    return text.translate(CONTROL)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Neighbouring tokens of a trace that share section and fate."""
+
+    text: str
+    section: Section
+    kept: bool
+    scored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Specimen:
+    """One trace to look at."""
+
+    trace_id: str
+    num_tokens: int
+    num_kept_tokens: int
+    gold: str | None
+    runs: tuple[Run, ...]
+
+
+@dataclass(slots=True)
+class Inspection:
+    """Everything `leadspan inspect` says."""
+
+    path: str
+    counts: LoadedTraces
+    lengths: dict[str, np.ndarray]
+    """Tokens of each usable trace, by section and for the whole `sequence`."""
+    round_trips: Counter[str]
+    cuts: dict[float, CutReport]
+    """By lead-span proportion."""
+    configured: CutReport
+    """The cut that the config asks for."""
+    specimens: list[Specimen]
+
+    @property
+    def usable(self) -> int:
+        """Traces that can be trained on."""
+        return len(self.lengths["sequence"])
+
+    @property
+    def rows(self) -> int:
+        """Usable and refused."""
+        return self.usable + self.counts.refused.total()
+
+    def as_dict(self) -> dict[str, Any]:
+        """One JSON object."""
+        return {
+            "path": self.path,
+            "rows": self.rows,
+            "usable": self.usable,
+            "refused": dict(self.counts.refused),
+            "first_refused": self.counts.places,
+            "hints": self.counts.hints,
+            "notes": dict(self.counts.notes),
+            "tokens": {name: quantiles(values) for name, values in self.lengths.items()},
+            "roundtrip_failures": self.round_trips["failed"],
+            "roundtrip_normalised": self.round_trips["normalised"],
+            "lsp": {f"{lsp:g}": cut.as_dict() for lsp, cut in self.cuts.items()},
+            "configured": self.configured.as_dict(),
+            "histogram": histogram(self.lengths),
+        }
+
+
+def quantiles(values: np.ndarray) -> dict[str, float]:
+    """Quantiles and mean; empty for no values."""
+    if not len(values):
+        return {}
+    named = {name: float(np.quantile(values, share)) for name, share in QUANTILES.items()}
+    return {**named, "mean": float(values.mean())}
+
+
+def histogram(lengths: dict[str, np.ndarray], bins: int = HISTOGRAM_BINS) -> dict[str, Any]:
+    """Counts by section over shared edges: `{edges: [bins + 1], prompt: [bins], ...}`, in tokens."""
+    longest = max((int(values.max()) for values in lengths.values() if len(values)), default=1)
+    edges = np.linspace(0, longest + 1, bins + 1)
+    counts = {name: np.histogram(values, edges)[0].tolist() for name, values in lengths.items()}
+    return {"edges": edges.round(1).tolist(), **counts}
+
+
+def inspect_traces(
+    tokenizer: Any,
+    traces: TracesConfig,
+    render: RenderConfig | None = None,
+    truncation: TruncationConfig | None = None,
+    supervision: SupervisionConfig | None = None,
+    num_specimens: int = 1,
+    annotate: Annotate | None = None,
+) -> Inspection:
+    """Read, render and measure a source, streaming.
+
+    Args:
+        tokenizer: The student's.
+        traces: The source.
+        render: Text to tokens.
+        truncation: The cut that is shown.
+        supervision: The sections that are scored.
+        num_specimens: Traces to look at.
+        annotate: Adds where each trace first derives its gold, if that is to be counted.
+
+    Raises:
+        DataError: The source cannot be read.
+    """
+    renderer = Renderer(tokenizer, render)
+    truncation = truncation or TruncationConfig()
+    check_annotated(truncation, annotate)
+    counters = {lsp: CutCounter(Cut(TruncationConfig(lsp=lsp), supervision)) for lsp in LSPS}
+    configured = CutCounter(Cut(truncation, supervision))
+    counts = LoadedTraces()
+    lengths: dict[str, list[int]] = {name: [] for name in (*SECTIONS, "sequence")}
+    round_trips: Counter[str] = Counter()
+    specimens: list[Specimen] = []
+    for trace, sequence in iter_sequences(traces, renderer, counts, truncation, annotate):
+        for section in SECTIONS:
+            lengths[section].append(len(sequence.span(section)))
+        lengths["sequence"].append(len(sequence))
+        round_trips[renderer.round_trip(trace, sequence)] += 1
+        for counter in (*counters.values(), configured):
+            counter.add(sequence)
+        if len(specimens) < num_specimens:
+            specimens.append(specimen(renderer, trace, sequence, configured.cut))
+    return Inspection(
+        path=traces.path,
+        counts=counts,
+        lengths={name: np.array(values, dtype=np.int64) for name, values in lengths.items()},
+        round_trips=round_trips,
+        cuts={lsp: counter.report() for lsp, counter in counters.items()},
+        configured=configured.report(),
+        specimens=specimens,
+    )
+
+
+def specimen(
+    renderer: Renderer,
+    trace: Trace,
+    sequence: Sequence,
+    cut: Cut,
+) -> Specimen:
+    """Decode a trace in runs of tokens that share section and fate."""
+    positions_K = cut.positions(sequence)
+    kept_T = np.zeros(len(sequence), dtype=np.bool_)
+    kept_T[positions_K] = True
+    scored_T = np.zeros(len(sequence), dtype=np.bool_)
+    scored_T[positions_K] = cut.example(sequence).supervised_T
+    edges = [0, *(np.flatnonzero((np.diff(kept_T) != 0) | (np.diff(scored_T) != 0)) + 1)]
+    edges += [sequence.prompt.end, sequence.cot.end, len(sequence)]
+    bounds = sorted({int(edge) for edge in edges})
+    pieces = list(pairwise(bounds))
+    texts = renderer.encoder.decode([sequence.input_ids_T[a:b].tolist() for a, b in pieces])
+    runs = tuple(
+        Run(visible(text), _section_at(sequence, start), bool(kept_T[start]), bool(scored_T[start]))
+        for text, (start, _) in zip(texts, pieces, strict=True)
+    )
+    return Specimen(trace.trace_id, len(sequence), len(positions_K), trace.gold, runs)
+
+
+def _section_at(sequence: Sequence, position: int) -> Section:
+    return next(name for name in SECTIONS if position < sequence.span(name).end)
+
+
+COLOURS = {"prompt": "cyan", "cot": "yellow", "answer": "green", "sequence": "white"}
+BARS = " ▁▂▃▄▅▆▇█"
+MOST_CHARACTERS = 6000
+"""Longer traces are shortened in the middle of a run."""
+
+
+def show(inspection: Inspection, console: Console) -> None:
+    """Print counts, lengths, cuts and specimens."""
+    console.print(_counts(inspection))
+    if not inspection.usable:
+        return
+    console.print(_lengths(inspection))
+    console.print(_cuts(inspection))
+    for specimen in inspection.specimens:
+        console.print(_specimen(specimen))
+
+
+def _counts(inspection: Inspection) -> RenderableType:
+    round_trips = inspection.round_trips
+    lines = [
+        Text(f"{inspection.rows} rows, {inspection.usable} usable: {visible(inspection.path)}"),
+        Text(
+            f"round trip: {round_trips['exact']} exact, {round_trips['normalised']} normalised, "
+            f"{round_trips['failed']} failed"
+        ),
+    ]
+    for reason, number in inspection.counts.refused.most_common():
+        place = inspection.counts.places.get(reason, "?")
+        lines.append(Text(visible(f"refused: {reason} {number} (first at {place})"), style="red"))
+        if hint := inspection.counts.hints.get(reason):
+            lines.append(Text(f"  {hint}", style="red"))
+    for note, number in inspection.counts.notes.most_common():
+        lines.append(Text(f"note: {note} {number}", style="dim"))
+    return Group(*lines)
+
+
+def _lengths(inspection: Inspection) -> RenderableType:
+    table = Table(title="tokens by section", title_justify="left")
+    table.add_column("section")
+    for name in (*QUANTILES, "mean"):
+        table.add_column(name, justify="right")
+    counts = histogram(inspection.lengths)
+    for name, values in inspection.lengths.items():
+        cells = [f"{value:,.0f}" for value in quantiles(values).values()]
+        table.add_row(Text(name, style=COLOURS[name]), *cells)
+    bars = [Text(f"{n:9}{_bars(counts[n])}", style=COLOURS[n]) for n in inspection.lengths]
+    caption = f"traces by length, 0 to {counts['edges'][-1]:,.0f} tokens"
+    return Group(table, Text(caption, style="dim"), *bars)
+
+
+def _bars(counts: list[int]) -> str:
+    most = max(counts) or 1
+    return "".join(BARS[-(-8 * count // most)] for count in counts)
+
+
+def _cuts(inspection: Inspection) -> RenderableType:
+    table = Table(title="what each LSP keeps", title_justify="left")
+    names = (
+        "tokens",
+        "scored prompt",
+        "scored cot",
+        "scored answer",
+        "close kept",
+        "answers kept",
+        "derived",
+    )
+    for name in ("lsp", *names, "dropped"):
+        table.add_column(name, justify="right")
+    for lsp, cut in inspection.cuts.items():
+        table.add_row(f"{lsp:g}", *_cut_cells(cut))
+    table.add_section()
+    table.add_row("config", *_cut_cells(inspection.configured))
+    return table
+
+
+def _cut_cells(cut: CutReport) -> list[str]:
+    shares = [cut.close_marker_kept, cut.answer_kept, cut.derivation_kept]
+    return [
+        f"{cut.kept_tokens:,}",
+        *(f"{number:,}" for number in cut.scored_tokens.values()),
+        *("-" if share is None else f"{share:.1%}" for share in shares),
+        f"{cut.dropped:,}",
+    ]
+
+
+def _specimen(specimen: Specimen) -> RenderableType:
+    text = Text()
+    kept = True
+    for run in specimen.runs:
+        if kept and not run.kept:
+            text.append(" ✂ cut here ", style="bold white on red")
+        kept = run.kept
+        style = COLOURS[run.section]
+        if not run.kept:
+            style = f"dim strike {style}"
+        elif not run.scored:
+            style = f"dim {style}"
+        text.append(_shortened(run.text), style=style)
+    title = f"{visible(specimen.trace_id)}: {specimen.num_kept_tokens} of {specimen.num_tokens} tokens kept"
+    legend = Text("prompt", style=COLOURS["prompt"])
+    for section in ("cot", "answer"):
+        legend.append("  ").append(section, style=COLOURS[section])
+    legend.append("  dim: not scored", style="dim").append("  struck: cut", style="dim strike")
+    return Panel(text, title=Text(title), subtitle=legend, title_align="left")
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    half = MOST_CHARACTERS // 2
+    return f"{text[:half]} […{len(text) - 2 * half:,} characters…] {text[-half:]}"
+
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222;
+background:#fff}
+table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .7rem;text-align:right;
+border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}
+pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#fafafa;border:1px solid #ddd;
+padding:1rem;border-radius:6px}
+.prompt{color:#0b6e8a}.cot{color:#8a5a00}.answer{color:#1b7a2f}.sequence{color:#222}
+.unscored{opacity:.5}.cut{opacity:.35;text-decoration:line-through}
+.edge{background:#c22;color:#fff;padding:0 .4rem;border-radius:3px}
+.bars{display:flex;align-items:flex-end;height:4rem;gap:2px}
+.bars i{flex:1;background:currentColor;min-width:4px}
+@media(prefers-color-scheme:dark){body{background:#161616;color:#ddd}pre{background:#1e1e1e}
+.prompt{color:#5ac8e0}.cot{color:#e6b450}.answer{color:#7fd18b}.sequence{color:#ddd}}
+"""
+
+
+def build_page(inspection: Inspection) -> str:
+    """The whole document."""
+    title = f"Traces of {_text(inspection.path)}"
+    parts = [
+        f"<h1>{title}</h1>",
+        _counts_html(inspection),
+        *([_lengths_html(inspection), _cuts_html(inspection)] if inspection.usable else []),
+        *(_specimen_html(specimen) for specimen in inspection.specimens),
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{title}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _text(text: str) -> str:
+    return escape(visible(text))
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    """A table of cells that are HTML already."""
+    first = "".join(f"<th>{cell}</th>" for cell in head)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{first}</tr>{body}</table>"
+
+
+def _counts_html(inspection: Inspection) -> str:
+    trips = inspection.round_trips
+    rows = [["rows", f"{inspection.rows:,}", ""], ["usable", f"{inspection.usable:,}", ""]]
+    rows += [
+        [
+            f"refused: {_text(reason)}",
+            f"{number:,}",
+            _text(_first(inspection, reason)),
+        ]
+        for reason, number in inspection.counts.refused.most_common()
+    ]
+    rows += [[f"note: {_text(n)}", f"{k:,}", ""] for n, k in inspection.counts.notes.most_common()]
+    rows += [
+        [f"round trip {name}", f"{trips[name]:,}", ""] for name in ("exact", "normalised", "failed")
+    ]
+    return _table(["", "traces", "first at"], rows)
+
+
+def _first(inspection: Inspection, reason: str) -> str:
+    """Where a reason was first met, and what to do about it."""
+    counts = inspection.counts
+    return ". ".join(filter(None, (counts.places.get(reason), counts.hints.get(reason))))
+
+
+def _lengths_html(inspection: Inspection) -> str:
+    head: list[str] = []
+    rows = []
+    for name, values in inspection.lengths.items():
+        measured = quantiles(values)
+        head = ["tokens", *measured]
+        rows.append([name, *(f"{value:,.0f}" for value in measured.values())])
+    counts = histogram(inspection.lengths)
+    bars = "".join(
+        f'<h3 class="{name}">{name}</h3><div class="bars {name}">{_bars_html(counts[name])}</div>'
+        for name in inspection.lengths
+    )
+    scale = f"<p>From 0 to {counts['edges'][-1]:,.0f} tokens.</p>"
+    return f"<h2>Lengths</h2>{_table(head, rows)}{bars}{scale}"
+
+
+def _bars_html(counts: list[int]) -> str:
+    most = max(counts) or 1
+    return "".join(f'<i style="height:{100 * n / most:.0f}%" title="{n}"></i>' for n in counts)
+
+
+def _cuts_html(inspection: Inspection) -> str:
+    head = ["lsp", "tokens", "scored prompt", "scored cot", "scored answer"]
+    head += ["close marker kept", "answers kept", "first derivation kept", "dropped"]
+    rows = [[f"{lsp:g}", *_cut_cells_html(cut)] for lsp, cut in inspection.cuts.items()]
+    rows.append(["config", *_cut_cells_html(inspection.configured)])
+    return f"<h2>What each LSP keeps</h2>{_table(head, rows)}"
+
+
+def _cut_cells_html(cut: CutReport) -> list[str]:
+    shares = [cut.close_marker_kept, cut.answer_kept, cut.derivation_kept]
+    return [
+        f"{cut.kept_tokens:,}",
+        *(f"{number:,}" for number in cut.scored_tokens.values()),
+        *("-" if share is None else f"{share:.1%}" for share in shares),
+        f"{cut.dropped:,}",
+    ]
+
+
+def _specimen_html(specimen: Specimen) -> str:
+    pieces, kept = [], True
+    for run in specimen.runs:
+        if kept and not run.kept:
+            pieces.append('<span class="edge">cut here</span>')
+        kept = run.kept
+        fate = "cut" if not run.kept else "scored" if run.scored else "unscored"
+        pieces.append(f'<span class="{run.section} {fate}">{escape(run.text)}</span>')
+    return (
+        f"<h2>{_text(specimen.trace_id)}</h2><p>{specimen.num_kept_tokens:,} of "
+        f'{specimen.num_tokens:,} tokens kept. <span class="prompt">prompt</span> '
+        '<span class="cot">CoT</span> <span class="answer">answer</span> '
+        '<span class="unscored">not scored</span> <span class="cut">cut</span></p>'
+        f"<pre>{''.join(pieces)}</pre>"
+    )

@@ -1,0 +1,333 @@
+"""One training run: from run.yaml, or from sequences in memory, to a student on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from collections.abc import Sequence as SequenceABC
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from leadspan.config import PACKING, RunConfig
+from leadspan.config_io import validate
+from leadspan.errors import DataError
+from leadspan.identity import digest, model_fingerprint, sequences_fingerprint
+from leadspan.integrity import write_checksums
+from leadspan.losses.heads import check_head
+from leadspan.models import (
+    backbone_of,
+    causal_lm_of,
+    check_head_width,
+    check_packing,
+    export_student,
+    load_student,
+    load_tokenizer,
+    real_vocab_size,
+)
+from leadspan.parallel import (
+    Ranks,
+    join_ranks,
+    load_sharded,
+    shard_student,
+    shard_teacher,
+)
+from leadspan.precision import describe_precision, explain_bf16, resolve_bf16, settle_precision
+from leadspan.progress import say
+from leadspan.records import Sequence
+from leadspan.runs import (
+    RunFolder,
+    describe_environment,
+    lock_folder,
+    replacing,
+    with_date,
+    write_json_atomic,
+)
+from leadspan.teachers.cache import TeacherCache, load_cached_teacher
+from leadspan.teachers.cache_format import identity_json
+from leadspan.teachers.live import (
+    LiveTeacher,
+    TeacherSource,
+    TeacherVocabulary,
+    load_teacher,
+)
+from leadspan.traces.cut import Cut
+from leadspan.traces.dataset import Annotate, build_sequences
+from leadspan.training.checkpoint import gather_weights
+from leadspan.training.data import ExampleSource
+from leadspan.training.objective import Objective
+from leadspan.training.trainer import Trainer
+
+IN_MEMORY = "<in memory>"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRun:
+    """A complete run."""
+
+    path: Path
+    student_path: Path
+    """An ordinary Hugging Face folder."""
+    manifest: Mapping[str, Any]
+
+
+def train(config: RunConfig, output: Path, annotate: Annotate | None = None) -> TrainedRun:
+    """Train as run.yaml says, or go on where an earlier call was stopped.
+
+    Args:
+        config: The run.
+        output: The run folder.
+        annotate: Adds each trace's own cut point, where the cut asks for one.
+
+    Raises:
+        LeadspanError: Config, data, models or run folder are not fit for it.
+    """
+    config = with_date(config, output)
+    with join_ranks() as ranks:
+        tokenizer = load_tokenizer(
+            config.student.path, config.student.revision, config.render.chat_template
+        )
+        data = build_sequences(config, tokenizer, annotate)
+        counts = {"refused": dict(data.refused), "notes": dict(data.notes)}
+        return _run(config, output, ranks, tokenizer, data.train, data.validation, counts)
+
+
+def distill(
+    sequences: SequenceABC[Sequence],
+    *,
+    student: str | Path | Mapping[str, Any],
+    output: str | Path,
+    teacher: str | Path | Mapping[str, Any] | None = None,
+    validation: SequenceABC[Sequence] = (),
+    sections: SequenceABC[str] = ("cot", "answer"),
+    kd_ratio: float = 0.5,
+    seed: int = 0,
+    **training: Any,
+) -> TrainedRun:
+    """Train a student on sequences that are already rendered and cut.
+
+    Args:
+        sequences: From `render` and `truncate`.
+        student: Model folder or hub id, or the keys of `StudentConfig`.
+        output: The run folder.
+        teacher: Model folder or hub id, or the keys of `TeacherConfig`; not needed where `kd_ratio`
+            is 0.
+        validation: Held-out sequences; with none, the last weights are the result.
+        sections: Which tokens are scored.
+        kd_ratio: Weight of the distillation term.
+        seed: Of the data order.
+        **training: Keys of `TrainingConfig`, such as `steps=100, learning_rate=3e-4`.
+    """
+    content = {
+        "teacher": None if teacher is None else _model_keys(teacher),
+        "student": _model_keys(student),
+        "traces": {"path": IN_MEMORY},
+        "supervision": {"sections": list(sections)},
+        "loss": {"kd_ratio": kd_ratio},
+        "training": training,
+        "seed": seed,
+    }
+    config = validate(RunConfig, content, "distill")
+    with join_ranks() as ranks:
+        tokenizer = load_tokenizer(config.student.path, config.student.revision)
+        return _run(config, Path(output), ranks, tokenizer, sequences, validation, {})
+
+
+def _model_keys(model: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    return dict(model) if isinstance(model, Mapping) else {"path": str(model)}
+
+
+def _run(
+    config: RunConfig,
+    output: Path,
+    ranks: Ranks,
+    tokenizer: Any,
+    train_sequences: SequenceABC[Sequence],
+    validation_sequences: SequenceABC[Sequence],
+    counts: Mapping[str, Any],
+) -> TrainedRun:
+    folder = RunFolder(output)
+    with lock_folder(output) if ranks.is_first else nullcontext():
+        precision = describe_precision(config, ranks.device)
+        if ranks.is_first:
+            described = {**describe_environment(), **_describe_torch(), "precision": precision}
+            for change in folder.claim(config, described):
+                say(f"warning: {output}: the last bits may differ from what was begun: {change}")
+            folder.claim_inputs(_inputs(config, train_sequences, validation_sequences))
+        ranks.barrier()
+        if not folder.is_complete:
+            config = _settle(folder, config, precision, ranks)
+            return _train_in(
+                folder, config, ranks, tokenizer, train_sequences, validation_sequences, counts
+            )
+        say(f"{output}: already complete.")
+        return TrainedRun(output, folder.student_path, folder.manifest)
+
+
+def _settle(folder: RunFolder, config: RunConfig, here: dict[str, Any], ranks: Ranks) -> RunConfig:
+    """The config in the precision that the run was begun in, whatever this machine would choose."""
+    begun: dict[str, Any] = folder.environment.get("precision") or here
+    if ranks.is_first and begun != here:
+        say(
+            f"warning: {folder.path}: was begun with {begun} and goes on so; this machine would choose "
+            f"{here}. Give another --output to train in that precision."
+        )
+    elif ranks.is_first and config.training.bf16 == "auto":
+        why = explain_bf16("training.bf16", begun["bf16"], ranks.device)
+        say(f"{folder.path}: {why}")
+    return settle_precision(config, begun)
+
+
+def _inputs(
+    config: RunConfig,
+    train_sequences: SequenceABC[Sequence],
+    validation_sequences: SequenceABC[Sequence],
+) -> dict[str, str | None]:
+    """Fingerprints of everything the weights depend on besides the config."""
+    inputs = {
+        "training sequences": sequences_fingerprint(train_sequences),
+        "validation sequences": sequences_fingerprint(validation_sequences),
+        "student": model_fingerprint(config.student.path, config.student.revision),
+    }
+    teacher = config.teacher
+    if teacher is None or config.loss.kd_ratio == 0:
+        return inputs
+    if teacher.cache is None:
+        return {**inputs, "teacher": model_fingerprint(teacher.path, teacher.revision)}
+    made = identity_json(TeacherCache(teacher.cache).identity)
+    return {**inputs, "teacher cache": digest(json.dumps(made, sort_keys=True))}
+
+
+def _train_in(
+    folder: RunFolder,
+    config: RunConfig,
+    ranks: Ranks,
+    tokenizer: Any,
+    train_sequences: SequenceABC[Sequence],
+    validation_sequences: SequenceABC[Sequence],
+    counts: Mapping[str, Any],
+) -> TrainedRun:
+    torch.manual_seed(config.seed)
+    teacher, vocabulary = build_teacher(config, tokenizer, ranks)
+    cut = Cut(config.truncation, config.supervision)
+    examples = ExampleSource(cut, train_sequences, vocabulary)
+    held_out = ExampleSource(cut, validation_sequences, vocabulary)
+    validation = held_out.at(1.0)
+    if not len(examples):
+        raise DataError(
+            f"{config.traces.path}: nothing is left to train on; of {len(train_sequences)} sequences "
+            f"{examples.num_dropped} hold no scored token after the cut and {examples.num_unread} hold "
+            "tokens that the teacher does not have. Raise truncation.lsp, score more sections, or take "
+            "a teacher with the student's tokenizer."
+        )
+    own_size = real_vocab_size(tokenizer)
+    vocab_size = vocabulary.size if vocabulary is not None else own_size
+    unshared = {
+        "vocabulary_shared": vocab_size,
+        "unshared_labels": examples.num_with_unshared_labels + held_out.num_with_unshared_labels,
+        "unread_by_teacher": examples.num_unread + held_out.num_unread,
+    }
+    if ranks.is_first and vocabulary is not None and vocab_size < own_size:
+        say(
+            f"{folder.path}: {vocabulary.described}. Rows with labels outside, which are not scored: "
+            f"{unshared['unshared_labels']}; left out, the teacher cannot read them: "
+            f"{unshared['unread_by_teacher']}."
+        )
+    if config.student.attention in PACKING and isinstance(teacher, LiveTeacher):
+        check_packing(teacher.model_config, ranks.device, "teacher")
+    objective = _load_objective(config, ranks, own_size, vocab_size)
+    measured = Trainer(config, folder, ranks, objective, teacher, examples, validation).run()
+    manifest = {
+        **measured,
+        "kd_ratio": config.loss.kd_ratio,
+        "num_train": len(examples),
+        "num_validation": len(validation),
+        "nothing_to_score": examples.num_dropped,
+        **unshared,
+        **counts,
+        "num_parameters": sum(parameter.numel() for parameter in objective.parameters()),
+        "device": _device_name(ranks.device),
+        "bf16": resolve_bf16(config.training.bf16, ranks.device),
+        "num_ranks": ranks.size,
+    }
+    weights = gather_weights(objective) if ranks.size > 1 else None
+    if ranks.is_first:
+        if weights is not None:
+            objective = Objective(load_student(config.student), config.loss, vocab_size)
+            objective.load_state_dict(weights, strict=False)
+        with replacing(folder.student_path) as temporary:
+            export_student(objective.student, tokenizer, temporary)
+            write_checksums(temporary)
+        write_json_atomic(folder.manifest_path, manifest)
+    ranks.barrier()
+    return TrainedRun(folder.path, folder.student_path, manifest)
+
+
+def _load_objective(config: RunConfig, ranks: Ranks, own_size: int, vocab_size: int) -> Objective:
+    """The student and its loss, checked, on this rank's device; sharded where there are several.
+
+    Args:
+        config: The run.
+        ranks: Every rank calls this.
+        own_size: Of the student's own vocabulary.
+        vocab_size: Of what it shares with the teacher.
+    """
+
+    def load(device: str) -> Objective:
+        student = load_student(config.student, device)
+        check_head_width(student, own_size, config.student.path)
+        if device != "meta":
+            check_head(causal_lm_of(student), config.student.path)
+        if config.student.attention in PACKING:
+            check_packing(causal_lm_of(student).config, ranks.device, "student")
+        if config.training.gradient_checkpointing:
+            student.gradient_checkpointing_enable({"use_reentrant": False})
+        return Objective(student, config.loss, vocab_size)
+
+    def shard(objective: Objective) -> None:
+        bf16 = resolve_bf16(config.training.bf16, ranks.device)
+        shard_student(objective, backbone_of(objective.student).layers, bf16)
+
+    return load_sharded(load, shard, ranks) if ranks.size > 1 else load(str(ranks.device))
+
+
+def build_teacher(
+    config: RunConfig, tokenizer: Any, ranks: Ranks
+) -> tuple[TeacherSource, TeacherVocabulary] | tuple[None, None]:
+    """The source of the teacher's rows, and what it shares with the student's vocabulary."""
+    if config.loss.kd_ratio == 0 or config.teacher is None:
+        return None, None
+    if config.teacher.cache is not None:
+        cached = load_cached_teacher(config.teacher, config.loss, tokenizer)
+        return cached, cached.vocabulary()
+    teacher, student_path = config.teacher, config.student.path
+    vocabularies: list[TeacherVocabulary] = []
+
+    def load(device: str) -> Any:
+        model, _, vocabulary = load_teacher(teacher, tokenizer, student_path, device)
+        vocabularies.append(vocabulary)
+        return model
+
+    if teacher.shard and ranks.size > 1:
+        model = load_sharded(load, lambda whole: shard_teacher(backbone_of(whole).layers), ranks)
+    else:
+        model = load(str(ranks.device))
+    return LiveTeacher(model, resolve_bf16(config.training.bf16, ranks.device)), vocabularies[0]
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _describe_torch() -> dict[str, Any]:
+    """What the last bits of a CPU result depend on, and the card."""
+    return {
+        "num_threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_count": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

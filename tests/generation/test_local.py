@@ -1,0 +1,151 @@
+# ruff: noqa: E501
+"""The transformers back end: the texts of plain `generate`, whatever stands beside them."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from leadspan.config import SamplingConfig
+from leadspan.errors import DataError
+from leadspan.generation.local import (
+    Finished,
+    TransformersBackend,
+    choose_sampled,
+    compute_uniforms,
+)
+from leadspan.generation.requests import Request
+from tests.conftest import build_tiny_model, build_tiny_tokenizer
+
+TOKENIZER = build_tiny_tokenizer()
+SMALL = {
+    "vocab_size": len(TOKENIZER), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.3,
+    "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None, "max_position_embeddings": 512,
+}  # fmt: skip
+
+
+def build(family):
+    torch.manual_seed(0)
+    if family == "qwen3":
+        return build_tiny_model(len(TOKENIZER), seed=1).eval()
+    if family == "qwen3-wide":  # a head wider than the vocabulary
+        return Qwen3ForCausalLM(Qwen3Config(**{**SMALL, "vocab_size": len(TOKENIZER) + 13})).eval()
+    if family == "llama":
+        return LlamaForCausalLM(LlamaConfig(**SMALL)).eval()
+    if family == "mistral-window":
+        return MistralForCausalLM(MistralConfig(**SMALL, sliding_window=6)).eval()
+    return Gemma2ForCausalLM(
+        Gemma2Config(**SMALL, sliding_window=6, query_pre_attn_scalar=8)
+    ).eval()
+
+
+def requests(count, seed=0):
+    pick = random.Random(seed)
+    return [
+        Request(
+            f"r{n}",
+            tuple(pick.randrange(4, len(TOKENIZER)) for _ in range(pick.randrange(1, 20))),
+            seed=n,
+        )
+        for n in range(count)
+    ]
+
+
+def ids_of(model, batch, wanted, **sampling):
+    backend = TransformersBackend(model, TOKENIZER, SamplingConfig(**sampling), batch)
+    return {completion.key: completion.token_ids for completion in backend.generate(wanted)}
+
+
+def plain_generate(model, request, max_new_tokens):
+    with torch.inference_mode():
+        ids = model.generate(
+            torch.tensor([request.prompt_ids]), max_new_tokens=max_new_tokens, do_sample=False,
+            eos_token_id=1, pad_token_id=0, suppress_tokens=list(range(len(TOKENIZER), model.config.vocab_size)) or None,
+        )  # fmt: skip
+    return tuple(ids[0, len(request.prompt_ids) :].tolist())
+
+
+@pytest.mark.parametrize("family", ["qwen3", "qwen3-wide", "llama", "mistral-window", "gemma2"])
+def test_greedy_texts_are_those_of_plain_generate(family):
+    model, wanted = build(family), requests(12)
+    found = ids_of(model, 5, wanted, max_new_tokens=24)
+    assert found == {request.key: plain_generate(model, request, 24) for request in wanted}
+    assert len(set(found.values())) > 6
+
+
+@pytest.mark.parametrize("options", [{"top_p": 1.0}, {"top_p": 0.8}, {"top_k": 5}])
+def test_a_sample_is_the_same_alone_and_in_a_batch(options):
+    model, wanted = build("qwen3"), requests(33)
+    sampling = {"max_new_tokens": 30, "sampling_temperature": 1.0, **options}
+    together = ids_of(model, 32, wanted, **sampling)
+    alone = {}
+    for request in wanted[:8]:
+        alone |= ids_of(model, 1, [request], **sampling)
+    assert alone == {key: together[key] for key in alone}
+    other = [Request(r.key, r.prompt_ids, seed=r.seed + 1000) for r in wanted]
+    assert ids_of(model, 32, other, **sampling) != together
+
+
+def test_rows_are_refilled_and_each_has_its_own_limit():
+    model = build("qwen3")
+    wanted = [
+        Request(r.key, r.prompt_ids, max_new_tokens=1 + n % 9) for n, r in enumerate(requests(40))
+    ]
+    found = ids_of(model, 4, wanted, max_new_tokens=3)
+    assert len(found) == 40
+    for request in wanted:
+        assert found[request.key] == plain_generate(model, request, request.max_new_tokens)
+
+
+def test_long_answers_grow_the_cache():
+    model = build("qwen3")
+    backend = TransformersBackend(model, TOKENIZER, SamplingConfig(max_new_tokens=400), 2)
+    backend._stop_ids = frozenset({10_000})
+    wanted = requests(3)
+    for completion in backend.generate(wanted):
+        assert (completion.num_tokens, completion.finish_reason) == (400, "length")
+
+
+def test_text_keeps_markers_and_drops_the_end_token():
+    backend = TransformersBackend(build("qwen3"), TOKENIZER, SamplingConfig(max_new_tokens=4), 4)
+    think, end = TOKENIZER.convert_tokens_to_ids(["</think>", "<end>"])
+    completion = backend._completion(Finished(Request("a", (5,)), [think, 10, end], 0.5))
+    assert completion.text == TOKENIZER.decode([think, 10])
+    assert completion.text.startswith("</think>")
+    assert (completion.finish_reason, completion.num_tokens) == ("stop", 3)
+
+
+def test_refusals():
+    backend = TransformersBackend(build("qwen3"), TOKENIZER, SamplingConfig(), 4)
+    with pytest.raises(DataError, match="prompt must not be empty"):
+        list(backend.generate([Request("a")]))
+    assert list(backend.generate([])) == []
+    model = build("qwen3")
+    model.config.layer_types = ["linear_attention", "full_attention"]
+    with pytest.raises(DataError, match="linear_attention"):
+        TransformersBackend(model, TOKENIZER, SamplingConfig(), 4)
+
+
+def test_sampling_follows_the_distribution():
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]]).expand(20_000, 4)
+    uniforms = torch.from_numpy(compute_uniforms(0, 20_000))
+    drawn = torch.bincount(choose_sampled(logits, uniforms, 0.7), minlength=4) / 20_000
+    assert np.allclose(drawn, torch.softmax(logits[0] / 0.7, -1), atol=0.012)
+    nucleus = torch.bincount(choose_sampled(logits, uniforms, 0.7, top_p=0.75), minlength=4)
+    # exp(2/.7) alone holds 0.76 of the mass.
+    assert nucleus.tolist() == [0, 0, 20_000, 0]
+    two = torch.bincount(choose_sampled(logits, uniforms, 0.7, top_k=2), minlength=4) / 20_000
+    assert np.allclose(two[[1, 2]], torch.softmax(logits[0, 1:3] / 0.7, -1), atol=0.012)
+    assert two[0] == two[3] == 0
