@@ -42,11 +42,9 @@ def test_the_demo_summary(tmp_path: Path) -> None:
     assert list(summary.curve.num_seeds) == [3] * 6
     assert list(summary.halves.keep) == ["lead", "middle", "tail"]
     assert len(summary.sections) == 6
-    half, full = summary.pairs
-    assert list(half.sections) == list(full.sections) == ["cot+answer", "prompt+cot+answer"]
-    assert list(half.lsp) == [0.5, 0.5]
-    assert list(full.lsp) == [1.0, 1.0]
-    assert full.index[0] == summary.reference.Index
+    assert [set(pair.sections) for pair in summary.pairs] == [{"cot+answer"}, {"prompt+cot+answer"}]
+    assert [list(pair.lsp) for pair in summary.pairs] == [[0.5, 1.0]] * 2
+    assert summary.pairs[0].index[1] == summary.reference.Index
     assert summary.recommended is not None
     assert summary.recommended.lsp == 0.4
     assert len(summary.failed) == 1
@@ -273,8 +271,9 @@ def test_forced_answers_are_not_in_the_problems_scores(tmp_path: Path) -> None:
 
 def test_a_ratio_without_an_upper_end_is_said_and_drawn(tmp_path: Path) -> None:
     assert say_estimate(3.0, 0.44, math.inf) == "3.00 [0.44, ∞]"
-    series = Series("retention", [0.5], [3.0], low=[0.44], high=[math.inf])
-    chart = Chart("retention", "", "", "lsp", "share", [series])
+    point = {"x": 0.5, "y": 3.0, "low": 0.44, "high": math.inf, "hover": ""}
+    series = Series("retention", pd.DataFrame([point]))
+    chart = Chart("retention", "tradeoff", "", "", "lsp", "share", [series])
     assert chart_table(chart).cells.values.tolist() == [["retention", "0.5", "3", "[0.44, ∞]"]]
     json.dumps(chart_data(chart), allow_nan=False)  # the page's JSON knows no infinity
     draw_figures({"retention": chart}, tmp_path)

@@ -220,12 +220,6 @@ def _read_by_problem(path: Path) -> dict[str, float]:
     return {key: sum(found) / len(found) for key, found in scores.items()}
 
 
-def mean_of(values: Any) -> float | None:
-    """Mean of the values that are there, None where none is."""
-    present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present else None
-
-
 def write_csv(results: Results) -> str:
     """The text of results.csv: a line a run, cells that do not apply left empty."""
     rows = [asdict(run.row) for run in results.runs]

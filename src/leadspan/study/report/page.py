@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from collections.abc import Sequence as SequenceABC
-from itertools import groupby
+from itertools import compress, groupby
 from typing import Any
 
 import numpy as np
@@ -136,18 +136,14 @@ def shorten(parts: list[Part]) -> list[Part]:
 
 FEWEST, MOST, MOST_ON_PAGE = 2, 12, 1200
 """Samples a run and on the whole page, so that a sweep of hundreds of runs still opens."""
-PARTS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
-    (
-        "tradeoff",
-        "The tradeoff",
-        ("accuracy", "retention", "cost"),
-        ("tradeoff", "others", "models", "benchmarks"),
-    ),
-    ("frontier", "Which cut to take", ("frontier", "predicted"), ("frontier", "predicted")),
-    ("sections", "Which sections are scored", ("sections", "prompt"), ("sections", "prompt")),
-    ("halves", "Which half is kept", ("halves", "halves-loss"), ("halves",)),
+PARTS = (
+    ("tradeoff", "The tradeoff", ("tradeoff", "others", "models", "benchmarks")),
+    ("frontier", "Which cut to take", ("frontier", "predicted")),
+    ("sections", "Which sections are scored", ("sections", "prompt")),
+    ("halves", "Which half is kept", ("halves",)),
+    ("derivation", "Where the answer is derived", ("survival", "advice")),
 )
-"""Sections of the page: name, title, the charts and the tables that belong together."""
+"""Sections of the page: name, title, and the tables that belong together, below their charts."""
 
 
 def write_page(summary: Summary, tables: Mapping[str, Table], charts: Mapping[str, Chart]) -> str:
@@ -173,9 +169,7 @@ def write_page(summary: Summary, tables: Mapping[str, Table], charts: Mapping[st
         tags=" · ".join(say_tags(summary)),
         tiles=build_tiles(summary),
         parts=_parts(tables, charts),
-        tables=tables,
-        charts=charts,
-        chart_tables={name: chart_table(chart) for name, chart in charts.items()},
+        chart_table=chart_table,
         run_columns=list(run_cells),
         runs=[
             {"run": run, "cells": cells, "diff": diff, "has_samples": run.row.run in samples}
@@ -206,10 +200,10 @@ def chart_data(chart: Chart) -> dict[str, Any]:
             {
                 "label": series.label,
                 "mark": series.mark,
-                "colour": series.colour,
-                "x": [names.index(x) if isinstance(x, str) else x for x in series.x],
-                "y": list(series.y),
-                "hover": list(series.hover),
+                "color": series.color,
+                "x": [names.index(x) if isinstance(x, str) else x for x in series.points.x],
+                "y": series.points.y.tolist(),
+                "hover": series.points.hover.tolist(),
                 "errors": series.error_lengths(),
             }
             for series in chart.series
@@ -223,7 +217,7 @@ def _axis_range(chart: Chart) -> tuple[float, float]:
         return -0.5, len(chart.names) - 0.5
     if chart.x_is_share:
         return SHARE_AXIS
-    values = [float(value) for series in chart.series for value in series.x]
+    values = [x for series in chart.series for x in series.points.x]
     room = 0.05 * (max(values) - min(values)) or 1.0
     return min(values) - room, max(values) + room
 
@@ -238,26 +232,20 @@ def _first_sample(summary: Summary, samples: Mapping[str, Any]) -> str:
 
 def differences(runs: SequenceABC[Run]) -> list[list[tuple[str, str, str]]]:
     """For each run: key, usual value, its own value, where its config is not the usual one."""
-    flats = [
-        {key: _say_value(value) for key, value in flatten(run.config).items()}
-        if run.row.kind == "train"
-        else None
-        for run in runs
-    ]
-    trained = [flat for flat in flats if flat is not None]
+    flats = [{key: _say_value(value) for key, value in flatten(run.config).items()} for run in runs]
+    is_trained = [run.row.kind == "train" for run in runs]
+    trained = list(compress(flats, is_trained))
     usual = {
         key: Counter(flat.get(key, "null") for flat in trained).most_common(1)[0][0]
         for key in sorted({key for flat in trained for key in flat})
     }
     return [
-        []
-        if flat is None
-        else [
-            (key, value, mine)
+        [
+            (key, value, flat.get(key, "null"))
             for key, value in usual.items()
-            if (mine := flat.get(key, "null")) != value
+            if trained_here and flat.get(key, "null") != value
         ]
-        for flat in flats
+        for flat, trained_here in zip(flats, is_trained, strict=True)
     ]
 
 
@@ -268,11 +256,14 @@ def _say_value(value: Any) -> str:
 
 
 def _parts(tables: Mapping[str, Table], charts: Mapping[str, Chart]) -> list[tuple[Any, ...]]:
-    """The sections of the page that have something to show."""
-    derivations = tuple(name for name in charts if name.startswith("derivation-"))
-    last = ("derivation", "Where the answer is derived", derivations, ("survival", "advice"))
-    return [
-        (name, title, [c for c in of_charts if c in charts], [t for t in of_tables if t in tables])
-        for name, title, of_charts, of_tables in (*PARTS, last)
-        if charts.keys() & of_charts or tables.keys() & of_tables
+    """The sections of the page that have something to show: name, title, charts, tables."""
+    parts = [
+        (
+            name,
+            title,
+            [chart for chart in charts.values() if chart.table in names],
+            [tables[each] for each in names if each in tables],
+        )
+        for name, title, names in PARTS
     ]
+    return [part for part in parts if part[2] or part[3]]

@@ -1,23 +1,28 @@
 """From rows to what the report says: curves, ablations, the frontier, the recommended cut.
 
 Runs that differ in nothing but the seed are one row. Pure: no files, no figures. Every number of the
-report is computed here, once.
+report is computed here, once; in frames, what is not known is NaN.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from leadspan.statistics import Floats, Interval, mean_interval, ratio_interval
-from leadspan.study.results import Results, Run, mean_of
+from leadspan.study.results import Results, Run
 
 MISSING = "–"
+FULL, HALF = 1.0, 0.5
+PAPER_RETENTION = 0.91
+"""Share of full accuracy that the paper kept at lsp 0.5, mean of 30 settings (arXiv 2512.21002 v2);
+also the share that the recommended point must keep."""
 SHORT_SECTIONS = {"prompt": "P", "cot": "CoT", "answer": "A"}
 COST_LABELS = {
     "train_seconds": "training time",
@@ -27,6 +32,23 @@ COST_LABELS = {
     "tokens_forwarded": "tokens forwarded",
     "tokens_scored": "tokens scored",
 }
+MEANS = ["closed_fraction", "train_loss", "val_loss", *COST_LABELS]
+"""Columns of results.csv that are averaged over seeds."""
+PLANNED = {
+    "train_seconds": "seconds_ratio",
+    "peak_memory_gib": "memory_ratio",
+    "train_flops": "flops_ratio",
+}
+"""Measured costs and the plan's keys for them."""
+UNCUT = {"policy": "span", "lsp_end": FULL, "max_tokens": None}
+"""What the other truncation keys hold, if anything, where lsp 1.0 keeps everything."""
+OUTSIDE_SETTING = {"seed", "truncation.lsp", "truncation.keep", "supervision.sections"}
+"""Keys that have a column of their own, or that are averaged over."""
+SETTING = ["extra", "sections", "keep", "lsp"]
+FAMILY = ["sections", "extra"]
+"""What the settings of one curve share."""
+KEEPS = {"lead": 0, "middle": 1, "tail": 2}
+UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
 def is_known(value: float | None) -> bool:
@@ -42,7 +64,7 @@ def say_number(value: float | None, digits: int = 2) -> str:
 
 
 def say_large(value: float | None) -> str:
-    """Counts and FLOPs: thousands in groups, from a million on three significant digits."""
+    """Counts and FLOPs: thousands in groups, from ten million on three significant digits."""
     if value is None or math.isnan(value):
         return MISSING
     return f"{value:,.0f}" if abs(value) < 1e7 else f"{value:.3g}"
@@ -54,10 +76,9 @@ def say_range(low: float | None, high: float | None) -> str:
     return f"[{say_number(low)}, {say_number(high)}]" if is_whole else MISSING
 
 
-def say_estimate(value: float | None, low: float | None = None, high: float | None = None) -> str:
+def say_estimate(value: float | None, low: float | None, high: float | None) -> str:
     """`0.93 [0.90, 0.96]`, the value alone where the interval is not known."""
-    interval = say_range(low, high)
-    return say_number(value) if interval == MISSING else f"{say_number(value)} {interval}"
+    return f"{say_number(value)} {say_range(low, high)}".removesuffix(f" {MISSING}")
 
 
 def say_sections(sections: str | None) -> str:
@@ -77,65 +98,9 @@ def say_count(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-FULL = 1.0
-UNCUT = {"policy": "span", "lsp_end": FULL, "max_tokens": None}
-"""What the other truncation keys hold, if anything, where lsp 1.0 keeps everything."""
-OUTSIDE_SETTING = {"seed", "truncation.lsp", "truncation.keep", "supervision.sections"}
-"""Keys that have a column of their own, or that are averaged over."""
-COSTS = [
-    "train_seconds",
-    "peak_memory_gib",
-    "peak_step_memory_gib",
-    "train_flops",
-    "tokens_forwarded",
-    "tokens_scored",
-]
-MEANS = ["closed_fraction", "train_loss", "val_loss", *COSTS]
-"""Columns of results.csv that are averaged over seeds."""
-SETTING = ["extra", "sections", "keep", "lsp"]
-KEEPS = {"lead": 0, "middle": 1, "tail": 2}
-UNKNOWN = Interval(math.nan, math.nan, math.nan)
-
-
-def build_settings(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row for each setting of the finished runs, measured against its uncut one where there is one.
-
-    Returns:
-        SETTING (`extra`: the other keys in which the runs differ, with their values), `runs`, `num_seeds`,
-        `is_uncut`, MEANS over the seeds, `accuracy` and `retention` (the share of the accuracy at lsp
-        1.0 with the same sections) with their ends such as `accuracy_low`, and COSTS as shares of those
-        at lsp 1.0, such as `train_flops_ratio`. What is not known is NaN.
-    """
-    keys = _varying_keys(runs)
-    rows = [_cells_of(run, keys) for run in runs if run.is_done]
-    frame = pd.DataFrame(rows, columns=[*SETTING, "runs", *MEANS])
-    frame = frame.astype(dict.fromkeys(("lsp", *MEANS), float))
-    how = {"runs": tuple} | dict.fromkeys(MEANS, "mean")
-    settings = frame.groupby(SETTING, sort=False, as_index=False).agg(how)
-    settings["num_seeds"] = settings.runs.map(len)
-    settings["is_uncut"] = np.array([_is_uncut(row) for row in settings.itertuples()], bool)
-    return _order(
-        _with_references(_with_estimates(settings, "accuracy", map(estimate_mean, settings.runs)))
-    )
-
-
-def _cells_of(run: Run, keys: Sequence[str]) -> dict[str, Any]:
-    row, flat = run.row, flatten(run.config)
-    return {
-        "extra": tuple((key, str(flat.get(key))) for key in keys),
-        "sections": row.sections or "",
-        "keep": row.keep or "lead",
-        "lsp": FULL if row.lsp is None else row.lsp,
-        "runs": run,
-        **{name: getattr(row, name) for name in MEANS},
-    }
-
-
-def _varying_keys(runs: Sequence[Run]) -> list[str]:
-    """Keys in which the runs' configs differ, beyond those that have a column of their own."""
-    flats = [flatten(run.config) for run in runs if run.config]
-    keys = sorted({key for flat in flats for key in flat} - OUTSIDE_SETTING)
-    return [key for key in keys if len({str(flat.get(key)) for flat in flats}) > 1]
+def name_of(dataset: Mapping[str, Any]) -> str:
+    """What a dataset is called."""
+    return str(dataset.get("name", "traces"))
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -147,6 +112,54 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def model_of(run: Run, part: str) -> str:
+    """A run's student or teacher, with its revision behind an @ where it has one."""
+    model = run.config.get(part)
+    parts = [model.get("path"), model.get("revision")] if isinstance(model, dict) else []
+    return "@".join(str(part) for part in parts if part is not None)
+
+
+def mean_of(values: Iterable[float | None]) -> float:
+    """Mean of the values that are known, NaN where none is."""
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else math.nan
+
+
+def build_settings(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row for each setting of the finished runs, measured against its uncut one where there is one.
+
+    Returns:
+        SETTING (`extra`: the other keys in which the runs differ, with their values), `runs`, `num_seeds`,
+        `is_uncut`, MEANS over the seeds, `accuracy` and `retention` (the share of the accuracy at lsp
+        1.0 with the same sections) with their ends such as `accuracy_low`, and costs as shares of those
+        at lsp 1.0, such as `train_flops_ratio`.
+    """
+    flats = [flatten(run.config) for run in runs if run.config]
+    keys = sorted({key for flat in flats for key in flat} - OUTSIDE_SETTING)
+    varying = [key for key in keys if len({str(flat.get(key)) for flat in flats}) > 1]
+    rows = [_cells_of(run, varying) for run in runs if run.is_done]
+    frame = pd.DataFrame(rows, columns=[*SETTING, "runs", *MEANS])
+    frame = frame.astype(dict.fromkeys(("lsp", *MEANS), float))
+    how = {"runs": tuple} | dict.fromkeys(MEANS, "mean")
+    settings = frame.groupby(SETTING, sort=False, as_index=False).agg(how)
+    settings["num_seeds"] = settings.runs.map(len)
+    settings["is_uncut"] = np.array([_is_uncut(row) for row in settings.itertuples()], bool)
+    settings = _with_estimates(settings, "accuracy", map(estimate_mean, settings.runs))
+    return _order(_with_references(settings))
+
+
+def _cells_of(run: Run, keys: Sequence[str]) -> dict[str, Any]:
+    row, flat = run.row, flatten(run.config)
+    return {
+        **asdict(row),
+        "extra": tuple((key, str(flat.get(key))) for key in keys),
+        "sections": row.sections or "",
+        "keep": row.keep or "lead",
+        "lsp": FULL if row.lsp is None else row.lsp,
+        "runs": run,
+    }
 
 
 def _is_uncut(setting: Any) -> bool:
@@ -170,8 +183,8 @@ def _with_references(settings: pd.DataFrame) -> pd.DataFrame:
         for row in settings.itertuples()
     ]
     full = settings[settings.is_uncut].drop_duplicates("beside", keep="last").set_index("beside")
-    full = full[["runs", *COSTS]].reindex(settings.pop("beside"))
-    for name in COSTS:
+    full = full[["runs", *COST_LABELS]].reindex(settings.pop("beside"))
+    for name in COST_LABELS:
         settings[f"{name}_ratio"] = settings[name] / full[name].replace(0, math.nan).to_numpy()
     retention = [
         estimate_ratio(runs, reference) if isinstance(reference, tuple) else UNKNOWN
@@ -197,13 +210,10 @@ def _order(settings: pd.DataFrame) -> pd.DataFrame:
 
 
 def estimate_mean(runs: Sequence[Run]) -> Interval:
-    """Mean accuracy of runs that differ in the seed alone.
-
-    Without grades of single problems its ends are NaN; without any accuracy all of it.
-    """
-    value = mean_of(run.row.accuracy for run in runs)
-    problems = _common_problems(runs)
-    return _estimate(value, mean_interval(_scores(runs, problems)) if problems else None)
+    """Mean accuracy of runs that differ in the seed alone; ends NaN without grades of single problems."""
+    value, scores = mean_of(run.row.accuracy for run in runs), _scores(runs)
+    interval = mean_interval(*scores) if scores and is_known(value) else UNKNOWN
+    return Interval(value, interval.low, interval.high)
 
 
 def estimate_ratio(runs: Sequence[Run], reference: Sequence[Run]) -> Interval:
@@ -212,56 +222,33 @@ def estimate_ratio(runs: Sequence[Run], reference: Sequence[Run]) -> Interval:
     Paired problem by problem, and seed by seed where the seeds are the same.
     """
     above, below = (mean_of(run.row.accuracy for run in side) for side in (runs, reference))
-    if above is None or not below:
+    if not (above >= 0 and below > 0):
         return UNKNOWN
     if runs == reference:
         return Interval(1.0, 1.0, 1.0)
-    problems = _common_problems([*runs, *reference])
-    scores = [_scores(side, problems) for side in (runs, reference)]
-    return _estimate(above / below, ratio_interval(*scores) if problems else None)
+    scores = _scores(runs, reference)
+    interval = (ratio_interval(*scores) if scores else None) or UNKNOWN
+    return Interval(above / below, interval.low, interval.high)
 
 
-def _estimate(value: float | None, interval: Interval | None) -> Interval:
-    if value is None:
-        return UNKNOWN
-    return (
-        Interval(value, interval.low, interval.high)
-        if interval
-        else Interval(value, math.nan, math.nan)
-    )
+def _scores(*sides: Sequence[Run]) -> list[list[Floats]]:
+    """For each side, scores [S, P] of each benchmark, the seeds in rising order.
 
-
-def _common_problems(runs: Sequence[Run]) -> list[str]:
-    """The problems, `benchmark/problem`, where every run answered the same; else none."""
-    first = runs[0].by_problem if runs else {}
-    return sorted(first) if all(run.by_problem.keys() == first.keys() for run in runs) else []
-
-
-def _scores(runs: Sequence[Run], problems: Sequence[str]) -> list[Floats]:
-    """Scores [S, P] of each benchmark, the seeds in rising order."""
-    runs = sorted(runs, key=lambda run: run.row.seed or 0)
-    by_benchmark: dict[str, list[str]] = {}
-    for problem in problems:
-        by_benchmark.setdefault(problem.partition("/")[0], []).append(problem)
+    Empty where the runs did not all answer the same problems, which are `benchmark/problem`.
+    """
+    runs = [run for side in sides for run in side]
+    problems = sorted(runs[0].by_problem) if runs else []
+    if not problems or any(sorted(run.by_problem) != problems for run in runs):
+        return []
+    benchmarks = [list(found) for _, found in groupby(problems, lambda key: key.partition("/")[0])]
+    ordered = [sorted(side, key=lambda run: run.row.seed or 0) for side in sides]
     return [
-        np.array([[run.by_problem[problem] for problem in found] for run in runs])
-        for found in by_benchmark.values()
+        [np.array([[run.by_problem[p] for p in found] for run in side]) for found in benchmarks]
+        for side in ordered
     ]
 
 
-PAPER_RETENTION = 0.91
-"""Share of full accuracy that the paper kept at lsp 0.5, mean of 30 settings (arXiv 2512.21002 v2);
-also the share that the recommended point must keep."""
-HALF = 0.5
-PLANNED = {
-    "train_seconds": "seconds_ratio",
-    "peak_memory_gib": "memory_ratio",
-    "train_flops": "flops_ratio",
-}
-"""Measured costs and the plan's keys for them."""
-FAMILY = ["sections", "extra"]
-"""What the settings of one curve share."""
-WORDS = ["at", "scored", "setting", "accuracy_said", "retention_said"]
+WORDS = ["at", "scored", "setting", "seeds_said", "accuracy_said", "retention_said"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -271,7 +258,8 @@ class Summary:
     results: Results
     settings: pd.DataFrame
     """As `build_settings` makes it, and in words: `at` (lsp 0.5), `scored` (CoT+A, and what else differs
-    from the curve), `setting` (all of it), `accuracy_said` and `retention_said` (with their intervals)."""
+    from the curve), `setting` (all of it), `seeds_said`, and with their intervals `accuracy_said` and
+    `retention_said`."""
     curves: tuple[pd.DataFrame, ...]
     """Lead settings over rising lsp; the first is the sweep's own, with the most cuts, the others have at
     least two."""
@@ -302,19 +290,11 @@ class Summary:
         return find_lsp(self.curve, FULL)
 
     @property
-    def pairs(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The settings at lsp 0.5 and at 1.0 of each curve that has both and differs in sections alone."""
-        both = [
-            (half.Index, full.Index)
-            for curve in self.curves
-            if (half := find_lsp(curve, HALF)) is not None
-            and (full := find_lsp(curve, FULL)) is not None
-            and half.extra == self.curve.extra.iloc[0]
-        ]
-        return (
-            self.settings.loc[[half for half, _ in both]],
-            self.settings.loc[[full for _, full in both]],
-        )
+    def pairs(self) -> list[pd.DataFrame]:
+        """Lsp 0.5 and 1.0 of each curve that has both and differs in sections alone, if there are two."""
+        pairs = [curve[curve.lsp.isin([HALF, FULL])] for curve in self.curves]
+        pairs = [p for p in pairs if len(p) == 2 and p.extra.iloc[0] == self.curve.extra.iloc[0]]
+        return pairs if len(pairs) > 1 else []
 
     @property
     def failed(self) -> tuple[Run, ...]:
@@ -364,16 +344,9 @@ def summarise(results: Results) -> Summary:
     )
 
 
-def model_of(run: Run, part: str) -> str:
-    """A run's student or teacher, with its revision behind an @ where it has one."""
-    model = run.config.get(part)
-    parts = [model.get("path"), model.get("revision")] if isinstance(model, dict) else []
-    return "@".join(str(part) for part in parts if part is not None)
-
-
 def find_lsp(settings: pd.DataFrame, lsp: float) -> Any:
     """The first row with this cut, or None."""
-    return next((row for row in settings.itertuples() if abs(row.lsp - lsp) < 1e-9), None)
+    return next(settings[settings.lsp == lsp].itertuples(), None)
 
 
 def recommend(curve: pd.DataFrame) -> Any:
@@ -430,6 +403,7 @@ def _in_words(settings: pd.DataFrame, usual: tuple[tuple[str, str], ...]) -> pd.
                 "at": at,
                 "scored": f"{sections} ({extra})" if extra else sections,
                 "setting": ", ".join(filter(None, parts)),
+                "seeds_said": say_count(row.num_seeds, "seed"),
                 "accuracy_said": say_estimate(row.accuracy, row.accuracy_low, row.accuracy_high),
                 "retention_said": say_estimate(
                     row.retention, row.retention_low, row.retention_high
@@ -457,7 +431,7 @@ def _section_ablation(settings: pd.DataFrame, usual: Any) -> pd.DataFrame:
 
 def _halves(settings: pd.DataFrame, usual: Any) -> pd.DataFrame:
     """Settings at lsp 0.5 that differ in what is kept; the curve's sections where it has them."""
-    half = settings[(settings.lsp - HALF).abs() < 1e-9]
-    found = {family: rows for family, rows in half.groupby(FAMILY, sort=False) if len(rows) > 1}
+    half = settings[settings.lsp == HALF].groupby(FAMILY, sort=False)
+    found = {family: rows for family, rows in half if len(rows) > 1}
     main = None if usual is None else found.get((usual.sections, usual.extra))
-    return next(iter(found.values()), half[:0]) if main is None else main
+    return next(iter(found.values()), settings[:0]) if main is None else main

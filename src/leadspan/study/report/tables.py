@@ -10,20 +10,23 @@ from typing import Any
 
 import pandas as pd
 
-from leadspan.study.report.charts import Chart, name_of
+from leadspan.study.report.charts import Chart
 from leadspan.study.report.summary import (
     COST_LABELS,
     MISSING,
     Summary,
+    mean_of,
     model_of,
+    name_of,
     say_count,
+    say_estimate,
     say_large,
     say_lsp,
     say_number,
     say_range,
     say_sections,
 )
-from leadspan.study.results import Row, Run, mean_of
+from leadspan.study.results import Row, Run
 
 STAR = " ★"
 """Marks the recommended cut."""
@@ -132,25 +135,25 @@ def setting_tables(summary: Summary, cells: pd.DataFrame) -> tuple[Table, ...]:
 
 def prompt_table(summary: Summary, cells: pd.DataFrame) -> Table:
     """The paper's own P+CoT+A beside the sweep's sections, at lsp 0.5 and 1.0."""
-    half, full = (cells.loc[pair.index].reset_index() for pair in summary.pairs)
-    paired = pd.DataFrame(
-        {
-            "scored": half.scored,
-            "seeds 0.5 / 1.0": half.seeds + " / " + full.seeds,
-            "accuracy 0.5": half.accuracy,
-            "accuracy 1.0": full.accuracy,
-            "retention": half.retention,
-            "closed 0.5": half.closed,
-            "closed 1.0": full.closed,
-        }
+    half, full = (
+        cells.loc[[pair.index[place] for pair in summary.pairs]].reset_index() for place in (0, 1)
     )
+    paired = {
+        "scored": half.scored,
+        "seeds 0.5 / 1.0": half.seeds + " / " + full.seeds,
+        "accuracy 0.5": half.accuracy,
+        "accuracy 1.0": full.accuracy,
+        "retention": half.retention,
+        "closed 0.5": half.closed,
+        "closed 1.0": full.closed,
+    }
     usual = (
         "the completion" if summary.curve.empty else say_sections(summary.curve.sections.iloc[0])
     )
     return Table(
         "prompt",
         "Scoring the prompt too",
-        paired if len(paired) > 1 else paired[:0],
+        pd.DataFrame(paired),
         "P+CoT+A is the setting of the paper's own lsp runs. Where prompts hold what nobody can predict "
         "(random digits, names), scoring them can spend a small student's capacity on noise, and the more "
         f"so the shorter the cut, which is why the sweep over lsp scores {usual}.",
@@ -286,7 +289,14 @@ def failed_table(summary: Summary) -> Table:
 def survival_table(datasets: Sequence[Mapping[str, Any]]) -> Table:
     """Share of traces whose first derivation survives each cut, a column a dataset."""
     found = [dataset for dataset in datasets if dataset.get("survival")]
-    by_lsp = [{float(lsp): _say_share(d, lsp) for lsp in d["survival"]} for d in found]
+    ends = [dataset.get("survival_interval") or {} for dataset in found]
+    by_lsp = [
+        {
+            float(lsp): say_estimate(share, *(known.get(lsp) or (None, None)))
+            for lsp, share in shares
+        }
+        for shares, known in zip((d["survival"].items() for d in found), ends, strict=True)
+    ]
     lsps = sorted({lsp for shares in by_lsp for lsp in shares})
     rows = [(say_lsp(lsp), *(shares.get(lsp, MISSING) for shares in by_lsp)) for lsp in lsps]
     return Table(
@@ -296,12 +306,6 @@ def survival_table(datasets: Sequence[Mapping[str, Any]]) -> Table:
         "Share of the traces with a known first derivation that a cut at this lsp keeps whole, with "
         "its 95 % interval.",
     )
-
-
-def _say_share(dataset: Mapping[str, Any], lsp: str) -> str:
-    share = say_number(dataset["survival"][lsp])
-    low, high = (dataset.get("survival_interval") or {}).get(lsp) or (None, None)
-    return share if low is None else f"{share} [{say_number(low)}, {say_number(high)}]"
 
 
 def advice_table(datasets: Sequence[Mapping[str, Any]]) -> Table:
@@ -334,14 +338,18 @@ def advice_table(datasets: Sequence[Mapping[str, Any]]) -> Table:
 def chart_table(chart: Chart) -> Table:
     """The numbers of one chart, for those who cannot see it."""
     rows = [
-        (series.label, x if isinstance(x, str) else f"{x:.3g}", f"{y:.4g}", say_range(low, high))
+        (
+            series.label,
+            p.x if isinstance(p.x, str) else f"{p.x:.3g}",
+            f"{p.y:.4g}",
+            say_range(p.low, p.high),
+        )
         for series in chart.series
-        for x, y, low, high in series.points()
+        for p in series.points.itertuples()
     ]
     rows += [(label, "all", say_number(level, 3), MISSING) for label, level in chart.levels]
     columns = ["series", chart.x_label, chart.y_label, "95 % interval"]
-    has_intervals = any(row[3] != MISSING for row in rows)
     cells = pd.DataFrame(rows, columns=columns)
-    return Table(
-        chart.name, chart.title, cells if has_intervals else cells.iloc[:, :3], chart.caption
-    )
+    if all(row[3] == MISSING for row in rows):
+        cells = cells.iloc[:, :3]
+    return Table(chart.name, chart.title, cells, chart.caption)

@@ -144,17 +144,6 @@ def build_tiles(summary: Summary) -> list[tuple[str, str, str]]:
     return tiles
 
 
-ABOVE = {
-    "tradeoff": ("tradeoff",),
-    "sections": ("sections",),
-    "prompt": ("prompt",),
-    "halves": ("halves", "halves-loss"),
-    "frontier": ("frontier",),
-    "predicted": ("predicted",),
-}
-"""Figures that stand above each table; those of the derivations stand above the survival table."""
-
-
 def write_markdown(
     summary: Summary,
     tables: Mapping[str, Table],
@@ -165,12 +154,13 @@ def write_markdown(
     counted, *tags = say_tags(summary)
     counted = f"{counted}; {', '.join(tags)}." if tags else f"{counted}."
     parts = ["# What truncation cost", headline(summary), escape(counted)]
-    above = ABOVE | {"survival": tuple(name for name in figures if name.startswith("derivation-"))}
     for table in tables.values():
         parts.append(f"## {escape(table.title)}")
-        for name in above.get(table.name, ()):
+        captions = {name: c.caption for name, c in charts.items() if c.table == table.name}
+        if table.name == "tradeoff":
+            captions = {"tradeoff": "Accuracy, retention, cost."}
+        for name, caption in captions.items():
             if name in figures:
-                caption = charts[name].caption if name in charts else "Accuracy, retention, cost."
                 parts.append(f"![{escape(caption)}](figures/{figures[name].name})")
         parts.append(write_table(table.cells))
         if table.note:

@@ -21,16 +21,16 @@
   const DASHES = ["dash", "dot", "dashdot"];
   const hidden = {};
   const ink = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
-  const colour = (series) => {
+  const color = (series) => {
     if (series.mark === "dashed") return ink("muted");
     const palette = palettes[isDark() ? "dark" : "light"];
-    return palette[series.colour % palette.length];
+    return palette[series.color % palette.length];
   };
   const escapeHover = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
   function trace(series) {
-    const paint = colour(series), mark = series.mark;
+    const paint = color(series), mark = series.mark;
     const shown = { name: series.label, x: series.x, y: series.y };
-    if (series.hover.length) {
+    if (series.mark !== "dashed") {
       shown.customdata = series.hover.map(escapeHover);
       shown.hovertemplate = "%{customdata}<extra></extra>";
     } else shown.hoverinfo = "skip";
@@ -40,7 +40,7 @@
       shown.error_y = { type: "data", symmetric: false, array: above, arrayminus: below, ...look };
     }
     if (mark === "bars") return { ...shown, type: "bar", marker: { color: paint } };
-    const symbol = mark === "star" ? "star" : SYMBOLS[series.colour % SYMBOLS.length];
+    const symbol = mark === "star" ? "star" : SYMBOLS[series.color % SYMBOLS.length];
     return {
       ...shown, type: "scatter", cliponaxis: false,
       mode: { line: "lines+markers", dashed: "lines" }[mark] || "markers",
@@ -79,7 +79,7 @@
     Plotly.react(plot, data, layout(figure), { displayModeBar: false, responsive: true });
     plot.parentElement.querySelectorAll(".legend button").forEach((button, place) => {
       button.setAttribute("aria-pressed", String(!hidden[name].has(place)));
-      button.querySelector("i").style.color = colour(entries(figure)[place]);
+      button.querySelector("i").style.color = color(entries(figure)[place]);
     });
   }
   // Levels are legend entries too, so that they can be switched off.
