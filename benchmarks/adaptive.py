@@ -20,9 +20,9 @@ from scipy import stats
 from leadspan.config import SweepConfig
 from leadspan.config_io import validate
 from leadspan.study.demo import build_demo_base
-from leadspan.study.launch import run_points
+from leadspan.study.launch import LocalJobs, run_points
 from leadspan.study.results import Run, read_results
-from leadspan.study.sweep import capture_teacher, prepare_sweep
+from leadspan.study.sweep import prepare_sweep
 from leadspan.world.build import WorldConfig, build_world
 
 SEEDS = [0, 1, 2, 3, 4]
@@ -60,8 +60,7 @@ def run_variant(variant: str, output: Path, world_seed: int, num_jobs: int) -> l
     capture = {"mode": "topk", "k": 8}
     sweep = validate(SweepConfig, {"base": base, "grids": grids, "capture": capture}, "adaptive")
     points = prepare_sweep(sweep, folder)
-    capture_teacher(sweep, points, folder)
-    run_points(points, folder, num_jobs)
+    run_points(points, folder, LocalJobs(num_jobs))
     return [run for run in read_results(folder).runs if run.row.kind == "train"]
 
 

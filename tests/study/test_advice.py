@@ -11,7 +11,7 @@ import pytest
 from leadspan.config import RunConfig, TracesConfig
 from leadspan.runs import RunFolder, write_json_atomic
 from leadspan.study.advice import datasets_of, write_analysis
-from leadspan.study.launch import run_points
+from leadspan.study.launch import LocalJobs, run_points
 from leadspan.study.sweep import Point, prepare_sweep
 from tests.study.test_sweep import tiny_sweep, write_traces
 
@@ -34,7 +34,7 @@ def test_a_sweep_is_analysed_and_planned_from_its_own_runs(
     write_analysis(out, points, datasets_of(points))
     assert {row["seconds"] for row in read(out)["plan"]["rows"]} == {None}
 
-    assert run_points(points, out, num_jobs=2) == []
+    assert run_points(points, out, LocalJobs(2)) == []
     reasons = write_analysis(out, points, datasets_of(points))
     assert reasons["traces"]
     content = read(out)
@@ -60,7 +60,7 @@ def test_what_cannot_be_read_or_priced_is_left_out_and_said(
     sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher)
     out = tmp_path / "out"
     points = prepare_sweep(sweep, out)
-    assert run_points(points, out, num_jobs=2) == []
+    assert run_points(points, out, LocalJobs(2)) == []
     for point in points:  # as an architecture leaves it whose FLOPs are not known
         folder = RunFolder(point.folder(out))
         write_json_atomic(folder.manifest_path, {**folder.manifest, "train_flops": None})

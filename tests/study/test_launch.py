@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from leadspan.cli.main import app
 from leadspan.runs import is_held, lock_folder
-from leadspan.study.launch import devices_of_slots, run_points, visible_devices
+from leadspan.study.launch import LocalJobs, devices_of_slots, run_points, visible_devices
 from leadspan.study.sweep import is_finished, prepare_sweep, record_failure, run_and_record
 from tests.study.test_sweep import tiny_sweep
 
@@ -69,7 +69,7 @@ def test_jobs_side_by_side_see_a_device_each(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     grids = [{"lsp": [0.4, 0.6, 0.8, 1.0]}]
     points = prepare_sweep(tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), tmp_path)
-    assert run_points(points, tmp_path, num_jobs=2) == []
+    assert run_points(points, tmp_path, LocalJobs(2)) == []
     logs = [(point.folder(tmp_path) / "log.txt").read_text() for point in points]
     given = [re.findall(r"CUDA_VISIBLE_DEVICES=(\S+)", log) for log in logs]
     assert all(len(devices) == 1 for devices in given)
@@ -94,14 +94,14 @@ def test_a_point_that_runs_elsewhere_is_left_alone(
     live = points[0].folder(tmp_path)
     with lock_folder(live / part):
         before = _contents(live)
-        assert run_points(points, tmp_path, num_jobs=1) == [points[0]]
+        assert run_points(points, tmp_path, LocalJobs(1)) == [points[0]]
         assert _contents(live) == before
         said = capsys.readouterr().err
         assert "1 running elsewhere" in said
         assert "0 failed" in said
         assert f"{points[0].name} running elsewhere" in said
     assert is_finished(points[1], tmp_path)
-    assert run_points(points, tmp_path, num_jobs=1) == []
+    assert run_points(points, tmp_path, LocalJobs(1)) == []
 
 
 def test_a_lock_met_after_the_look_is_no_failure(

@@ -12,7 +12,8 @@ import pytest
 
 from leadspan.config import SlurmConfig
 from leadspan.runs import RunFolder
-from leadspan.study.slurm import PointJob, run_points_on_slurm
+from leadspan.study.launch import run_points
+from leadspan.study.slurm import PointJob, SlurmJobs
 from leadspan.study.sweep import (
     Point,
     capture_and_record,
@@ -33,7 +34,7 @@ def test_points_run_as_jobs_and_a_failed_one_is_recorded(
     grids = [{"lsp": [0.5], "student.path": [str(tiny_student), str(tmp_path / "nowhere")]}]
     points = prepare_sweep(tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), out)
     config = SlurmConfig(gpus=0, cpus=1, minutes=5)
-    failed = run_points_on_slurm(points, out, config, cluster="local")
+    failed = run_points(points, out, SlurmJobs(config, "local"))
     assert [point.config.student.path for point in failed] == [str(tmp_path / "nowhere")]
     assert (failed[0].folder(out) / "failed.json").is_file()
     assert sum(is_finished(point, out) for point in points) == 1
@@ -47,7 +48,7 @@ def test_a_job_with_two_tasks_trains_on_two_ranks(
     grids = [{"lsp": [0.5]}]
     points = prepare_sweep(tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), out)
     config = SlurmConfig(gpus=2, cpus=2, minutes=5)
-    assert run_points_on_slurm(points, out, config, cluster="local") == []
+    assert run_points(points, out, SlurmJobs(config, "local")) == []
     manifest = RunFolder(points[0].folder(out)).manifest
     assert manifest["num_ranks"] == 2
 
@@ -61,7 +62,7 @@ def test_the_capture_is_a_job_before_the_runs_that_read_it(
     sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids, capture={"k": 4})
     points = prepare_sweep(sweep, out)
     config = SlurmConfig(gpus=0, cpus=1, minutes=5)
-    assert run_points_on_slurm(points, out, config, cluster="local") == []
+    assert run_points(points, out, SlurmJobs(config, "local")) == []
     assert "the teacher's capture is job" in capsys.readouterr().err
     assert (out / "teacher_cache" / "manifest.json").is_file()
     assert RunFolder(points[0].folder(out)).manifest["teacher_tokens_forwarded"] == 0
@@ -77,9 +78,7 @@ def test_a_capture_that_fails_is_the_reason_of_its_runs(
     base = {**sweep.base, "teacher": {"path": str(tmp_path / "nowhere")}}
     sweep = sweep.model_copy(update={"base": base})
     points = prepare_sweep(sweep, out)
-    failed = run_points_on_slurm(
-        points, out, SlurmConfig(gpus=0, cpus=1, minutes=5), cluster="local"
-    )
+    failed = run_points(points, out, SlurmJobs(SlurmConfig(gpus=0, cpus=1, minutes=5), "local"))
     assert failed == [points[0]], "plain fine-tuning needs no teacher"
     reason = read_failure(points[0].folder(out))
     assert reason.startswith("the teacher's capture failed: ")
@@ -98,7 +97,7 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
 def _drive(points: list[Point], out: Path, slurm: FakeSlurm, num_jobs: int) -> None:
     """Drive a sweep until its jobs are submitted, then let them vanish."""
     with ThreadPoolExecutor(1) as pool:
-        driver = pool.submit(run_points_on_slurm, points, out, SlurmConfig(gpus=2, minutes=5))
+        driver = pool.submit(run_points, points, out, SlurmJobs(SlurmConfig(gpus=2, minutes=5)))
         deadline = time.monotonic() + 60
         while len(slurm.queue()) < num_jobs and not driver.done() and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -23,7 +23,7 @@ from leadspan.config_io import validate
 from leadspan.errors import ConfigError, RunError
 from leadspan.runs import RunFolder
 from leadspan.study.advice import plan_sweep, sum_up
-from leadspan.study.launch import run_points
+from leadspan.study.launch import LocalJobs, run_points
 from leadspan.study.sweep import (
     Point,
     capture_teacher,
@@ -197,7 +197,7 @@ def test_a_failed_point_is_recorded_and_the_others_go_on(
     grids = [{"lsp": [0.5], "student.path": [str(tiny_student), str(tmp_path / "nowhere")]}]
     out = tmp_path / "out"
     points = prepare_sweep(tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids), out)
-    failed = run_points(points, out, num_jobs=2)
+    failed = run_points(points, out, LocalJobs(2))
     assert [point.config.student.path for point in failed] == [str(tmp_path / "nowhere")]
     reason = json.loads((failed[0].folder(out) / "failed.json").read_text())["error"]
     assert "nowhere" in reason
@@ -218,13 +218,13 @@ def test_one_capture_serves_every_lead_and_nothing_is_run_twice(
     sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids, capture=capture)
     points = prepare_sweep(sweep, out)
     capture_teacher(sweep, points, out)
-    assert run_points(points, out, num_jobs=1) == []
+    assert run_points(points, out, LocalJobs(1)) == []
     for point in points:
         manifest = RunFolder(point.folder(out)).manifest
         assert manifest["teacher_tokens_forwarded"] == 0
         assert manifest["tokens_scored"] > 0
     before = {p.name: RunFolder(p.folder(out)).manifest_path.stat().st_mtime_ns for p in points}
-    assert run_points(points, out, num_jobs=1) == []
+    assert run_points(points, out, LocalJobs(1)) == []
     after = {p.name: RunFolder(p.folder(out)).manifest_path.stat().st_mtime_ns for p in points}
     assert after == before
 
@@ -275,7 +275,7 @@ def test_every_teacher_has_a_cache_of_its_own(
     sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher, grids=grids, capture={"k": 4})
     points = prepare_sweep(sweep, out)
     capture_teacher(sweep, points, out)
-    assert run_points(points, out, num_jobs=1) == []
+    assert run_points(points, out, LocalJobs(1)) == []
     caches = {
         (point.config.teacher.path, Path(point.config.teacher.cache or "").parent == out)
         for point in points
@@ -316,16 +316,16 @@ def test_a_sweep_that_was_moved_goes_on(
     out, moved = tmp_path / "out", tmp_path / "moved"
     points = prepare_sweep(sweep, out)
     capture_teacher(sweep, points, out)
-    assert run_points(points[:1], out, num_jobs=1) == []
+    assert run_points(points[:1], out, LocalJobs(1)) == []
     out.rename(moved)
     points = prepare_sweep(sweep, moved)
     assert [is_finished(point, moved) for point in points] == [True, False]
-    assert run_points(points, moved, num_jobs=1) == []
+    assert run_points(points, moved, LocalJobs(1)) == []
     assert RunFolder(points[1].folder(moved)).manifest["teacher_tokens_forwarded"] == 0
 
 
 def _drive(points: list[Point], out: Path) -> None:
-    run_points(points, out, num_jobs=1)
+    run_points(points, out, LocalJobs(1))
 
 
 def test_a_driver_killed_at_any_time_is_started_again(
@@ -346,9 +346,9 @@ def test_a_driver_killed_at_any_time_is_started_again(
     assert 2 <= len(finished) < 4
     before = {p.name: RunFolder(p.folder(out)).manifest_path.stat().st_mtime_ns for p in finished}
     deadline = time.monotonic() + 60
-    failed = run_points(points, out, num_jobs=1)
+    failed = run_points(points, out, LocalJobs(1))
     while failed and time.monotonic() < deadline:  # a dying child may hold its folder for a moment
-        failed = run_points(points, out, num_jobs=1)
+        failed = run_points(points, out, LocalJobs(1))
     assert all(is_finished(point, out) for point in points)
     after = {p.name: RunFolder(p.folder(out)).manifest_path.stat().st_mtime_ns for p in finished}
     assert after == before

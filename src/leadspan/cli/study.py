@@ -46,12 +46,11 @@ def sweep(
     and the runs that read it wait for it.
     """
     from leadspan.study.advice import datasets_of, write_analysis
-    from leadspan.study.launch import run_points
+    from leadspan.study.launch import LocalJobs, run_points
     from leadspan.study.report import write_report
-    from leadspan.study.slurm import run_points_on_slurm
+    from leadspan.study.slurm import SlurmJobs
     from leadspan.study.sweep import (
         RUNNING_ELSEWHERE,
-        capture_teacher,
         load_sweep,
         prepare_sweep,
         read_failure,
@@ -62,12 +61,9 @@ def sweep(
     folder = output or Path("runs") / config.stem
     settings = load_sweep(config)
     points = prepare_sweep(settings, folder)
-    if launcher == "local":
-        capture_teacher(settings, points, folder)
-        failed = run_points(points, folder, jobs)
-    else:
-        cluster = launcher.removeprefix("submitit-")
-        failed = run_points_on_slurm(points, folder, settings.slurm, cluster)
+    cluster = launcher.removeprefix("submitit-")
+    where = LocalJobs(jobs) if launcher == "local" else SlurmJobs(settings.slurm, cluster)
+    failed = run_points(points, folder, where)
     advice = write_analysis(folder, points, datasets_of(points))
     report_path = write_report(folder)
     for name, reasons in advice.items():

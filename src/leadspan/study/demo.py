@@ -11,9 +11,9 @@ from typing import Any
 from leadspan.config import SweepConfig, TracesConfig
 from leadspan.config_io import validate
 from leadspan.study.advice import write_analysis
-from leadspan.study.launch import run_points
+from leadspan.study.launch import LocalJobs, run_points
 from leadspan.study.report import describe_sweep, write_report
-from leadspan.study.sweep import capture_teacher, prepare_sweep
+from leadspan.study.sweep import prepare_sweep
 from leadspan.world.build import World, build_world, write_late_traces
 
 LSPS = (0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
@@ -40,8 +40,7 @@ def run_demo(output: Path, world_seed: int, quick: bool, num_jobs: int) -> str:
     late_traces = write_late_traces(output / "world", world_seed)
     sweep = build_demo_sweep(world, world_seed, quick)
     points = prepare_sweep(sweep, output)
-    capture_teacher(sweep, points, output)
-    run_points(points, output, num_jobs)
+    run_points(points, output, LocalJobs(num_jobs))
     datasets = {
         "world": TracesConfig(path=str(world.traces)),
         "world, late": TracesConfig(path=str(late_traces)),

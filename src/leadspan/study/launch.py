@@ -1,9 +1,4 @@
-"""Run the points of a sweep in local processes, and say how it goes.
-
-Every point is a child of one fork server that has torch and transformers loaded already, so start-up is
-paid once. Children share out the GPUs that this process sees. A child dies with its driver; a point that
-another process holds is left to it.
-"""
+"""Run the points of a sweep as jobs, here or wherever `Jobs` sends them, and say how it goes."""
 
 from __future__ import annotations
 
@@ -15,17 +10,19 @@ import time
 from collections.abc import Sequence
 from itertools import takewhile
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from leadspan.errors import LeadspanError
 from leadspan.progress import say
 from leadspan.study.sweep import (
     RUNNING_ELSEWHERE,
     Point,
+    capture_and_record,
     is_finished,
     is_running,
+    needs_capture,
     read_failure,
     run_and_record,
 )
@@ -153,45 +150,94 @@ def _say_seconds(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+class Jobs(Protocol):
+    """Where points run."""
+
+    def submit(self, points: Sequence[Point], sweep_folder: Path) -> None:
+        """Have points run, the teacher's capture first where one of them reads it."""
+
+    def states(self) -> dict[str, bool]:
+        """By name, the points whose jobs have not ended: are they running? Waits for news."""
+
+    def stop(self) -> None:
+        """The user wants no more."""
+
+
+def run_points(points: Sequence[Point], sweep_folder: Path, jobs: Jobs) -> list[Point]:
+    """Run every point that is not finished.
+
+    Returns:
+        The points without a result: failed, with the reason in `failed.json`, or running elsewhere.
+    """
+    jobs.submit([point for point in points if not is_finished(point, sweep_folder)], sweep_folder)
+    with Board(points, sweep_folder) as board:
+        left = {point.name: point for point in board.missing}
+        try:
+            while left:
+                states = jobs.states()
+                for name, point in list(left.items()):
+                    if name not in states:
+                        board.end(left.pop(name))
+                    elif states[name]:
+                        board.begin(point)
+                    else:
+                        board.wait(point)
+        except KeyboardInterrupt:
+            jobs.stop()
+            raise
+    return board.failed
+
+
 PRELOAD = ["leadspan.study.run", "transformers.models.qwen3"]
 FAILED = 1
 
 
-def run_points(points: Sequence[Point], sweep_folder: Path, num_jobs: int) -> list[Point]:
-    """Run every point that is not finished, `num_jobs` side by side, each on its share of the machine.
+class LocalJobs:
+    """Children of one fork server, some side by side, each on its share of this machine.
 
-    Returns:
-        The points without a result: failed, with the reason in `failed.json` and the output in
-        `log.txt`, or running elsewhere.
+    The fork server has torch and transformers loaded already, so start-up is paid once. A child writes
+    to its point's `log.txt` and dies with its driver; a point that another process holds is left to it.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    num_threads = max(1, (os.cpu_count() or 1) // num_jobs)
-    running: dict[int, tuple[Point, ForkServerProcess, int]] = {}
-    free_slots = list(reversed(range(num_jobs)))
-    devices = devices_of_slots(
-        num_jobs, visible_devices(), max(map(_num_devices, points), default=1)
-    )
-    with Board(points, sweep_folder) as board:
-        waiting = list(reversed(board.missing))
-        try:
-            while waiting or running:
-                while waiting and free_slots:
-                    point, slot = waiting.pop(), free_slots.pop()
-                    folder = point.folder(sweep_folder)
-                    child = _start(context, folder, num_threads, devices[slot])
-                    running[child.sentinel] = (point, child, slot)
-                    board.begin(point)
-                for sentinel in wait(list(running)):
-                    assert isinstance(sentinel, int)
-                    point, child, slot = running.pop(sentinel)
-                    child.join()
-                    free_slots.append(slot)
-                    board.end(point)
-        except KeyboardInterrupt:
-            _stop([child for _, child, _ in running.values()])
-            raise
-    return board.failed
+
+    def __init__(self, num_jobs: int) -> None:
+        self._num_jobs = num_jobs
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOAD)
+        self._waiting: list[Point] = []
+        self._running: dict[str, tuple[ForkServerProcess, str | None]] = {}
+        self._free: list[str | None] = []
+        """The devices of each place at which no job runs."""
+
+    def submit(self, points: Sequence[Point], sweep_folder: Path) -> None:
+        """Capture here and now; the points start with the first look at their states."""
+        if any(needs_capture(point, sweep_folder) for point in points):
+            capture_and_record(sweep_folder)
+        self._waiting, self._sweep_folder = list(points), sweep_folder
+        each = max(map(_num_devices, points), default=1)
+        self._free = devices_of_slots(self._num_jobs, visible_devices(), each)
+
+    def states(self) -> dict[str, bool]:
+        """Wait until a child ends, where any runs; then start as many as there are places."""
+        wait([child.sentinel for child, _ in self._running.values()], None if self._running else 0)
+        for name, (child, devices) in list(self._running.items()):
+            if not child.is_alive():
+                del self._running[name]
+                self._free.append(devices)
+        num_threads = max(1, (os.cpu_count() or 1) // self._num_jobs)
+        while self._waiting and self._free:
+            point, devices = self._waiting.pop(0), self._free.pop(0)
+            arguments = (point.folder(self._sweep_folder), num_threads, devices)
+            child = self._context.Process(target=_child, args=arguments, name=point.name)
+            child.start()
+            self._running[point.name] = (child, devices)
+        return dict.fromkeys(self._running, True) | {point.name: False for point in self._waiting}
+
+    def stop(self) -> None:
+        """Ask the children to write a checkpoint, and wait for them."""
+        for child, _ in self._running.values():
+            child.terminate()
+        for child, _ in self._running.values():
+            child.join()
 
 
 def visible_devices() -> list[str]:
@@ -224,22 +270,6 @@ def _num_devices(point: Point) -> int:
     """How many GPUs one job of this point uses at a time."""
     evaluation = point.config.evaluation
     return evaluation.tensor_parallel_size if evaluation.backend == "vllm" else 1
-
-
-def _start(
-    context: ForkServerContext, folder: Path, num_threads: int, devices: str | None
-) -> ForkServerProcess:
-    child = context.Process(target=_child, args=(folder, num_threads, devices), name=folder.name)
-    child.start()
-    return child
-
-
-def _stop(children: Sequence[ForkServerProcess]) -> None:
-    """Ask the children to write a checkpoint, and wait for them."""
-    for child in children:
-        child.terminate()
-    for child in children:
-        child.join()
 
 
 def _child(folder: Path, num_threads: int, devices: str | None) -> None:

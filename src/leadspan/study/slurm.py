@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 from leadspan.config import SlurmConfig
 from leadspan.errors import CacheError, ConfigError, RunError, RunStopped
 from leadspan.progress import say
-from leadspan.study.launch import Board
 from leadspan.study.sweep import (
     Point,
     capture_and_record,
@@ -68,98 +67,104 @@ class PointJob:
         return submitit.helpers.DelayedSubmission(PointJob(self.folder, self.work))
 
 
-def run_points_on_slurm(
-    points: Sequence[Point], sweep_folder: Path, config: SlurmConfig, cluster: str = "slurm"
-) -> list[Point]:
-    """Submit a job for every point that is not finished, and wait for them.
+class SlurmJobs:
+    """Points as jobs of Slurm; see `launch.Jobs`.
 
-    Where points read a cache that the sweep captures, the capture is a job before theirs. A job of an
-    earlier call that is still queued or running is waited for, not submitted again.
-
-    Args:
-        points: All points of the sweep.
-        sweep_folder: On a file system that every node sees.
-        config: Partition, GPUs, time.
-        cluster: `slurm`, or `local` for processes of this machine under the same machinery.
-
-    Returns:
-        The points that are not finished after their jobs have ended.
+    A job of an earlier call that is still queued or running is waited for, not submitted again.
     """
-    try:
-        import submitit
-    except ImportError:
-        raise ConfigError("launcher slurm needs submitit. pip install leadspan[slurm]") from None
-    executor = submitit.AutoExecutor(folder=sweep_folder / "jobs", cluster=cluster)
-    executor.update_parameters(**_parameters(config, cluster))
-    queue = _slurm_queue() if cluster == "slurm" else {}
-    with Board(points, sweep_folder) as board:
-        new = [p for p in board.missing if _read_job_id(p.folder(sweep_folder)) not in queue]
+
+    def __init__(self, config: SlurmConfig, cluster: str = "slurm") -> None:
+        """Nothing is submitted yet.
+
+        Args:
+            config: Partition, GPUs, time.
+            cluster: `slurm`, or `local` for processes of this machine under the same machinery.
+        """
+        self._config, self._cluster = config, cluster
+        self._jobs: dict[str, Any] = {}
+        """Those of this call, by job id."""
+        self._left: dict[str, Point] = {}
+        self._looks_gone: Counter[str] = Counter()
+
+    def submit(self, points: Sequence[Point], sweep_folder: Path) -> None:
+        """Submit a job for every point; `sweep_folder` lies on a file system that every node sees.
+
+        Where points read a cache that the sweep captures, the capture is a job before theirs.
+        """
+        try:
+            import submitit
+        except ImportError:
+            raise ConfigError(
+                "launcher slurm needs submitit. pip install leadspan[slurm]"
+            ) from None
+        self._executor = submitit.AutoExecutor(sweep_folder / "jobs", cluster=self._cluster)
+        self._executor.update_parameters(**_parameters(self._config, self._cluster))
+        self._sweep_folder, self._left = sweep_folder, {point.name: point for point in points}
+        queue = self._queue()
+        new = [p for p in points if _read_job_id(p.folder(sweep_folder)) not in queue]
         readers = [point for point in new if needs_capture(point, sweep_folder)]
-        jobs = {p.name: _submit(executor, p.folder(sweep_folder)) for p in new if p not in readers}
-        if readers:
-            is_ready = _capture_first(executor, sweep_folder, queue, cluster)
-            for point in readers if is_ready else ():
-                jobs[point.name] = _submit(executor, point.folder(sweep_folder))
-        _wait(board, sweep_folder, cluster, jobs)
-        lost = [point for point in board.missing if not is_finished(point, sweep_folder)]
-        _blame_capture([point for point in lost if point in readers], sweep_folder)
-    return lost
+        for point in new:
+            if point not in readers:
+                self._submit(point.folder(sweep_folder), run_and_record)
+        if readers and self._capture_first(_read_job_id(sweep_folder) in queue):
+            for point in readers:
+                self._submit(point.folder(sweep_folder), run_and_record)
 
+    def _submit(self, folder: Path, work: Callable[[Path], None]) -> Any:
+        (folder / "failed.json").unlink(missing_ok=True)
+        job = self._executor.submit(PointJob(folder.resolve(), work))
+        (folder / JOB_ID).write_text(job.job_id, encoding="utf-8")
+        self._jobs[job.job_id] = job
+        return job
 
-def _submit(executor: Any, folder: Path, work: Callable[[Path], None] = run_and_record) -> Any:
-    (folder / "failed.json").unlink(missing_ok=True)
-    job = executor.submit(PointJob(folder.resolve(), work))
-    (folder / JOB_ID).write_text(job.job_id, encoding="utf-8")
-    return job
+    def _capture_first(self, is_queued: bool) -> bool:
+        """See to it that jobs submitted from now on begin after a capture that went well.
 
+        Returns:
+            False where there is no use in submitting any.
+        """
+        job = None if is_queued else self._submit(self._sweep_folder, capture_and_record)
+        job_id = _read_job_id(self._sweep_folder)
+        say(f"sweep: the teacher's capture is job {job_id}; the runs that read it wait for it")
+        if self._cluster == "slurm":
+            self._executor.update_parameters(slurm_dependency=f"afterok:{job_id}")
+            return True
+        assert job is not None  # the local queue knows no dependencies and holds no earlier job
+        return job.exception() is None
 
-def _capture_first(
-    executor: Any, sweep_folder: Path, queue: Mapping[str, bool], cluster: str
-) -> bool:
-    """See to it that jobs submitted from now on begin after a capture that went well.
-
-    Returns:
-        False where there is no use in submitting any.
-    """
-    job = None
-    if _read_job_id(sweep_folder) not in queue:
-        job = _submit(executor, sweep_folder, capture_and_record)
-    job_id = _read_job_id(sweep_folder)
-    say(f"sweep: the teacher's capture is job {job_id}; the runs that read it wait for it")
-    if cluster == "slurm":
-        executor.update_parameters(slurm_dependency=f"afterok:{job_id}")
-        return True
-    assert job is not None  # the local queue knows no dependencies and holds no earlier job
-    return job.exception() is None
-
-
-def _wait(board: Board, sweep_folder: Path, cluster: str, jobs: Mapping[str, Any]) -> None:
-    """Watch the queue until every point is finished or has left it."""
-    left = list(board.missing)
-    gone: Counter[str] = Counter()
-    while left:
+    def states(self) -> dict[str, bool]:
+        """Look at the queue. A point is over when it is finished, or has been gone for some looks."""
         time.sleep(SECONDS_BETWEEN_LOOKS)
-        queue = _slurm_queue() if cluster == "slurm" else _local_queue(jobs.values())
-        for point in left.copy():
-            is_running = queue.get(_read_job_id(point.folder(sweep_folder)))
-            gone[point.name] = gone[point.name] + 1 if is_running is None else 0
-            if is_finished(point, sweep_folder) or gone[point.name] >= LOOKS_UNTIL_FAILED:
-                left.remove(point)
-                board.end(point)
-            elif is_running:
-                board.begin(point)
-            else:
-                board.wait(point)
+        queue = self._queue()
+        states = {}
+        for name, point in self._left.items():
+            folder = point.folder(self._sweep_folder)
+            is_running = queue.get(_read_job_id(folder))
+            self._looks_gone[name] = self._looks_gone[name] + 1 if is_running is None else 0
+            if is_finished(point, self._sweep_folder):
+                continue
+            if self._looks_gone[name] < LOOKS_UNTIL_FAILED:
+                states[name] = bool(is_running)
+            elif not (folder / "failed.json").is_file():
+                self._blame_capture(point)
+        self._left = {name: self._left[name] for name in states}
+        return states
 
+    def _blame_capture(self, point: Point) -> None:
+        """A point that never began because the capture failed says so."""
+        folder = self._sweep_folder
+        if needs_capture(point, folder) and (folder / "failed.json").is_file():
+            reason = f"the teacher's capture failed: {read_failure(folder)}"
+            record_failure(point.folder(folder), CacheError(reason))
 
-def _blame_capture(points: Sequence[Point], sweep_folder: Path) -> None:
-    """Points that never began because the capture failed say so."""
-    if not (sweep_folder / "failed.json").is_file():
-        return
-    reason = CacheError(f"the teacher's capture failed: {read_failure(sweep_folder)}")
-    for point in points:
-        if not (point.folder(sweep_folder) / "failed.json").is_file():
-            record_failure(point.folder(sweep_folder), reason)
+    def _queue(self) -> dict[str, bool]:
+        """Jobs that have not ended, by id: are they running?"""
+        if self._cluster == "slurm":
+            return _slurm_queue()
+        return {job_id: True for job_id, job in self._jobs.items() if not job.done()}
+
+    def stop(self) -> None:
+        """Jobs go on: a later call waits for them."""
 
 
 def _read_job_id(folder: Path) -> str:
@@ -179,10 +184,6 @@ def _slurm_queue() -> dict[str, bool]:
         raise RunError(f"squeue: {' '.join(listed.stderr.split())}. Is this a Slurm login node?")
     jobs = (line.split() for line in listed.stdout.splitlines())
     return {job_id: state == "RUNNING" for job_id, state in jobs}
-
-
-def _local_queue(jobs: Iterable[Any]) -> dict[str, bool]:
-    return {job.job_id: True for job in jobs if not job.done()}
 
 
 def _parameters(config: SlurmConfig, cluster: str) -> dict[str, Any]:
