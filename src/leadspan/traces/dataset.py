@@ -241,7 +241,7 @@ def _fitting(
 
 
 def _located(rows: Pairs, renderer: Renderer, column: str) -> Pairs:
-    """Message cut points in characters of the CoT into tokens of the sequence."""
+    """Turn cut points in characters of the CoT into tokens of the sequence."""
     for trace, sequence in rows:
         point = cut_point(sequence.meta.get(column))
         if point is not None:

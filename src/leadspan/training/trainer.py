@@ -61,7 +61,7 @@ from leadspan.training.tracking import Log, open_tracker
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Message the first SIGINT or SIGTERM into a flag that is read between steps; a second one kills."""
+    """Turn the first SIGINT or SIGTERM into a flag that is read between steps; a second one kills."""
     asked = False
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
