@@ -145,7 +145,7 @@ class Renderer:
 def render(
     traces: Iterable[Trace], tokenizer: Any, config: RenderConfig | None = None
 ) -> list[Sequence]:
-    """Message traces into token sequences.
+    """Turn traces into token sequences.
 
     Args:
         traces: Any iterable of traces.
