@@ -342,9 +342,10 @@ class CutCounter:
 
     def report(self) -> CutReport:
         """The counts so far."""
-        names = {name for name, _ in self._kept}
-        hits = {name: self._kept[name, True] for name in names}
-        shares = {n: hit / (hit + self._kept[n, False]) for n, hit in hits.items()}
+        shares: dict[str, Any] = {
+            name: self._kept[name, True] / (self._kept[name, True] + self._kept[name, False])
+            for name in {name for name, _ in self._kept}
+        }
         return replace(self._report, **shares)
 
 
