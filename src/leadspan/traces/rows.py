@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from leadspan.errors import DataError
+from leadspan.messages import SURROGATE
 from leadspan.traces.sections import SkippedRow
 
 LINES = (".jsonl", ".json", ".ndjson")
@@ -29,7 +30,6 @@ READABLE = (*LINES, *DELIMITED, *TABLES)
 MOST_LINE_BYTES = 64 * 2**20
 """A longer line is refused without being held."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 UTF8_BOM = b"\xef\xbb\xbf"
 
 Place = tuple[str, dict[str, Any] | SkippedRow]
@@ -161,7 +161,7 @@ def _delimited_rows(file: Path, stream: Any) -> Iterator[Place]:
             continue
         if len(cells) != len(names):
             yield place, SkippedRow("broken_table_row")
-        elif _SURROGATE.search("".join(cells)):  # bytes that were no UTF-8
+        elif SURROGATE.search("".join(cells)):  # bytes that were no UTF-8
             yield place, SkippedRow("invalid_utf8")
         else:
             yield place, {n: cell or None for n, cell in zip(names, cells, strict=True)}
