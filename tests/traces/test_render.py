@@ -282,8 +282,8 @@ def test_position_of_a_character() -> None:
         (position,) = renderer.positions_of([(one, sequence, offset)])
         before = sequence.input_ids_T[sequence.cot.start + 1 : position].tolist()
         text = renderer.encoder.decode([before])[0]
-        assert renderer.encoder.normalise(one.cot).startswith(text)
-        assert len(text) >= len(renderer.encoder.normalise(one.cot[:offset]))
+        assert renderer.encoder.normalize(one.cot).startswith(text)
+        assert len(text) >= len(renderer.encoder.normalize(one.cot[:offset]))
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ class ContinuationEncoder:
         decoded: list[str] = self._core.decode_batch(ids_of_texts, skip_special_tokens=False)
         return decoded
 
-    def normalise(self, text: str) -> str:
+    def normalize(self, text: str) -> str:
         """The text as the tokenizer's own normaliser leaves it, such as NFC."""
         normalizer = self._core.normalizer
         return normalizer.normalize_str(text) if normalizer is not None else text

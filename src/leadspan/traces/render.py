@@ -72,7 +72,7 @@ class Renderer:
             return "failed"
         if decoded == source:
             return "exact"
-        return "normalised" if decoded == list(map(self.encoder.normalise, source)) else "failed"
+        return "normalised" if decoded == list(map(self.encoder.normalize, source)) else "failed"
 
     def _lost_in_prompt(self, trace: Trace, sequence: Sequence) -> bool:
         """Whether the text of some turn is not in the decoded prompt."""
@@ -81,7 +81,7 @@ class Renderer:
         asked = [{"role": turn.role, "content": turn.content} for turn in turns]
         if find_loss(text, asked)[0] is None:
             return False
-        normal = [{**m, "content": self.encoder.normalise(m["content"])} for m in asked]
+        normal = [{**m, "content": self.encoder.normalize(m["content"])} for m in asked]
         return find_loss(text, normal)[0] is not None
 
     def positions_of(
