@@ -34,7 +34,7 @@ from leadspan.traces.prompts import Conversation, Prompt
 from leadspan.traces.render import Renderer
 from leadspan.traces.sections import FAMILIES
 from leadspan.traces.sources import LoadedTraces
-from leadspan.traces.template import QUESTION, Layout, opening_at_end
+from leadspan.traces.template import ASKED, Layout, opening_at_end
 
 Agreement = Literal["same", "other white space", "other completion", "other prompt"]
 
@@ -116,7 +116,7 @@ def examine(
 
     Args:
         config: The run.
-        output: Its folder, for the room on its disk; the current folder where None.
+        output: Its folder, for the space on its disk; the current folder where None.
         annotate: Adds each trace's own cut point, where the cut asks for one.
     """
     findings: list[Finding] = []
@@ -246,7 +246,7 @@ def _rivals(layout: Layout) -> list[str]:
     if layout.chat is None:
         return []
     own = layout.block.open + layout.block.close
-    prompt = layout.chat.render([{"role": "user", "content": QUESTION}], generation_prompt=True)
+    prompt = layout.chat.render([ASKED], generation_prompt=True)
     opened = opening_at_end(layout.chat, prompt).strip()
     named = [f.open for f in FAMILIES if f.open in layout.chat.text]
     return sorted({text for text in (opened, *named) if text and text not in own})
