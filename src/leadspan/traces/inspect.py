@@ -46,7 +46,7 @@ def visible(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Neighbouring tokens of a trace that share section and fate."""
+    """Neighboring tokens of a trace that share section and fate."""
 
     text: str
     section: Section
@@ -61,7 +61,6 @@ class Specimen:
     trace_id: str
     num_tokens: int
     num_kept_tokens: int
-    gold: str | None
     runs: tuple[Run, ...]
 
 
@@ -192,7 +191,7 @@ def specimen(renderer: Renderer, trace: Trace, sequence: Sequence, cut: Cut) -> 
         Run(visible(text), _section_at(sequence, start), bool(kept_T[start]), bool(scored_T[start]))
         for text, (start, _) in zip(texts, pieces, strict=True)
     )
-    return Specimen(trace.trace_id, len(sequence), len(positions_K), trace.gold, runs)
+    return Specimen(trace.trace_id, len(sequence), len(positions_K), runs)
 
 
 def _section_at(sequence: Sequence, position: int) -> Section:

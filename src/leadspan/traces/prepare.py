@@ -1,7 +1,6 @@
 """The cut, masked, tokenised set on disk, for other trainers. Knows Arrow folders, no models.
 
-Streams: one buffered batch is held, whatever the size of the source; what `datasets` then maps while it
-saves, the system may drop.
+Streams: one buffered batch is held, whatever the size of the source.
 """
 
 from __future__ import annotations
