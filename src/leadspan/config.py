@@ -675,7 +675,9 @@ class RunConfig(ConfigModel):
                 "rollout.schedule entropy needs traces.validation_fraction above 0: the horizon grows "
                 "at validations"
             )
-        if self.training.budget is not None and rollout.schedule == "entropy":
+        budget = self.training.budget
+        if budget is not None and (budget.flops is None or rollout.schedule != "constant"):
             raise ValueError(
-                "rollout.schedule entropy needs training.steps or epochs; got a budget"
+                "training.budget with rollout must be of flops, at a constant horizon; give "
+                "training.steps or epochs otherwise"
             )

@@ -339,6 +339,7 @@ def test_the_closing_marker_is_read_off_the_traces() -> None:
         ({"rollout": {"horizon": 0}}, "horizon"),
         ({"rollout": {"schedule": "linear"}}, "horizon_start goes with"),
         ({"rollout": {"horizon": 9, "horizon_start": 0.5, "schedule": "linear"}}, "of the kind"),
+        ({"training": {"budget": {"tokens": 100}}}, "must be of flops"),
         (
             {
                 "rollout": {"horizon": 1.0, "horizon_start": 0.5, "schedule": "entropy"},
@@ -353,6 +354,18 @@ def test_what_cannot_work_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         validate(RunConfig, {**on_policy, **change}, "run.yaml")
+
+
+def test_a_budget_of_flops_is_spent_on_rollouts_too(
+    on_policy: dict[str, Any], whole_run: Path, tmp_path: Path
+) -> None:
+    flops = 3 * RunFolder(whole_run).manifest["train_flops"]
+    training = {k: v for k, v in on_policy["training"].items() if k != "steps"}
+    keys = {**on_policy, "training": {**training, "budget": {"flops": flops}}}
+    train(validate(RunConfig, keys, "test"), tmp_path / "run")
+    spent = RunFolder(tmp_path / "run").manifest["train_flops"]
+    # What the random student writes is not as long as the traces, by which the steps are counted.
+    assert 0.6 * flops < spent < 1.4 * flops
 
 
 def test_a_horizon_beyond_the_context_is_refused(on_policy: dict[str, Any], tmp_path: Path) -> None:

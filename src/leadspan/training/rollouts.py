@@ -29,7 +29,7 @@ from leadspan.parallel import Ranks, gathered
 from leadspan.precision import bf16_products
 from leadspan.records import Example, Sequence, Span
 from leadspan.runs import replacing
-from leadspan.traces.cut import CLOSE_TOKENS
+from leadspan.traces.cut import CLOSE_TOKENS, select
 from leadspan.training.objective import Objective
 
 DECILES = 10
@@ -253,6 +253,16 @@ def closing_ids(sequences: SequenceABC[Sequence], tokenizer: Any) -> tuple[int, 
     (common, _), *_ = closings.most_common(1)
     own = [token for token in common if token in tokenizer.added_tokens_decoder]
     return (own[0],) if len(own) == 1 else common
+
+
+def stand_in(config: RolloutConfig, sequence: Sequence) -> Example:
+    """What a rollout is expected to cost before it is written: as long as the trace, or the horizon."""
+    completion = len(sequence) - sequence.prompt.end
+    prefix = in_tokens(config.prefix, config.prefix, completion) if config.prefix else 0
+    start = sequence.prompt.end + min(prefix, completion - 1)
+    end = min(len(sequence), start + in_tokens(config.horizon, config.horizon, completion))
+    kept = select(sequence, np.arange(end))
+    return Example(kept, np.arange(end) >= start)
 
 
 def check_context(

@@ -25,7 +25,7 @@ from leadspan.flops import check_flops_known
 from leadspan.parallel import Ranks
 from leadspan.precision import bf16_products, resolve_bf16
 from leadspan.progress import progress, say
-from leadspan.records import SECTIONS, Example
+from leadspan.records import SECTIONS, Example, Sequence
 from leadspan.runs import RunFolder
 from leadspan.teachers.live import TeacherSource
 from leadspan.traces.batches import (
@@ -55,7 +55,14 @@ from leadspan.training.metering import (
 )
 from leadspan.training.objective import Objective
 from leadspan.training.optimizer import build_optimizer, compute_lr_factor
-from leadspan.training.rollouts import Horizon, RecentRollouts, Rollout, RolloutWriter, by_decile
+from leadspan.training.rollouts import (
+    Horizon,
+    RecentRollouts,
+    Rollout,
+    RolloutWriter,
+    by_decile,
+    stand_in,
+)
 from leadspan.training.tracking import Log, open_tracker
 
 
@@ -341,14 +348,29 @@ class Trainer:
                 rollout_kds += zip(members, map(by_decile, parts), strict=True)
         return self._ranks.sum(sums)
 
+    def _prompts(self, members: SequenceABC[int]) -> list[Sequence]:
+        """Whose rollouts a step has: the first `share` of its members are prompts, not traces."""
+        rollout = self._config.rollout
+        if rollout is None:
+            return []
+        num_rollouts = round(rollout.share * self._training.batch_size)
+        return self._examples.sequences(members[: num_rollouts // rollout.num_samples])
+
+    def _expected_rollouts(self, members: SequenceABC[int]) -> list[Example]:
+        """Stand-ins of a step's rollouts for its cost: the traces themselves, up to the horizon."""
+        rollout = self._config.rollout
+        if rollout is None:
+            return []
+        each = [stand_in(rollout, sequence) for sequence in self._prompts(members)]
+        return each * rollout.num_samples
+
     def _write_rollouts(self, step: int, members: SequenceABC[int]) -> list[Rollout]:
-        """The rollouts of a step: the first `share` of its members are prompts, not traces."""
+        """The rollouts of a step."""
         rollout = self._config.rollout
         if rollout is None or self._rollouts is None:
             return []
         started = time.perf_counter()
-        num_prompts = round(rollout.share * self._training.batch_size) // rollout.num_samples
-        sequences = self._examples.sequences(members[:num_prompts])
+        sequences = self._prompts(members)
         progress = step / max(1, self._num_steps - 1)
         lengths = [
             self._horizon.length(
@@ -409,11 +431,12 @@ class Trainer:
             return compute_num_steps(self._training, len(self._examples))
 
         def cost_of(indices: SequenceABC[int]) -> float:
-            chosen = self._examples.at(0.0, indices)
+            rolled = self._expected_rollouts(indices)
+            chosen = self._examples.at(0.0, indices[len(rolled) :])
             if self._training.budget and self._training.budget.tokens:
                 return sum(map(num_forwarded_tokens, chosen))
-            flops = self._flops.compute(chosen)
-            return flops.student + flops.teacher
+            flops = self._flops.compute([*rolled, *chosen])
+            return flops.student + flops.teacher + self._flops.compute_rollouts(rolled)
 
         return compute_budget_steps(self._training, len(self._examples), self._config.seed, cost_of)
 
