@@ -89,7 +89,7 @@ def test_nothing_is_run_as_code(grader, code, tmp_path):
 
 def test_a_memory_hog_ends_its_worker_alone(grader):
     grade = grader.grade("anything", "5", f"{HERE}:hog")
-    assert (grade.outcome, grade.reason) == ("timeout", "over 2 GiB")
+    assert (grade.outcome, grade.reason) == ("unparsed", "over 2 GiB")
     assert grader.grade("\\boxed{x+1}", "1+x").is_correct
 
 
@@ -100,7 +100,7 @@ def test_own_functions(grader):
     with pytest.raises(ConfigError, match="RuntimeError: no rule for this"):
         grader.grade("a", "b", f"{HERE}:broken")
     with pytest.raises(ConfigError, match="cannot be imported"):
-        grader.can_read("5", "no_such_module:grade").result()
+        grader.check_gold("5", "no_such_module:grade").result()
 
 
 def test_a_sleeping_function_is_ended_by_the_clock():

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from leadspan.grading.extract import find_formulas, read_golds
+from leadspan.grading.extract import find_formulas
+from leadspan.grading.golds import read_golds
 from leadspan.grading.notation import canonical
 from leadspan.grading.rules import ask
 

@@ -11,7 +11,7 @@ from collections import Counter
 from fractions import Fraction
 
 from leadspan.grading.extract import find_box, find_stated
-from leadspan.grading.grade import Grade
+from leadspan.grading.rules import Grade
 
 TOKEN = re.compile(r"\s*(?:(\d{1,9})|([-+*/()]))")
 MAX_TOKENS = 200
