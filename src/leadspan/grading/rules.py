@@ -35,7 +35,7 @@ FLOAT_ROUNDING = 12
 """Places to which math-verify rounds; at its own 6, 1/2006! equals 1/2004!."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # slots would double the time of pickling
 class Grade:
     """What came of one completion."""
 
@@ -52,7 +52,7 @@ class Grade:
         return self.outcome == "correct"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Question:
     """A call that may cost more than its limit: for a worker to make."""
 

@@ -11,6 +11,7 @@ import contextlib
 import math
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -44,6 +45,8 @@ class Worker:
     def __init__(self, limit_seconds: float, memory_gib: float) -> None:
         self._limit, self._memory = limit_seconds, memory_gib
         self._connection, theirs = Pipe()
+        self._readable = select.poll()  # a third of what `Connection.poll` takes
+        self._readable.register(self._connection, select.POLLIN)
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -80,13 +83,14 @@ class Worker:
             reply = self._receive(self._limit * WALL_FACTOR)
         except (EOFError, OSError) as error:
             self.end()
+            self._connection.close()
             return self._explain(question, is_late=isinstance(error, TimeoutError))
         if isinstance(reply, ConfigError):
             raise reply
         return reply  # type: ignore[no-any-return]
 
     def _receive(self, seconds: float) -> Any:
-        if not self._connection.poll(seconds):
+        if not self._readable.poll(seconds * 1000):
             raise TimeoutError
         return self._connection.recv()
 
@@ -108,7 +112,6 @@ class Worker:
         """Kill the process, whatever it does."""
         self._process.kill()
         self._process.wait()
-        self._connection.close()
 
 
 def serve() -> None:
