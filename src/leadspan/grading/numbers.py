@@ -547,9 +547,11 @@ def normalize(text: str) -> str:
 def answer_key(text: str) -> str:
     """A text that is the same for answers that read the same: the value, else the bare text."""
     number = read_number(text)
-    if number is not None:
-        return str(number.value)
-    value = real_value(canonical(text)) if len(text) <= MAX_CHARS else None
+    value: Any = None if number is None else number.value
+    if value is None and len(text) <= MAX_CHARS:
+        value = real_value(canonical(text))
     if value is None:
         return normalize(text)
-    return str(value) if isinstance(value, Fraction) else str(mpmath.nstr(value, 20))
+    if isinstance(value, Fraction):  # in base 16, which has no limit of digits
+        return f"{value.numerator:#x}/{value.denominator:#x}"
+    return str(mpmath.nstr(value, 20))
