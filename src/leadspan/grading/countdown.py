@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from leadspan.grading.expression import Node, UnreadableError, parse
 from leadspan.grading.extract import MAX_CHARS, find_box, find_stated, find_tag
 from leadspan.grading.notation import canonical
-from leadspan.grading.numbers import evaluate
 from leadspan.grading.rules import Grade
+from leadspan.grading.values import evaluate
 
 PLAIN = re.compile(r"(?:\d+|[-+*/()\s]|\\(?:times|cdot|div)(?![A-Za-z]))+")
 UNSIGNED = re.compile(r"\d\s+\d|\d\s*\(|\)\s*[\d(]|\*\s*\*")
