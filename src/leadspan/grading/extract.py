@@ -20,33 +20,32 @@ MAX_SPAN_CHARS = 4_000
 
 
 @dataclass(frozen=True, slots=True)
-class Formula:
-    """A formula and where it stands, delimiters included."""
+class Piece:
+    """A formula or the content of a box, and where it stands, delimiters included."""
 
     text: str
     start: int
     end: int
-    is_display: bool
+    is_display: bool = True
 
 
-def find_formulas(text: str) -> list[Formula]:
+def find_formulas(text: str) -> list[Piece]:
     """All formulas in order; a dollar sign in front of a price opens none."""
-    found: list[Formula] = []
+    found: list[Piece] = []
     opened: re.Match[str] | None = None
     for mark in DELIMITER.finditer(text):
-        token = mark[0]
         if opened is None:
             opened = mark if _opens(mark) else None
             continue
         if _closes(opened, mark, text):
             inner = text[opened.end() : mark.start()]
             if inner.strip() and len(inner) <= MAX_SPAN_CHARS:
-                found.append(Formula(inner.strip(), opened.start(), mark.end(), opened[0] != "$"))
+                found.append(Piece(inner.strip(), opened.start(), mark.end(), opened[0] != "$"))
             opened = None
-        elif token[0] == "\n" or (opened[0] == "$" and _opens(mark)):
-            opened = (
-                None if token[0] == "\n" and opened[0] == "$" else mark if _opens(mark) else opened
-            )
+        elif opened[0] == "$" and mark[0][0] == "\n":
+            opened = None
+        elif opened[0] == "$" and _opens(mark):
+            opened = mark
     return found
 
 
@@ -110,6 +109,10 @@ NUMBER = re.compile(
     r"(?:,\d{1,2}(?![\d,]))?(?:[eE][-+]?\d{1,3}(?!\w)|/\d++)?\s?%?"
 )
 PRICE = re.compile(r"\\?[$€£]\s?" + NUMBER.pattern.removeprefix(r"(?<![\w.,])"))
+NUMBER_LIST = re.compile(
+    r"^[-−]?\d[\d./]*(?:\s?(?:,|and|or|, and|, or)\s?[-−]?\d[\d./]*){1,20}(?=\.?$)"
+)
+"""`3 and 5`, `1, 2 and 4`."""
 STARTS_AS_NUMBER = re.compile(
     r"^\\?[$€£]?[-−]?\d[\d,./]*(?: ?%)?(?= [^\W\d_]{1,30}(?: [^\W\d_]{1,30}){0,3}$)"
 )
@@ -140,24 +143,14 @@ class Found:
 
 def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     """The last of a pattern's matches."""
-    newest = deque(pattern.finditer(text), maxlen=1)
-    return newest[0] if newest else None
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """Content of a box and where the box stands."""
-
-    text: str
-    start: int
-    end: int
-
-
-def find_boxes(text: str) -> list[Box]:
+def find_boxes(text: str) -> list[Piece]:
     r"""The complete `\boxed{...}` that hold something, braces balanced, innermost where they nest."""
     if "boxed" not in text and "box" not in text:
         return []
-    found: list[Box] = []
+    found: list[Piece] = []
     opened: list[tuple[int, int, bool]] = []
     for token in BRACES.finditer(text):
         mark = token[0]
@@ -169,10 +162,10 @@ def find_boxes(text: str) -> list[Box]:
             if closes_box and text[inner : token.start()].strip(" \t\n~$,.?…_\\"):
                 while found and found[-1].start > start:
                     found.pop()
-                found.append(Box(text[inner : token.start()], start, token.end()))
+                found.append(Piece(text[inner : token.start()], start, token.end()))
     bare = last_match(BARE_BOX, text)
     if bare is not None and (not found or bare.start() > found[-1].end):
-        found.append(Box(bare[1].rstrip(".,;"), bare.start(), bare.end()))
+        found.append(Piece(bare[1].rstrip(".,;"), bare.start(), bare.end()))
     return found
 
 
@@ -190,7 +183,7 @@ def find_box(text: str, parts: int = 1) -> str | None:
     return _join_boxes(boxes, text[-MAX_CHARS:], parts)
 
 
-def _join_boxes(boxes: list[Box], text: str, parts: int) -> str:
+def _join_boxes(boxes: list[Piece], text: str, parts: int) -> str:
     distinct = list(dict.fromkeys(box.text.strip() for box in boxes))
     if parts > 1 and len(distinct) == parts:
         return ", ".join(distinct)
@@ -216,10 +209,8 @@ def _inner(text: str) -> str:
 
 def tries_box(text: str) -> bool:
     """Whether a box is begun with content but not closed."""
-    last = text.rfind("\\boxed{", -MAX_CHARS if len(text) > MAX_CHARS else 0)
-    return (
-        last >= 0 and bool(text[last + 7 : last + 60].strip()) and text[last + 7 : last + 8] != "}"
-    )
+    _, mark, behind = text[-MAX_CHARS:].rpartition("\\boxed{")
+    return bool(mark and behind[:53].strip()) and not behind.startswith("}")
 
 
 def find_tag(text: str) -> str | None:
@@ -303,9 +294,9 @@ def _core(sentence: str, in_words: bool) -> str:
         sentence = bold[-2 if len(bold) % 2 else -1]
     sentence = sentence.strip().strip('*_`"').strip()
     sentence = sentence if "{" in sentence else sentence.rstrip('}"').rstrip()
-    listed = _number_list(sentence)
+    listed = NUMBER_LIST.match(sentence)
     if listed is not None:
-        return listed
+        return listed[0]
     if in_words or len(WORD.findall(COMMAND.sub(" ", sentence))) < 2:
         return sentence
     for pattern in (STARTS_AS_NUMBER, CLOCK_OR_RATIO, PRICE, NUMBER):
@@ -315,18 +306,7 @@ def _core(sentence: str, in_words: bool) -> str:
     return sentence
 
 
-NUMBER_LIST = re.compile(
-    r"^[-−]?\d[\d./]*(?:\s?(?:,|and|or|, and|, or)\s?[-−]?\d[\d./]*){1,20}(?=\.?$)"
-)
-
-
-def _number_list(sentence: str) -> str | None:
-    """`3 and 5`, `1, 2 and 4`."""
-    match = NUMBER_LIST.match(sentence)
-    return match[0] if match is not None else None
-
-
-def _joined(formulas: list[Formula], text: str) -> str:
+def _joined(formulas: list[Piece], text: str) -> str:
     """The last formula, with those before it that a comma, `and` or `or` joins to it."""
     first = len(formulas) - 1
     while first and JOINED.fullmatch(text[formulas[first - 1].end : formulas[first].start]):
@@ -345,7 +325,8 @@ def _unstated(text: str, in_words: bool) -> Found:
     formulas = find_formulas(text)
     telling = [formula for formula in formulas if not TRIVIAL.fullmatch(formula.text)]
     outside = _blank(text, formulas)
-    number = None if in_words else last_number(outside)
+    numbers = (match for match in NUMBER.finditer(outside) if match[0].strip(" %+-−"))
+    number = None if in_words else next(iter(deque(numbers, maxlen=1)), None)
     if telling and not (number and _concludes(outside, telling[-1].end, number.start())):
         return Found(_joined(telling, text), "last formula")
     if number is not None:
@@ -357,13 +338,6 @@ def _unstated(text: str, in_words: bool) -> Found:
     if in_words and len(text.split()) <= MAX_BARE_WORDS:
         return Found(text.strip(), "whole", is_doubtful=True)
     return Found(None, "nothing found")
-
-
-def last_number(text: str) -> re.Match[str] | None:
-    """The last number in plain digits."""
-    numbers = (match for match in NUMBER.finditer(text) if match[0].strip(" %+-−"))
-    newest = deque(numbers, maxlen=1)
-    return newest[0] if newest else None
 
 
 def _is_inside_formula(text: str, number: re.Match[str]) -> bool:
@@ -401,7 +375,7 @@ def _is_bare(text: str) -> bool:
     return (len(words) <= 1 and is_value) or (not words and not formulas)
 
 
-def _blank(text: str, formulas: list[Formula]) -> str:
+def _blank(text: str, formulas: list[Piece]) -> str:
     """The text with its formulas blanked out, places kept."""
     parts, place = [], 0
     for formula in formulas:

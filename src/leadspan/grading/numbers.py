@@ -161,19 +161,12 @@ def read_number(text: str) -> Number | None:
     clock = CLOCK.fullmatch(TEXT.sub(r"\1", plain).strip())
     if clock is not None:
         return Number(Fraction(clock[1]))
-    plain = (
-        LEAD.sub("", DEGREES.sub(" ", plain), count=1).strip()
-        if _leads(plain)
-        else DEGREES.sub(" ", plain).strip()
-    )
+    lead = LEAD.match(plain)
+    plain = DEGREES.sub(" ", plain if lead is None else plain[lead.end() :]).strip()
     comma = COMMA_DECIMAL.fullmatch(plain)
     if comma is not None:
         return _plain(comma[1] + comma[2].replace(".", "").replace(" ", "") + "." + comma[3])
     return _with_unit(plain)
-
-
-def _leads(text: str) -> bool:
-    return LEAD.match(text) is not None
 
 
 def _plain(text: str) -> Number:
