@@ -17,7 +17,7 @@ from typing import Any
 from leadspan.config import BenchmarkConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.grading import KINDS, check_kind
-from leadspan.grading.extract import read_golds
+from leadspan.grading.golds import read_golds
 from leadspan.messages import Unusable
 from leadspan.records import Message
 from leadspan.registry import Registered, registered, registered_names

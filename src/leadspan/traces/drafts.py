@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from leadspan.grading.extract import read_golds
+from leadspan.grading.golds import read_golds
 from leadspan.messages import SURROGATE, ReadMessage, Unusable, read_message, read_tools
 from leadspan.records import Message, Trace
 from leadspan.traces.sections import (
