@@ -1,6 +1,7 @@
 """The cut, masked, tokenised set on disk, for other trainers. Knows Arrow folders, no models.
 
-Streams: one buffered batch is held, whatever the size of the source.
+Streams: one buffered batch is held, whatever the size of the source; what `datasets` then maps while it
+saves, the system may drop.
 """
 
 from __future__ import annotations
