@@ -57,7 +57,7 @@ def measure_ratio(renderer: Renderer, traces: list[Trace], processes: int) -> di
     alone, rendered = [], []
     for _ in range(REPEATS):
         alone.append(timed(lambda: renderer.tokenizer(strings, verbose=False)["input_ids"]))
-        rendered.append(timed(lambda: sum(1 for _ in renderer.stream(traces))))
+        rendered.append(timed(lambda: sum(1 for _ in iter_rendered(traces, renderer))))
     pairs = list(zip(alone, rendered, strict=True))
     result: dict[str, Any] = {
         "rows": len(traces),

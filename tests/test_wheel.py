@@ -25,6 +25,7 @@ def test_a_wheel_in_a_clean_environment_runs_the_quick_demo(tmp_path: Path) -> N
             capture_output=True,
             text=True,
             check=False,
+            timeout=800,
         )
         assert done.returncode == 0, f"{command}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
 

@@ -545,6 +545,52 @@ class SweepConfig(ConfigModel):
     """Labels of the whole sweep, copied into its table."""
 
 
+Length = Annotated[int, Field(ge=1)] | Share
+"""A whole number of tokens, or a share (0.5, and 1.0 for all of it)."""
+
+
+class RolloutConfig(ConfigModel):
+    """On-policy sequences: the student writes, the teacher scores each token (docs/on-policy.md)."""
+
+    share: Share = 1.0
+    """Share of each step's sequences that the student writes; the others are traces (GKD's lambda)."""
+    horizon: Length = 1.0
+    """Completion tokens that are sampled and scored: a number of tokens, or a share of the length of
+    each prompt's own trace."""
+    horizon_start: Length | None = None
+    """Where the horizon begins with schedule linear or entropy; of the same kind as `horizon`."""
+    schedule: Literal["constant", "linear", "entropy"] = "constant"
+    """How the horizon grows from `horizon_start` to `horizon`: linearly over the training, or at each
+    validation after which the student's mean token entropy is healthy (`entropy_floor`)."""
+    entropy_floor: Share = 0.8
+    """With schedule entropy, the horizon grows only while the mean entropy of the sampled tokens since
+    the last validation is above this share of what it was before the first (arXiv:2605.16826)."""
+    prefix: Annotated[int, Field(ge=0)] | Share = 0
+    """Lead of the trace's completion that stands in context, unscored, before the student goes on: a
+    number of tokens, or a share of the completion."""
+    sampling_temperature: float = Field(default=1.0, gt=0)
+    """Of the student's sampling; 1 samples the distribution that is trained."""
+    top_p: Share = 1.0
+    """Nucleus sampling."""
+    top_k: int = Field(default=0, ge=0)
+    """Sample among this many of the likeliest tokens; 0 is all."""
+    num_samples: int = Field(default=1, ge=1)
+    """Rollouts of each prompt in a step."""
+    max_concurrent: int = Field(default=64, ge=1)
+    """Rollouts that are written side by side."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> RolloutConfig:
+        if (self.schedule == "constant") != (self.horizon_start is None):
+            raise ValueError("horizon_start goes with schedule linear or entropy, and only there")
+        if self.horizon_start is not None and type(self.horizon_start) is not type(self.horizon):
+            raise ValueError(
+                "horizon_start must be of the kind of horizon, both tokens or both shares; got "
+                f"{self.horizon_start!r} and {self.horizon!r}. Write 1.0 for the whole length"
+            )
+        return self
+
+
 class TrackingConfig(ConfigModel):
     """An experiment tracker beside metrics.jsonl (extra `track`)."""
 
@@ -571,6 +617,8 @@ class RunConfig(ConfigModel):
     """Which tokens are scored."""
     loss: LossConfig = LossConfig()
     """The objective."""
+    rollout: RolloutConfig | None = None
+    """Sequences that the student writes during training; null trains on traces alone."""
     training: TrainingConfig
     """The optimisation."""
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -588,6 +636,8 @@ class RunConfig(ConfigModel):
             raise ValueError(
                 "teacher is required when loss.kd_ratio > 0; set loss.kd_ratio to 0 for SFT"
             )
+        if self.rollout is not None:
+            self._check_rollout(self.rollout)
         live = self.teacher is not None and self.teacher.cache is None and self.loss.kd_ratio > 0
         if live and self.student.attention in PACKING:
             assert self.teacher is not None
@@ -597,3 +647,37 @@ class RunConfig(ConfigModel):
                     f"{self.student.attention} packs sequences; got {self.teacher.attention!r}"
                 )
         return self
+
+    def _check_rollout(self, rollout: RolloutConfig) -> None:
+        if self.teacher is None or self.teacher.cache is not None:
+            raise ValueError(
+                "rollout needs a live teacher: a cache holds distributions of the traces alone. Give "
+                "teacher.path without teacher.cache"
+            )
+        if rollout.share == 1.0 and self.loss.kd_ratio < 1.0:
+            raise ValueError(
+                "loss.kd_ratio must be 1 with rollout.share 1: cross-entropy needs a label, and a "
+                f"rollout has none but its own sample; got {self.loss.kd_ratio:g}"
+            )
+        if self.loss.kd_ratio == 0:
+            raise ValueError(
+                "loss.kd_ratio must be above 0 with rollout, whose loss is the teacher's"
+            )
+        num_rollouts = round(rollout.share * self.training.batch_size)
+        if num_rollouts == 0 or num_rollouts % rollout.num_samples:
+            raise ValueError(
+                "rollout.share * training.batch_size must be a positive multiple of "
+                f"rollout.num_samples ({rollout.num_samples}); got {rollout.share:g} * "
+                f"{self.training.batch_size} = {num_rollouts}"
+            )
+        if rollout.schedule == "entropy" and self.traces.validation_fraction == 0:
+            raise ValueError(
+                "rollout.schedule entropy needs traces.validation_fraction above 0: the horizon grows "
+                "at validations"
+            )
+        budget = self.training.budget
+        if budget is not None and (budget.flops is None or rollout.schedule != "constant"):
+            raise ValueError(
+                "training.budget with rollout must be of flops, at a constant horizon; give "
+                "training.steps or epochs otherwise"
+            )

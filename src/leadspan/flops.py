@@ -254,6 +254,34 @@ def forward_flops(
     return forward_parts(model_config, lengths, num_scored, attention).total
 
 
+def generation_flops(
+    model_config: Any,
+    prompt_lengths: Sequence[int],
+    new_lengths: Sequence[int],
+    attention: Attention = "full",
+) -> int:
+    """FLOPs of writing answers token by token with a cache of keys and values.
+
+    All but the last token of a prompt are read in one pass without the head; each step then reads one
+    token, looks back at all before it and applies the head.
+
+    Args:
+        model_config: A Hugging Face config or a `ModelShape`.
+        prompt_lengths: Tokens of each prompt.
+        new_lengths: Tokens written behind it, an end token among them.
+        attention: Which pairs the attention kernel computes in the pass over the prompt.
+    """
+    shape = _shape(model_config)
+    read = [prompt - 1 for prompt in prompt_lengths]
+    totals = [prompt + new for prompt, new in zip(read, new_lengths, strict=True)]
+    layers = _layer_parts(shape, totals, "causal").total
+    square, looked_at = (
+        _layer_parts(shape, read, kind).attention for kind in (attention, "causal")
+    )
+    head = 2 * sum(new_lengths) * shape.hidden * shape.vocabulary
+    return layers + square - looked_at + head
+
+
 def training_flops(
     model_config: Any,
     lengths: Sequence[int],

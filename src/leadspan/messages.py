@@ -37,6 +37,8 @@ FILES = frozenset(["file", "input_file", "document"])
 MOST_NESTED = 6
 """Lists of parts within parts."""
 
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""Half a character, which no encoding and no tokenizer takes."""
 _PLAIN_NAME = re.compile(r"[\w.-]{1,40}")
 _CONTROL = re.compile(
     r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|\[\|[a-z_]{1,40}\|\]"

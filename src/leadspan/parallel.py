@@ -164,6 +164,24 @@ def shard_teacher(layers: Any) -> None:
         fully_shard(module)
 
 
+@contextmanager
+def gathered(root: torch.nn.Module) -> Iterator[None]:
+    """Within, every rank holds all weights, so that each can generate at its own pace.
+
+    Only after a forward pass through `root`, which settles who gathers what.
+    """
+    sharded = [module for module in root.modules() if isinstance(module, FSDPModule)]
+    for module in sharded:
+        module.unshard()
+        module.set_reshard_after_forward(False, recurse=False)
+    try:
+        yield
+    finally:
+        for module in sharded:
+            module.set_reshard_after_forward(module is not root, recurse=False)
+            module.reshard()
+
+
 def reshard(root: torch.nn.Module) -> None:
     """Let go of weights that a forward pass has gathered: then parameters are what is optimised."""
     for module in root.modules():

@@ -151,6 +151,7 @@ class RunFolder:
         self.path = path
         self.config_path = path / "run.yaml"
         self.metrics_path = path / "metrics.jsonl"
+        self.rollouts_path = path / "rollouts.jsonl"
         self.manifest_path = path / "manifest.json"
         self.checkpoints_path = path / "checkpoints"
         self.student_path = path / "student"

@@ -227,11 +227,15 @@ def test_a_budget_is_planned_as_it_is_spent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("truncation", "said"),
-    [({"lsp": 0.2, "lsp_end": 1.0}, "lsp_end must be null"), ({"policy": "derivation"}, "its own")],
+    ("keys", "said"),
+    [
+        ({"truncation": {"lsp": 0.2, "lsp_end": 1.0}}, "lsp_end must be null"),
+        ({"truncation": {"policy": "derivation"}}, "its own"),
+        ({"rollout": {}, "loss": {"kd_ratio": 1.0}}, "rollout must be null"),
+    ],
 )
-def test_what_has_no_one_cost_a_row_is_refused(truncation: dict[str, Any], said: str) -> None:
-    config = _config(student={"path": "Qwen/Qwen3-0.6B-Base"}, truncation=truncation)
+def test_what_has_no_one_cost_a_row_is_refused(keys: dict[str, Any], said: str) -> None:
+    config = _config(student={"path": "Qwen/Qwen3-0.6B-Base"}, **keys)
     with pytest.raises(ConfigError, match=said):
         plan_stated(config, 500, 1001, 100)
 

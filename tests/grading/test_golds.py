@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from leadspan.grading.extract import read_golds
+from leadspan.grading.golds import read_golds
 
 READ = [
     ("025", ("25",)), ("27.0", ("27",)), (27.0, ("27",)), (27, ("27",)), ("0.50", ("0.5",)), ("-07", ("-7",)), (1e-7, ("1e-07",)),

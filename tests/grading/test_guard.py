@@ -1,6 +1,11 @@
 """Hostile and endless answers: each costs its limit and at most one worker, and nothing is executed."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +13,7 @@ from leadspan.errors import ConfigError
 from leadspan.grading import Grader, check_kind, countdown
 
 HERE = "tests.grading.test_guard"
+LIMIT = 0.3
 
 
 def sleeper(completion, gold):
@@ -20,12 +26,21 @@ def spinner(completion, gold):
 
 
 def napper(completion, gold):
-    time.sleep(3)
+    time.sleep(2 * LIMIT)
     return True
 
 
 def hog(completion, gold):
     return bool([0] * (1 << 33))
+
+
+def teller(completion, gold):
+    Path(completion).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def dier(completion, gold):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def broken(completion, gold):
@@ -38,7 +53,7 @@ def picky(completion, gold):
 
 @pytest.fixture(scope="module")
 def grader():
-    with Grader(workers=1, limit_seconds=1.0, memory_gib=2.0) as grader:
+    with Grader(workers=1, limit_seconds=LIMIT, memory_gib=2.0) as grader:
         yield grader
 
 
@@ -89,8 +104,40 @@ def test_nothing_is_run_as_code(grader, code, tmp_path):
 
 def test_a_memory_hog_ends_its_worker_alone(grader):
     grade = grader.grade("anything", "5", f"{HERE}:hog")
-    assert (grade.outcome, grade.reason) == ("timeout", "over 2 GiB")
+    assert (grade.outcome, grade.reason) == ("unparsed", "over 2 GiB")
     assert grader.grade("\\boxed{x+1}", "1+x").is_correct
+
+
+def test_a_worker_that_dies_is_replaced_and_its_question_answered(grader):
+    grades = grader.grade_many([("anything", "5", f"{HERE}:dier")] * 3)
+    assert {(grade.outcome, grade.reason) for grade in grades} == {("unparsed", "worker died")}
+    assert grader.grade("a", "a", f"{HERE}:picky").is_correct
+
+
+def test_ctrl_c_leaves_no_process_behind(tmp_path):
+    told = tmp_path / "pid"
+
+    def interrupted():
+        with Grader(workers=1) as grader:
+            grader.submit(str(told), "5", f"{HERE}:teller")
+            while not told.is_file() or not told.read_text():
+                time.sleep(0.02)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)
+
+
+def test_a_script_without_a_main_guard_may_grade(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "print('once')\nfrom leadspan.grading import Grader\n"
+        "with Grader(workers=1) as g: print(g.grade('a', 'a', 'math', '(a)').outcome)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100)
+    assert done.stdout.split() == ["once", "correct"]
 
 
 def test_own_functions(grader):
@@ -100,24 +147,24 @@ def test_own_functions(grader):
     with pytest.raises(ConfigError, match="RuntimeError: no rule for this"):
         grader.grade("a", "b", f"{HERE}:broken")
     with pytest.raises(ConfigError, match="cannot be imported"):
-        grader.can_read("5", "no_such_module:grade").result()
+        grader.check_gold("5", "no_such_module:grade").result()
 
 
 def test_a_sleeping_function_is_ended_by_the_clock():
-    with Grader(workers=1, limit_seconds=0.1) as grader:
+    with Grader(workers=1, limit_seconds=0.02) as grader:
         grade = grader.grade("a", "b", f"{HERE}:sleeper")
-    assert (grade.outcome, grade.reason) == ("timeout", "waited 30 x 0.1 s")
+    assert (grade.outcome, grade.reason) == ("timeout", "waited 30 x 0.02 s")
 
 
 def test_the_limit_is_cpu_time(grader):
     grade = grader.grade("a", "b", f"{HERE}:spinner")
-    assert (grade.outcome, grade.reason) == ("timeout", "over 1 s")
+    assert (grade.outcome, grade.reason) == ("timeout", "over 0.3 s")
     assert grader.grade("a", "b", f"{HERE}:napper").is_correct
 
 
 def test_a_users_pattern_runs_under_the_limit(grader):
     grade = grader.grade("a" * 40 + "b", "5", "math", "(a+)+$")
-    assert (grade.outcome, grade.reason) == ("timeout", "over 1 s")
+    assert (grade.outcome, grade.reason) == ("timeout", "over 0.3 s")
     assert grader.grade("x=4 then x=5", "5", "numeric", r"x=(\d)").is_correct
     assert grader.grade("nothing", "5", "math", r"x=(\d)").outcome == "unparsed"
     with pytest.raises(ConfigError, match="no regular expression"):
@@ -147,6 +194,9 @@ def test_unknown_kind_is_refused():
         ("\\boxed{__import__('os')}", "unparsed"),
         ("no idea", "unparsed"),
         ("\\boxed{" + "(" * 150 + "}", "unparsed"),
+        ("\\boxed{$(3+5) \\times 2$}", "correct"),
+        ("\\boxed{2(3+5)}", "unparsed"),
+        ("\\boxed{16 + 0 * 2 3 5}", "unparsed"),
     ],
 )
 def test_countdown(completion, outcome):

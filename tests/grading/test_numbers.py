@@ -31,6 +31,10 @@ def test_answers_that_read_the_same_vote_together(left, right):
     assert answer_key(left) == answer_key(right)
 
 
+def test_a_number_too_long_to_write_out_votes():
+    assert answer_key("\\frac{1}{2004!}") == answer_key("1/2004!") != answer_key("\\frac{1}{2005!}")
+
+
 def test_answers_that_differ_do_not():
     assert (
         len({answer_key(text) for text in ("1e-8", "2e-8", "0", "x", "y", "2^{-98}", "2^{-99}")})

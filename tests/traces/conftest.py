@@ -1,4 +1,4 @@
-"""Every test of this room has a cache of its own, and property tests have no deadline."""
+"""Every test here has a cache of its own, and property tests have no deadline."""
 
 from __future__ import annotations
 

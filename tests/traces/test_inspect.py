@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
@@ -97,9 +98,26 @@ def test_page_shows_text_as_text(inspection: Inspection) -> None:
     assert "script" not in tags.seen
     assert "b" not in tags.seen
     assert "&lt;script&gt;alert" in page
-    assert "\x1b" not in page
-    assert "cut here" in page
-    assert page.count("<h2>") >= 5
+    assert not {"\x1b", "\x9b", "\u202e"} & set(page)
+    assert {"style", "title"} <= tags.seen
+    assert not {"link", "img"} & tags.seen  # it needs no other file
+
+
+def test_page_says_what_the_terminal_says(inspection: Inspection) -> None:
+    shown = " ".join(_shown(inspection, width=120).split())
+    page = build_page(inspection)
+    text = " ".join(html.unescape(re.sub(r"<[^>]+>", "", page.partition("<body>")[2])).split())
+    assert text == shown
+    assert "what each LSP keeps" in text
+    assert "cut here" in text
+
+
+def test_long_runs_are_whole_on_the_page_alone(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"prompt": "p", "cot": "word " * 2000, "answer": "a"}))
+    long = inspect_traces(byte_level(), TracesConfig(path=str(file)))
+    assert "…4,0" in _shown(long)
+    assert build_page(long).count("word") == 2000
 
 
 def test_an_unusable_set_can_be_shown_too(tmp_path: Path) -> None:
@@ -111,9 +129,9 @@ def test_an_unusable_set_can_be_shown_too(tmp_path: Path) -> None:
     assert "empty_cot" in build_page(empty)
 
 
-def _shown(inspection: Inspection) -> str:
+def _shown(inspection: Inspection, width: int = 100) -> str:
     out = io.StringIO()
-    show(inspection, Console(file=out, width=100))
+    show(inspection, Console(file=out, width=width))
     return out.getvalue()
 
 

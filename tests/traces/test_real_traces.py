@@ -11,7 +11,7 @@ import pytest
 from leadspan.config import RenderConfig
 from leadspan.models import load_tokenizer
 from leadspan.records import Sequence
-from leadspan.traces.render import Renderer
+from leadspan.traces.render import Renderer, iter_rendered
 from leadspan.traces.sources import load_traces
 
 COUNTS = {
@@ -70,7 +70,7 @@ def check_round_trips(shared_data: Path, tokenizer: Any, rows: int | None) -> No
     for template in templates:
         renderer = Renderer(tokenizer, RenderConfig(chat_template=str(template)))
         outcomes: Counter[str] = Counter()
-        for trace, sequence in zip(traces, renderer.stream(traces), strict=True):
+        for trace, sequence in iter_rendered(traces, renderer):
             assert isinstance(sequence, Sequence)
             outcomes[renderer.round_trip(trace, sequence)] += 1
         assert outcomes["failed"] == 0, template.name

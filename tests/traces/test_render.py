@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from leadspan.config import RenderConfig
 from leadspan.errors import DataError
 from leadspan.records import Message, Sequence, Trace
-from leadspan.traces.render import Renderer, iter_rendered, render, render_prompt
+from leadspan.traces.prompts import Conversation
+from leadspan.traces.render import Renderer, checked, iter_rendered, render
 from leadspan.traces.sections import SkippedRow
 from leadspan.traces.template import without_overlap
 from tests.traces.tokenizers_for_tests import CHATML, LOSSLESS, TEMPLATES, TOKENIZERS, byte_level
@@ -31,6 +32,11 @@ def renderer_for(tokenizer: str, template: str, **config: Any) -> Renderer:
     prepared = copy.copy(TOKENIZERS[tokenizer]())
     prepared.chat_template = TEMPLATES[template]
     return Renderer(prepared, RenderConfig(**config))
+
+
+def prompt_ids(renderer: Renderer, messages: tuple[Message, ...]) -> list[int]:
+    (prompt,) = renderer.prompts([Conversation(messages)])
+    return checked(prompt, "prompt").ids
 
 
 COTS = {
@@ -68,7 +74,7 @@ def test_prompt_ids_are_what_generation_feeds(tokenizer: str, template: str) -> 
     assert isinstance(sequence, Sequence)
     prompt = sequence.input_ids_T[: sequence.prompt.end].tolist()
     tk = renderer.tokenizer
-    assert prompt == render_prompt(USER, tk, renderer.config)
+    assert prompt == prompt_ids(renderer, USER)
     if tk.chat_template is not None:  # what transformers itself would feed
         messages = [{"role": "user", "content": USER[0].content}]
         own = tk.apply_chat_template(
@@ -205,7 +211,7 @@ def test_system_prompt_is_kept_or_dropped() -> None:
     kept, dropped = (
         renderer_for("byte_level", "chatml", system_prompt=choice) for choice in ("keep", "drop")
     )
-    texts = [r.tokenizer.decode(r.prompt_ids([turns])[0]) for r in (kept, dropped)]
+    texts = [r.tokenizer.decode(prompt_ids(r, turns)) for r in (kept, dropped)]
     assert "Be brief." in texts[0]
     assert "Be brief." not in texts[1]
 
@@ -239,7 +245,7 @@ def test_prompts_that_the_template_rejects_are_refused_one_by_one() -> None:
         + CHATML
     )
     rows = [trace(), trace(messages=(Message("system", "s"), *USER)), trace()]
-    kinds = [type(row) for row in Renderer(tokenizer).stream(rows)]
+    kinds = [type(made) for _, made in iter_rendered(rows, Renderer(tokenizer))]
     assert kinds == [Sequence, SkippedRow, Sequence]
     with pytest.raises(DataError, match="chat template must take its prompt"):
         render(rows, tokenizer)
@@ -276,8 +282,8 @@ def test_position_of_a_character() -> None:
         (position,) = renderer.positions_of([(one, sequence, offset)])
         before = sequence.input_ids_T[sequence.cot.start + 1 : position].tolist()
         text = renderer.encoder.decode([before])[0]
-        assert renderer.encoder.normalise(one.cot).startswith(text)
-        assert len(text) >= len(renderer.encoder.normalise(one.cot[:offset]))
+        assert renderer.encoder.normalize(one.cot).startswith(text)
+        assert len(text) >= len(renderer.encoder.normalize(one.cot[:offset]))
 
 
 @pytest.mark.slow

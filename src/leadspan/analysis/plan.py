@@ -221,6 +221,11 @@ def _plan(
         raise ConfigError(
             "truncation.lsp_end must be null to plan: a row is one lsp. Plan both ends of the schedule."
         )
+    if config.rollout is not None:
+        raise ConfigError(
+            "rollout must be null to plan: how long the student writes is not known beforehand. Run a "
+            "few steps; manifest.json has the FLOPs and seconds of rollouts."
+        )
     student = shape_of(config.student.path)
     teacher = live_teacher_shape(config)
     points = tuple(

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from leadspan.grading.extract import read_golds
+from leadspan.grading.golds import read_golds
 from leadspan.grading.notation import canonical, read_group
 from leadspan.grading.numbers import CURRENCY, DEGREES, TEXT, read_number
 

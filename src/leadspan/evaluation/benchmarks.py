@@ -17,7 +17,7 @@ from typing import Any
 from leadspan.config import BenchmarkConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.grading import KINDS, check_kind
-from leadspan.grading.extract import read_golds
+from leadspan.grading.golds import read_golds
 from leadspan.messages import Unusable
 from leadspan.records import Message
 from leadspan.registry import Registered, registered, registered_names
@@ -53,14 +53,6 @@ class Benchmark:
     answer_pattern: str | None
     identity: Mapping[str, Any]
     """What makes two results comparable: content, template, grading."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    path: str
-    config: str | None
-    split: str
-    revision: str | None
 
 
 def load_benchmark(config: BenchmarkConfig) -> Benchmark:
@@ -110,10 +102,11 @@ def _merge(config: BenchmarkConfig, known: Registered | None) -> BenchmarkConfig
 def _read_rows(
     config: BenchmarkConfig, known: Registered | None
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    source = _Source(config.path, config.config, config.split or "test", config.revision)
     rows: list[tuple[str, Mapping[str, Any]]] = []
     try:
-        for where, row in iter_rows(source):
+        for where, row in iter_rows(
+            config.path, config.split or "test", config.config, config.revision
+        ):
             if isinstance(row, SkippedRow):
                 raise DataError(f"{where}: must be one JSON object a line; got {row.reason}.")
             adapted = known.adapt(row) if known is not None and known.adapt is not None else row

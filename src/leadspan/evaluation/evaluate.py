@@ -100,11 +100,13 @@ def check_golds(benchmarks: list[Benchmark], grader: Grader) -> dict[str, list[s
         readable = [
             (
                 problem.problem_id,
-                [grader.can_read(gold, benchmark.grading) for gold in problem.golds],
+                [grader.check_gold(gold, benchmark.grading) for gold in problem.golds],
             )
             for problem in benchmark.problems
         ]
-        unread = [name for name, futures in readable if not any(f.result() for f in futures)]
+        unread = [
+            name for name, futures in readable if not any(f.result().is_correct for f in futures)
+        ]
         if not unread:
             continue
         shown = ", ".join(unread[:10]) + (" ..." if len(unread) > 10 else "")

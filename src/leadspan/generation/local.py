@@ -81,6 +81,12 @@ def choose_sampled(
     )
 
 
+def compute_entropy(logits_BV: Tensor) -> Tensor:
+    """Entropy of each row's distribution, in nats, shape [B], float32."""
+    log_p_BV = torch.log_softmax(logits_BV.float(), dim=-1)
+    return -(log_p_BV.exp() * log_p_BV).sum(dim=-1)
+
+
 PREFILL_TOKENS = 8192
 """Prompt tokens of one forward pass."""
 REFILL_SHARE = 8
@@ -94,6 +100,8 @@ class Finished:
 
     request: Request
     token_ids: list[int]
+    entropies: list[float]
+    """Of the model's distribution at each token, in nats; empty where nobody asked."""
     seconds: float
 
 
@@ -108,8 +116,10 @@ class Rows:
         longest_answer: int,
         stop_ids: list[int],
         vocab_size: int,
+        with_entropies: bool,
     ) -> None:
         self._model, self._sampling, self._vocab_size = model, sampling, vocab_size
+        self._with_entropies = with_entropies
         self._device = model.device
         self._longest_answer = longest_answer
         self._stops = torch.tensor(stop_ids, device=self._device)
@@ -127,6 +137,7 @@ class Rows:
         if sampling.sampling_temperature > 0:
             shape = (num_rows, longest_answer)
             self._uniform_BT = torch.zeros(shape, dtype=torch.float64, device=self._device)
+        self._entropy_BT = torch.zeros_like(self._written_BT, dtype=torch.float32)
         self._width = 1
         self._most_written = 0
 
@@ -204,6 +215,8 @@ class Rows:
             past_key_values=self._cache,
             use_cache=True,
         ).logits[:, -1, : self._vocab_size]
+        if self._with_entropies:
+            self._entropy_B = compute_entropy(logits_BV)
         if self._uniform_BT is None:
             self._token_B = choose_greedy(logits_BV)
         else:
@@ -223,7 +236,10 @@ class Rows:
         if self._most_written > self._written_BT.shape[1]:
             more = min(self._longest_answer, 2 * self._most_written) - self._written_BT.shape[1]
             self._written_BT = torch.nn.functional.pad(self._written_BT, (0, more))
+            self._entropy_BT = torch.nn.functional.pad(self._entropy_BT, (0, more))
         self._written_BT[self._index_B, self._count_B] = self._token_B
+        if self._with_entropies:
+            self._entropy_BT[self._index_B, self._count_B] = self._entropy_B
         self._count_B += self._live_B
         ended_B = torch.isin(self._token_B, self._stops) | (self._count_B >= self._limit_B)
         ended_B &= self._live_B
@@ -239,7 +255,9 @@ class Rows:
             entry, self._requests[row] = self._requests[row], None
             assert entry is not None
             token_ids = self._written_BT[row, : counts[row]].tolist()
-            finished.append(Finished(entry[0], token_ids, now - entry[1]))
+            known = counts[row] if self._with_entropies else 0
+            entropies = self._entropy_BT[row, :known].tolist()
+            finished.append(Finished(entry[0], token_ids, entropies, now - entry[1]))
         self._count_B *= self._live_B
         self._position_B *= self._live_B
         self._most_written = int(self._count_B.max())
@@ -255,8 +273,62 @@ class Rows:
         self._token_B, self._position_B = self._token_B[kept], self._position_B[kept]
         self._count_B, self._limit_B = self._count_B[kept], self._limit_B[kept]
         self._live_B, self._written_BT = self._live_B[kept], self._written_BT[kept]
+        self._entropy_BT = self._entropy_BT[kept]
         if self._uniform_BT is not None:
             self._uniform_BT = self._uniform_BT[kept]
+
+
+def generate_ids(
+    model: Any,
+    requests: Sequence[Request],
+    sampling: SamplingConfig,
+    stop_ids: Sequence[int],
+    vocab_size: int,
+    batch_size: int,
+    with_entropies: bool = False,
+) -> Iterator[Finished]:
+    """Yield what a loaded model writes, as it finishes; the model's mode is given back as it was.
+
+    The longest prompts start first: prompts of like length then share a forward pass, and where
+    a long question takes a long answer, that answer does not come last and alone.
+
+    Args:
+        model: A causal language model of transformers.
+        requests: With `prompt_ids`; a seed decides an answer, whatever is written beside it (float32).
+        sampling: Temperature, cuts and the most tokens of an answer.
+        stop_ids: Any of these ends an answer and is its last token.
+        vocab_size: Tokens that may be written: the first so many.
+        batch_size: Answers written side by side.
+        with_entropies: Give the entropy at each token too.
+
+    Raises:
+        DataError: A request has an empty prompt, or the model keeps a state that is no keys and values.
+    """
+    check_attention(model.config)
+    for request in requests:
+        if not request.prompt_ids:
+            raise DataError(f"{request.key}: the prompt must not be empty. Check the template.")
+    queue = deque(sorted(requests, key=lambda request: -len(request.prompt_ids)))
+    if not queue:
+        return
+    limits = [request.max_new_tokens or sampling.max_new_tokens for request in queue]
+    was_training = model.training
+    model.eval()
+    try:
+        rows = Rows(
+            model,
+            sampling,
+            num_rows=min(batch_size, len(queue)),
+            longest_answer=max(limits),
+            stop_ids=list(stop_ids),
+            vocab_size=vocab_size,
+            with_entropies=with_entropies,
+        )
+        while queue or rows.num_live:
+            rows.admit(queue)
+            yield from rows.step()
+    finally:
+        model.train(was_training)
 
 
 class TransformersBackend:
@@ -276,33 +348,16 @@ class TransformersBackend:
         self._stop_ids = stop_ids_of(model, tokenizer, end_id)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Yield one completion a request, as they finish.
-
-        The longest prompts start first: prompts of like length then share a forward pass, and where
-        a long question takes a long answer, that answer does not come last and alone.
-
-        Raises:
-            DataError: A request has an empty prompt.
-        """
-        for request in requests:
-            if not request.prompt_ids:
-                raise DataError(f"{request.key}: the prompt must not be empty. Check the template.")
-        queue = deque(sorted(requests, key=lambda request: -len(request.prompt_ids)))
-        if not queue:
-            return
-        limits = [request.max_new_tokens or self._sampling.max_new_tokens for request in queue]
-        rows = Rows(
+        """Yield one completion a request, as they finish; see `generate_ids`."""
+        for finished in generate_ids(
             self._model,
+            requests,
             self._sampling,
-            num_rows=min(self._batch_size, len(queue)),
-            longest_answer=max(limits),
-            stop_ids=sorted(self._stop_ids),
-            vocab_size=real_vocab_size(self._tokenizer),
-        )
-        while queue or rows.num_live:
-            rows.admit(queue)
-            for finished in rows.step():
-                yield self._completion(finished)
+            sorted(self._stop_ids),
+            real_vocab_size(self._tokenizer),
+            self._batch_size,
+        ):
+            yield self._completion(finished)
 
     def _completion(self, finished: Finished) -> Completion:
         ids = finished.token_ids

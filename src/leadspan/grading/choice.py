@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from leadspan.grading.extract import MAX_CHARS, find_box, find_tag
+from leadspan.grading.extract import MAX_CHARS, find_box, find_tag, last_match
 from leadspan.grading.notation import canonical
 from leadspan.grading.numbers import TEXT
 
@@ -91,8 +91,8 @@ def _matches(text: str, *patterns: re.Pattern[str]) -> list[re.Match[str]]:
 
 
 def _last(pattern: re.Pattern[str], text: str) -> str | None:
-    found = _matches(text, pattern)
-    return found[-1]["letter"].upper() if found else None
+    found = last_match(pattern, text)
+    return None if found is None else found["letter"].upper()
 
 
 def _is_choice(match: re.Match[str]) -> bool:

@@ -7,11 +7,12 @@ nothing as code.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 import mpmath
 
-from leadspan.grading.expression import Expression, UnreadableError, parse
+from leadspan.grading.expression import parse
 from leadspan.grading.notation import (
     SYMBOL,
     Group,
@@ -24,19 +25,15 @@ from leadspan.grading.notation import (
     unwrap,
 )
 from leadspan.grading.numbers import (
-    DIGITS,
     TEXT,
-    evaluate,
     normalize,
     read_number,
     read_unit,
-    same_expression,
     same_number,
-    same_value,
     split_unit,
 )
-from leadspan.grading.numbers import points as points_of
 from leadspan.grading.regions import is_explicit, read_region
+from leadspan.grading.values import DIGITS, same_expression, same_value, to_mp, values_at_points
 
 MAX_MEMBERS = 60
 MAX_DEPTH = 5
@@ -65,18 +62,8 @@ MODULUS = re.compile(
 )
 BASE = re.compile(r"^([0-9A-F]+)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\w+)\s*\}?\s*\}|(\d))$")
 BASE_WORDS = [
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-]
+    "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+]  # fmt: skip
 BASES = {word: str(base) for base, word in enumerate(BASE_WORDS, start=2)} | {"sixteen": "16"}
 WORDS = re.compile(r"(?=.*[^\W\d_]{4})[^\W\d_]+(?:[ '’-][^\W\d_]+)*\.?")
 INDEXED = re.compile(r"\s*\\?([A-Za-z]+)\s*_\s*\{?\s*\w+\s*\}?\s*")
@@ -98,13 +85,10 @@ def is_words(text: str) -> bool:
     bare = TEXT.sub(r"\1", text).strip().strip("$.").strip()
     if TEXT.sub("", text).strip(" $.()") == "" and bare and not any(c.isdigit() for c in bare):
         return True
-    return WORDS.fullmatch(bare) is not None and not parse_word(bare)
-
-
-def parse_word(bare: str) -> bool:
-    """Whether a word is the name of a constant such as `infinity`."""
-    expression = parse(bare)
-    return expression is not None and expression.names <= {"infty"}
+    if WORDS.fullmatch(bare) is None:
+        return False
+    constant = parse(bare)  # such as `infinity`
+    return constant is None or not constant.names <= {"infty"}
 
 
 def same(answer: str, gold: str) -> bool | None:
@@ -194,7 +178,7 @@ def _same_groups(left: str, right: str, depth: int) -> bool | None:
 def _same_matrices(left: Group, right: Group, depth: int) -> bool | None:
     """Cell by cell; a row or column against a tuple or a list in its order."""
     rows = [
-        [_cells(row) if side.kind == "matrix" else [row] for row in side.members]
+        [row.split("&") if side.kind == "matrix" else [row] for row in side.members]
         for side in (left, right)
     ]
     if left.kind != right.kind:
@@ -205,10 +189,6 @@ def _same_matrices(left: Group, right: Group, depth: int) -> bool | None:
         return False
     cells = [[cell for row in side for cell in row] for side in rows]
     return _in_order(cells[0], cells[1], depth)
-
-
-def _cells(row: str) -> list[str]:
-    return row.split("&")
 
 
 def _group(text: str) -> Group | None:
@@ -234,7 +214,7 @@ def _group(text: str) -> Group | None:
     return Group(group.kind, tuple(sign for member in members for sign in _both_signs(member)))
 
 
-def _values(members: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+def _values(members: Sequence[str]) -> tuple[str, ...]:
     return tuple(_value_of(member) for member in members)
 
 
@@ -267,11 +247,10 @@ def _same_named(left: str, right: str, depth: int) -> bool | None:
     if group is None:
         return None
     if len({match[1] for name in named if (match := INDEXED.fullmatch(name))}) == 1:
-        return _in_any_order(tuple(named.values()), group.members, depth)
+        return _in_any_order(list(named.values()), group.members, depth)
     if group.kind == "{}":
         return False
-    values = list(named.values())
-    return _in_order(values, list(_values(group.members)), depth)
+    return _in_order(list(named.values()), _values(group.members), depth)
 
 
 def _named(text: str) -> dict[str, str] | None:
@@ -292,16 +271,14 @@ def _named(text: str) -> dict[str, str] | None:
     return {name: pair[1] for name, pair in zip(names, pairs, strict=True) if pair is not None}
 
 
-def _in_order(
-    left: list[str] | tuple[str, ...], right: list[str] | tuple[str, ...], depth: int
-) -> bool | None:
+def _in_order(left: Sequence[str], right: Sequence[str], depth: int) -> bool | None:
     if len(left) != len(right):
         return False
     verdicts = [_same(a, b, depth + 1) for a, b in zip(left, right, strict=True)]
     return False if False in verdicts else None if None in verdicts else True
 
 
-def _in_any_order(left: tuple[str, ...], right: tuple[str, ...], depth: int) -> bool | None:
+def _in_any_order(left: Sequence[str], right: Sequence[str], depth: int) -> bool | None:
     if len(left) > MAX_MEMBERS or len(right) > MAX_MEMBERS:
         return None
     table = [[_same(a, b, depth + 1) for b in right] for a in left]
@@ -342,41 +319,25 @@ def _same_zeros(
     """Whether lhs - rhs of one equation is a constant multiple of that of the other."""
     if left[1] != ["="] or right[1] != ["="]:
         return None
-    differences = [parse(f"({pair[0][0]}) - ({pair[0][1]})") for pair in (left, right)]
-    first, second = differences
+    first, second = (parse(f"({operands[0]}) - ({operands[1]})") for operands, _ in (left, right))
     if first is None or second is None:
         return None
     with mpmath.workdps(DIGITS):
-        return _are_proportional(first, second)
-
-
-def _are_proportional(first: Expression, second: Expression) -> bool | None:
-    ratios = []
-    for point, is_real in points_of(first.names | second.names):
-        try:
-            above, below = (evaluate(side.root, point, is_real) for side in (first, second))
-            ratios.append(
-                above / below
-                if isinstance(below, Fraction)
-                else mpmath.mpc(below) ** -1 * _plain(above)
-            )
-        except (UnreadableError, ZeroDivisionError):
-            continue
+        ratios = [
+            above / below if isinstance(below, Fraction) else to_mp(above) / below
+            for above, below in values_at_points(first, second)
+            if below != 0
+        ]
     if len(ratios) < 3:
         return None
     return all(ratio != 0 and same_value(ratio, ratios[0], None) for ratio in ratios)
-
-
-def _plain(value: object) -> object:
-    return mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
 
 
 def _same_leaves(left: str, right: str) -> bool | None:
     """Two single values: numbers with a base, words, expressions with or without a unit."""
     if is_words(left) or is_words(right):
         return False
-    bases = BASE.match(left), BASE.match(right)
-    if any(bases):
+    if BASE.match(left) or BASE.match(right):
         return _same_in_base(left, right)
     moduli = [match[0] for text in (left, right) if (match := MODULUS.search(text)) is not None]
     if len(moduli) == 2 and re.findall(r"\w+", moduli[0])[-1] != re.findall(r"\w+", moduli[1])[-1]:
@@ -411,7 +372,7 @@ def _same_in_base(left: str, right: str) -> bool:
 def same_set(answer: str, gold: str) -> bool:
     """Equal as sets of members, in any order and whatever the brackets."""
     mine, wanted = (split(unwrap(outer(canonical(text))[1])) for text in (answer, gold))
-    return bool(mine) and _in_any_order(tuple(mine), tuple(wanted), 0) is True
+    return bool(mine) and _in_any_order(mine, wanted, 0) is True
 
 
 def is_readable(text: str) -> bool:

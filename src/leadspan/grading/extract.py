@@ -1,23 +1,13 @@
-r"""Find the answer in a completion, and read the golds of a row.
+r"""Find the answer in a completion: boxes, answer tags, stated answers, the last formula or number.
 
-A completion is searched for boxes, answer tags, stated answers, the last formula, the last number;
-only its end is read, in linear time. A gold may be text, a number, a list of accepted answers, a
-mapping such as `{"ground_truth": "540"}`, the same mapping as JSON or Python text, a solution that
-ends in `#### 540`, or one that ends in `\boxed{540}`. Knows nothing about how answers are compared.
+Only the end of a completion is read, in linear time. Knows nothing about how answers are compared.
 """
 
 from __future__ import annotations
 
-import ast
-import json
-import math
-import numbers
 import re
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
 
 from leadspan.grading.numbers import read_number
 
@@ -30,33 +20,32 @@ MAX_SPAN_CHARS = 4_000
 
 
 @dataclass(frozen=True, slots=True)
-class Formula:
-    """A formula and where it stands, delimiters included."""
+class Piece:
+    """A formula or the content of a box, and where it stands, delimiters included."""
 
     text: str
     start: int
     end: int
-    is_display: bool
+    is_display: bool = True
 
 
-def find_formulas(text: str) -> list[Formula]:
+def find_formulas(text: str) -> list[Piece]:
     """All formulas in order; a dollar sign in front of a price opens none."""
-    found: list[Formula] = []
+    found: list[Piece] = []
     opened: re.Match[str] | None = None
     for mark in DELIMITER.finditer(text):
-        token = mark[0]
         if opened is None:
             opened = mark if _opens(mark) else None
             continue
         if _closes(opened, mark, text):
             inner = text[opened.end() : mark.start()]
             if inner.strip() and len(inner) <= MAX_SPAN_CHARS:
-                found.append(Formula(inner.strip(), opened.start(), mark.end(), opened[0] != "$"))
+                found.append(Piece(inner.strip(), opened.start(), mark.end(), opened[0] != "$"))
             opened = None
-        elif token[0] == "\n" or (opened[0] == "$" and _opens(mark)):
-            opened = (
-                None if token[0] == "\n" and opened[0] == "$" else mark if _opens(mark) else opened
-            )
+        elif opened[0] == "$" and mark[0][0] == "\n":
+            opened = None
+        elif opened[0] == "$" and _opens(mark):
+            opened = mark
     return found
 
 
@@ -120,6 +109,10 @@ NUMBER = re.compile(
     r"(?:,\d{1,2}(?![\d,]))?(?:[eE][-+]?\d{1,3}(?!\w)|/\d++)?\s?%?"
 )
 PRICE = re.compile(r"\\?[$€£]\s?" + NUMBER.pattern.removeprefix(r"(?<![\w.,])"))
+NUMBER_LIST = re.compile(
+    r"^[-−]?\d[\d./]*(?:\s?(?:,|and|or|, and|, or)\s?[-−]?\d[\d./]*){1,20}(?=\.?$)"
+)
+"""`3 and 5`, `1, 2 and 4`."""
 STARTS_AS_NUMBER = re.compile(
     r"^\\?[$€£]?[-−]?\d[\d,./]*(?: ?%)?(?= [^\W\d_]{1,30}(?: [^\W\d_]{1,30}){0,3}$)"
 )
@@ -150,24 +143,14 @@ class Found:
 
 def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     """The last of a pattern's matches."""
-    newest = deque(pattern.finditer(text), maxlen=1)
-    return newest[0] if newest else None
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """Content of a box and where the box stands."""
-
-    text: str
-    start: int
-    end: int
-
-
-def find_boxes(text: str) -> list[Box]:
+def find_boxes(text: str) -> list[Piece]:
     r"""The complete `\boxed{...}` that hold something, braces balanced, innermost where they nest."""
     if "boxed" not in text and "box" not in text:
         return []
-    found: list[Box] = []
+    found: list[Piece] = []
     opened: list[tuple[int, int, bool]] = []
     for token in BRACES.finditer(text):
         mark = token[0]
@@ -179,10 +162,10 @@ def find_boxes(text: str) -> list[Box]:
             if closes_box and text[inner : token.start()].strip(" \t\n~$,.?…_\\"):
                 while found and found[-1].start > start:
                     found.pop()
-                found.append(Box(text[inner : token.start()], start, token.end()))
+                found.append(Piece(text[inner : token.start()], start, token.end()))
     bare = last_match(BARE_BOX, text)
     if bare is not None and (not found or bare.start() > found[-1].end):
-        found.append(Box(bare[1].rstrip(".,;"), bare.start(), bare.end()))
+        found.append(Piece(bare[1].rstrip(".,;"), bare.start(), bare.end()))
     return found
 
 
@@ -200,7 +183,7 @@ def find_box(text: str, parts: int = 1) -> str | None:
     return _join_boxes(boxes, text[-MAX_CHARS:], parts)
 
 
-def _join_boxes(boxes: list[Box], text: str, parts: int) -> str:
+def _join_boxes(boxes: list[Piece], text: str, parts: int) -> str:
     distinct = list(dict.fromkeys(box.text.strip() for box in boxes))
     if parts > 1 and len(distinct) == parts:
         return ", ".join(distinct)
@@ -226,10 +209,8 @@ def _inner(text: str) -> str:
 
 def tries_box(text: str) -> bool:
     """Whether a box is begun with content but not closed."""
-    last = text.rfind("\\boxed{", -MAX_CHARS if len(text) > MAX_CHARS else 0)
-    return (
-        last >= 0 and bool(text[last + 7 : last + 60].strip()) and text[last + 7 : last + 8] != "}"
-    )
+    _, mark, behind = text[-MAX_CHARS:].rpartition("\\boxed{")
+    return bool(mark and behind[:53].strip()) and not behind.startswith("}")
 
 
 def find_tag(text: str) -> str | None:
@@ -313,9 +294,9 @@ def _core(sentence: str, in_words: bool) -> str:
         sentence = bold[-2 if len(bold) % 2 else -1]
     sentence = sentence.strip().strip('*_`"').strip()
     sentence = sentence if "{" in sentence else sentence.rstrip('}"').rstrip()
-    listed = _number_list(sentence)
+    listed = NUMBER_LIST.match(sentence)
     if listed is not None:
-        return listed
+        return listed[0]
     if in_words or len(WORD.findall(COMMAND.sub(" ", sentence))) < 2:
         return sentence
     for pattern in (STARTS_AS_NUMBER, CLOCK_OR_RATIO, PRICE, NUMBER):
@@ -325,18 +306,7 @@ def _core(sentence: str, in_words: bool) -> str:
     return sentence
 
 
-NUMBER_LIST = re.compile(
-    r"^[-−]?\d[\d./]*(?:\s?(?:,|and|or|, and|, or)\s?[-−]?\d[\d./]*){1,20}(?=\.?$)"
-)
-
-
-def _number_list(sentence: str) -> str | None:
-    """`3 and 5`, `1, 2 and 4`."""
-    match = NUMBER_LIST.match(sentence)
-    return match[0] if match is not None else None
-
-
-def _joined(formulas: list[Formula], text: str) -> str:
+def _joined(formulas: list[Piece], text: str) -> str:
     """The last formula, with those before it that a comma, `and` or `or` joins to it."""
     first = len(formulas) - 1
     while first and JOINED.fullmatch(text[formulas[first - 1].end : formulas[first].start]):
@@ -355,7 +325,8 @@ def _unstated(text: str, in_words: bool) -> Found:
     formulas = find_formulas(text)
     telling = [formula for formula in formulas if not TRIVIAL.fullmatch(formula.text)]
     outside = _blank(text, formulas)
-    number = None if in_words else last_number(outside)
+    numbers = (match for match in NUMBER.finditer(outside) if match[0].strip(" %+-−"))
+    number = None if in_words else next(iter(deque(numbers, maxlen=1)), None)
     if telling and not (number and _concludes(outside, telling[-1].end, number.start())):
         return Found(_joined(telling, text), "last formula")
     if number is not None:
@@ -367,13 +338,6 @@ def _unstated(text: str, in_words: bool) -> Found:
     if in_words and len(text.split()) <= MAX_BARE_WORDS:
         return Found(text.strip(), "whole", is_doubtful=True)
     return Found(None, "nothing found")
-
-
-def last_number(text: str) -> re.Match[str] | None:
-    """The last number in plain digits."""
-    numbers = (match for match in NUMBER.finditer(text) if match[0].strip(" %+-−"))
-    newest = deque(numbers, maxlen=1)
-    return newest[0] if newest else None
 
 
 def _is_inside_formula(text: str, number: re.Match[str]) -> bool:
@@ -411,7 +375,7 @@ def _is_bare(text: str) -> bool:
     return (len(words) <= 1 and is_value) or (not words and not formulas)
 
 
-def _blank(text: str, formulas: list[Formula]) -> str:
+def _blank(text: str, formulas: list[Piece]) -> str:
     """The text with its formulas blanked out, places kept."""
     parts, place = [], 0
     for formula in formulas:
@@ -431,124 +395,3 @@ def find_pattern(text: str, pattern: str) -> str | None:
     """The last match of a user's pattern: its first group, or all of it."""
     last = last_match(re.compile(pattern), text[-MAX_CHARS:])
     return None if last is None else (last[1] if last.re.groups else last[0])
-
-
-KEYS = (
-    "ground_truth", "reference_answer", "final_answer", "expected_answer", "correct_answer", "gold", "golds",
-    "answer", "answers", "gt", "target", "label", "solution", "value", "text",
-)  # fmt: skip
-"""Where a mapping holds its gold, the most telling first."""
-MAX_MAPPING_CHARS = 20_000
-"""A longer text is not read as a mapping."""
-MAX_DEPTH = 6
-ABSENT = frozenset(["nan", "null"])
-"""What tables write for no value."""
-QUOTED_START = re.compile(r"""\s*(?:\{\s*["']|\[\s*(?:["']|\{\s*["']))""")
-"""A list of bare numbers is an interval or a vector, and `{1, 2}` a set: both stay as text."""
-ESCAPED = {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\v": r"\v"}
-PLAIN_NUMBER = re.compile(r"(-?)([1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.(\d+))?")
-
-
-def read_golds(value: Any, literal: bool = False) -> tuple[str, ...]:
-    r"""The accepted answers that a row's value holds; none where it says that there is none.
-
-    Linear in the text. `025` and `27.0` become `25` and `27`; other text stays as it is written.
-
-    Args:
-        value: Text, number, bool, list, mapping, or None.
-        literal: Take text as it stands, for gradings in which `043` is not 43 and a box or a
-            mapping is part of the answer.
-
-    Raises:
-        ValueError: It is something else, or a mapping without a known key; the message is a short
-            reason such as `a mapping without a gold (keys: a, b)`.
-    """
-    return tuple(dict.fromkeys(_read(value, literal, MAX_DEPTH)))
-
-
-def _read(value: Any, literal: bool, depth: int) -> list[str]:
-    if depth == 0:
-        raise ValueError("nested too deep")
-    if isinstance(value, str):
-        return _read_text(value.strip(), literal, depth)
-    if value is None:
-        return []
-    if isinstance(value, bool):
-        return [str(value)]
-    if isinstance(value, numbers.Number):
-        return _read_number(value, literal)
-    if isinstance(value, Mapping):
-        return _read_mapping(value, literal, depth)
-    if hasattr(value, "tolist"):  # numpy arrays and scalars of Parquet rows
-        return _read(value.tolist(), literal, depth - 1)
-    if isinstance(value, list | tuple):
-        return [gold for entry in value for gold in _read(entry, literal, depth - 1)]
-    raise ValueError(f"neither text, number, list nor mapping but {type(value).__name__}")
-
-
-def _read_number(value: Any, literal: bool) -> list[str]:
-    if isinstance(value, numbers.Real | Decimal):
-        if math.isnan(value):
-            return []
-        if math.isinf(value):
-            raise ValueError("an infinite number")
-    return [str(value) if literal else plain_number(str(value))]
-
-
-def _read_mapping(value: Mapping[Any, Any], literal: bool, depth: int) -> list[str]:
-    """The gold under the first key that holds one, else of the first inner mapping that does."""
-    there = [key for key in KEYS if key in value]
-    for key in there:
-        golds = _read(value[key], literal, depth - 1)
-        if golds:
-            return golds
-    for inner in value.values():
-        if isinstance(inner, Mapping) and not there:
-            return _read_mapping(inner, literal, depth - 1) if depth > 1 else []
-    if there or not value:
-        return []
-    raise ValueError(f"a mapping without a gold (keys: {', '.join(map(str, list(value)[:6]))})")
-
-
-def _read_text(text: str, literal: bool, depth: int) -> list[str]:
-    if not text or text.casefold() in ABSENT:
-        return []
-    if literal:
-        return [text]
-    if QUOTED_START.match(text) and len(text) <= MAX_MAPPING_CHARS:
-        return _read(_parse(text), literal, depth - 1)
-    _, mark, tail = text.rpartition("####")
-    if mark and tail.strip() and "\n" not in tail.strip():
-        text = tail.strip()
-    box = find_box(text)
-    text = text if box is None else box.strip()
-    return [plain_number(text)] if text else []
-
-
-def _parse(text: str) -> Any:
-    """A mapping or list written as JSON or as Python literals; no code is run."""
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return _with_backslashes(parse(text))
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    raise ValueError("starts as a mapping or list but is not one")
-
-
-def _with_backslashes(value: Any) -> Any:
-    r"""Undo escapes that were meant as LaTeX: `"\frac"` in JSON is a form feed and `rac`."""
-    if isinstance(value, str):
-        return "".join(ESCAPED.get(mark, mark) for mark in value)
-    if isinstance(value, dict):
-        return {key: _with_backslashes(entry) for key, entry in value.items()}
-    return [_with_backslashes(entry) for entry in value] if isinstance(value, list) else value
-
-
-def plain_number(text: str) -> str:
-    """`1,234` as 1234, `025` as 25, `27.0` as 27; anything else unchanged."""
-    match = PLAIN_NUMBER.fullmatch(text)
-    if match is None:
-        return text
-    whole = match[2].replace(",", "").lstrip("0") or "0"
-    part = (match[3] or "").rstrip("0")
-    return match[1] + whole + ("." + part if part else "")

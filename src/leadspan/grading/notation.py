@@ -23,28 +23,15 @@ SIGNS = {
     " ": "\u00a0\u2002\u2003\u2004\u2005\u2007\u2008\u2009\u200a\u202f\u3000",
 }  # fmt: skip
 """Plain spelling -> the Unicode signs for it."""
-VULGAR = [
-    "½12",
-    "⅓13",
-    "⅔23",
-    "¼14",
-    "¾34",
-    "⅕15",
-    "⅖25",
-    "⅗35",
-    "⅘45",
-    "⅙16",
-    "⅚56",
-    "⅛18",
-    "⅜38",
-    "⅝58",
-    "⅞78",
-]
+VULGAR = {
+    "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5",
+    "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
+}  # fmt: skip
 FULL_WIDTH = {chr(0xFF01 + offset): chr(0x21 + offset) for offset in range(94)}
 UNICODE = str.maketrans(
     FULL_WIDTH
     | {sign: plain for plain, signs in SIGNS.items() for sign in signs}
-    | {entry[0]: rf"\frac{{{entry[1]}}}{{{entry[2]}}}" for entry in VULGAR}
+    | {sign: rf"\frac{{{plain[0]}}}{{{plain[2]}}}" for sign, plain in VULGAR.items()}
 )
 MAX_NESTED = 8
 """Delimiters within delimiters."""
@@ -107,13 +94,8 @@ def canonical(text: str) -> str:
         text = _ascii(text)
     text = strip_delimiters(text)
     text = _latex(text) if "\\" in text else _renamed(text)
-    text = (
-        text.replace("{,}", ",")
-        .replace("\\$", "")
-        .replace("$", "")
-        .replace("\\%", "%")
-        .replace("\\#", "")
-    )
+    for mark, plain in (("{,}", ","), ("\\$", ""), ("$", ""), ("\\%", "%"), ("\\#", "")):
+        text = text.replace(mark, plain)
     return strip_delimiters(BLANKS.sub(" ", text))
 
 
@@ -164,19 +146,8 @@ ENVIRONMENT = re.compile(
 )
 MATRICES = frozenset(["matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array"])
 LISTS = frozenset(
-    [
-        "cases",
-        "aligned",
-        "gathered",
-        "align",
-        "align*",
-        "gather",
-        "gather*",
-        "rcases",
-        "dcases",
-        "split",
-    ]
-)
+    ["cases", "aligned", "gathered", "align", "align*", "gather", "gather*", "rcases", "dcases", "split"]
+)  # fmt: skip
 ROW_END = re.compile(r"\\\\(?:\s*\[[^\]]{0,20}\])?")
 RELATION = re.compile(r"\\(?:le|ge|ne|approx|equiv|in|subset(?:eq)?|sim|cong)(?![A-Za-z])|[<>=]")
 NAME_PART = r"(?:\\text\s*\{[^{}]*\}|\\[A-Za-z]++|[A-Za-z])(?:\s*_\s*(?:\{[^{}]*\}|\w))?'*"
@@ -243,7 +214,7 @@ def unwrap(text: str) -> str:
     for _ in range(5):
         kind, inner = outer(text)
         plain_braces = kind == "" and inner != text
-        if not (plain_braces or kind == "()") or (kind == "()" and len(split(inner)) > 1):
+        if not plain_braces and (kind != "()" or len(split(inner)) > 1):
             break
         text = inner
     return text.strip()
@@ -288,12 +259,7 @@ def read_matrix(text: str) -> Group | None:
     """
     text = outer(text)[1] if outer(text)[0] == "()" else text
     marks = list(ENVIRONMENT.finditer(text))
-    if (
-        len(marks) != 2
-        or marks[0][1] is None
-        or marks[0].start()
-        or marks[1].end() != len(text.strip())
-    ):
+    if len(marks) != 2 or marks[0].start() or marks[1].end() != len(text.strip()):
         return None
     name, inner = marks[0][1], text[marks[0].end() : marks[1].start()]
     rows = tuple(row.strip() for row in ROW_END.split(inner) if row.strip())
@@ -304,11 +270,11 @@ def read_matrix(text: str) -> Group | None:
     return None
 
 
-def sides(text: str) -> tuple[list[str], list[str]]:
-    """Operands and relation signs at the top level: `a < b = c` has three and two."""
+def sides(text: str, sign: re.Pattern[str] = RELATION) -> tuple[list[str], list[str]]:
+    """Operands and signs, of relations or others, at the top level: `a < b = c` has three and two."""
     depth = depths(text)
     operands, signs, start = [], [], 0
-    for match in RELATION.finditer(text):
+    for match in sign.finditer(text):
         if depth[match.start()] == 0:
             operands.append(text[start : match.start()].strip())
             signs.append(match[0])

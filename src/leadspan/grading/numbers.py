@@ -1,275 +1,22 @@
 r"""The one reader of numbers and the one normal form, for extraction, comparison and voting.
 
 `½`, `\frac12`, `0.5` and `50\%` are read here, with thousands separators, powers of ten, units and
-currency. A value is a Fraction as long as only rational operations occur, else an mpmath number of 60
-digits. Expressions with variables are compared at points: two that agree at several random points are
-the same function. Work is bounded by the length of the text and the size of the numbers; nothing is
-evaluated as code.
+currency.
 """
 
 from __future__ import annotations
 
-import math
 import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import mpmath
 
-from leadspan.grading.expression import (
-    LONG_DECIMAL,
-    MAX_BITS,
-    Expression,
-    Node,
-    UnreadableError,
-    exact_decimal,
-    parse,
-)
+from leadspan.grading.expression import LONG_DECIMAL, UnreadableError, exact_decimal, parse
 from leadspan.grading.notation import assignment, canonical
-
-MAX_EXPONENT = 10**15
-MAX_ARGUMENT = 10**30
-"""Of a function: to reduce a larger angle takes as many digits as it has."""
-DIGITS = 60
-MAX_MAGNITUDE = 10_000
-"""Values of more decimal digits are compared but never written out."""
-AGREEING_DIGITS = 30
-"""Of two values computed with DIGITS digits; what is lost to cancellation stays far below."""
-FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
-    "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan, "sec": mpmath.sec, "csc": mpmath.csc,
-    "cot": mpmath.cot, "arcsin": mpmath.asin, "arccos": mpmath.acos, "arctan": mpmath.atan,
-    "arccot": mpmath.acot, "sinh": mpmath.sinh, "cosh": mpmath.cosh, "tanh": mpmath.tanh,
-    "ln": mpmath.log, "log": mpmath.log, "lg": mpmath.log10, "exp": mpmath.exp,
-}  # fmt: skip
-LOGARITHMS = frozenset(["ln", "log", "lg"])
-
-
-def evaluate(node: Node, point: Mapping[str, Fraction], is_real: bool = False) -> Any:
-    """Value of a node at a point: a Fraction where all is rational, else an mpmath number.
-
-    Args:
-        node: From `parse`.
-        point: Value of each name.
-        is_real: Refuse roots, powers and logarithms of negative numbers.
-
-    Raises:
-        UnreadableError: No value there, or one too large to compute.
-    """
-    try:
-        return _value(node, point, is_real)
-    except (ZeroDivisionError, OverflowError, ArithmeticError, TypeError, ValueError) as error:
-        raise UnreadableError from error
-
-
-def _value(node: Node, point: Mapping[str, Fraction], is_real: bool) -> Any:
-    kind = node[0]
-    if kind == "number":
-        return node[1]
-    if kind == "name":
-        return point[node[1]]
-    if kind == "constant":
-        return {"pi": mpmath.pi(), "e": mpmath.e(), "i": mpmath.mpc(0, 1)}[node[1]]
-    if kind == "function":
-        return _apply(node, point, is_real)
-    values = [_value(part, point, is_real) for part in node[1:]]
-    if kind == "root":
-        return _power(values[0], _inverse(values[1]), is_real)
-    if kind == "power":
-        return _power(values[0], values[1], is_real)
-    return OPERATIONS[kind](*values)
-
-
-def _apply(node: Node, point: Mapping[str, Fraction], is_real: bool) -> Any:
-    _, name, argument, base = node
-    value = _mp(_value(argument, point, is_real))
-    if argument[0] == "degrees":
-        value = value * mpmath.pi() / 180
-    if abs(value) > MAX_ARGUMENT or (name in LOGARITHMS and is_real and _mp(value).real <= 0):
-        raise UnreadableError
-    if name == "log" and base is not None:
-        return mpmath.log(value) / mpmath.log(_mp(_value(base, point, is_real)))
-    if base is not None:
-        raise UnreadableError
-    return FUNCTIONS[name](value)
-
-
-def _mp(value: Any) -> Any:
-    return mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
-
-
-def _both(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    def apply(left: Any, right: Any) -> Any:
-        if isinstance(left, Fraction) and isinstance(right, Fraction):
-            if left.numerator.bit_length() + right.numerator.bit_length() > 4 * MAX_BITS:
-                raise UnreadableError
-            return operation(left, right)
-        return operation(_mp(left), _mp(right))
-
-    return apply
-
-
-def _inverse(value: Any) -> Any:
-    return 1 / value
-
-
-def _power(base: Any, exponent: Any, is_real: bool) -> Any:
-    if isinstance(exponent, Fraction) and exponent.denominator == 1:
-        return _integer_power(base, exponent.numerator)
-    if isinstance(base, Fraction) and isinstance(exponent, Fraction):
-        exact = _exact_root(base, exponent)
-        if exact is not None:
-            return exact
-    if (
-        isinstance(exponent, Fraction)
-        and exponent.denominator % 2
-        and _mp(base).imag == 0
-        and _mp(base).real < 0
-    ):
-        size = mpmath.power(-_mp(base), _mp(exponent))  # the real root of a negative number
-        return -size if exponent.numerator % 2 else size
-    if is_real and _mp(base).real < 0:
-        raise UnreadableError
-    if abs(_mp(exponent)) > MAX_EXPONENT:
-        raise UnreadableError
-    return mpmath.power(_mp(base), _mp(exponent))
-
-
-def _integer_power(base: Any, exponent: int) -> Any:
-    if isinstance(base, Fraction):
-        bits = max(base.numerator.bit_length(), base.denominator.bit_length())
-        if bits * abs(exponent) <= MAX_BITS or abs(base) in (0, 1):
-            return base**exponent if abs(base) != 1 else base ** (exponent % 2)
-    if abs(exponent) > MAX_EXPONENT:
-        raise UnreadableError
-    return mpmath.power(_mp(base), exponent)
-
-
-def _exact_root(base: Fraction, exponent: Fraction) -> Fraction | None:
-    r"""`\sqrt{9/4}` is 3/2; None where the root is irrational."""
-    index = exponent.denominator
-    if (
-        base < 0
-        or index > 10
-        or base.numerator.bit_length() + base.denominator.bit_length() > 2_000
-    ):
-        return None
-    with mpmath.workdps(700):
-        roots = [int(mpmath.nint(mpmath.root(part, index))) for part in base.as_integer_ratio()]
-    if roots[0] ** index != base.numerator or roots[1] ** index != base.denominator:
-        return None
-    root = Fraction(roots[0], roots[1])
-    return _integer_power(root, exponent.numerator) if abs(exponent.numerator) < 100 else None
-
-
-def _factorial(value: Any) -> Any:
-    if isinstance(value, Fraction) and value.denominator == 1 and 0 <= value <= 5_000:
-        return Fraction(math.factorial(value.numerator))
-    if abs(_mp(value)) > MAX_EXPONENT or (isinstance(value, Fraction) and value < 0):
-        raise UnreadableError
-    return mpmath.factorial(_mp(value))
-
-
-def _binomial(above: Any, below: Any) -> Any:
-    whole = all(isinstance(part, Fraction) and part.denominator == 1 for part in (above, below))
-    if whole and 0 <= below <= above <= 2_000:
-        return Fraction(math.comb(above.numerator, below.numerator))
-    return mpmath.binomial(_mp(above), _mp(below))
-
-
-def _floor(value: Any) -> Fraction:
-    return Fraction(math.floor(value) if isinstance(value, Fraction) else int(mpmath.floor(value)))
-
-
-OPERATIONS: Mapping[str, Callable[..., Any]] = {
-    "add": _both(lambda left, right: left + right), "mixed": _both(lambda left, right: left + right),
-    "subtract": _both(lambda left, right: left - right), "multiply": _both(lambda left, right: left * right),
-    "divide": _both(lambda left, right: left / right), "fraction": _both(lambda left, right: left / right),
-    "negative": lambda value: -value, "degrees": lambda value: value, "absolute": abs,
-    "factorial": _factorial, "binomial": _binomial,
-    "floor": _floor, "ceil": lambda value: -_floor(-value),
-}  # fmt: skip
-
-
-def real_value(text: str) -> Any:
-    """Value of a constant real expression, a Fraction or an mpmath number; None for anything else."""
-    expression = parse(text)
-    if expression is None or not expression.is_constant:
-        return None
-    try:
-        with mpmath.workdps(DIGITS):
-            value = evaluate(expression.root, {})
-            size = abs(_mp(value))
-            is_small = size == 0 or abs(mpmath.log10(size)) < MAX_MAGNITUDE
-    except UnreadableError:
-        return None
-    return value if is_small and isinstance(value, Fraction | mpmath.mpf) else None
-
-
-def same_expression(left: Expression, right: Expression) -> bool | None:
-    """Whether two expressions are the same number or function; None where that cannot be told."""
-    digits = min((d for d in (left.digits, right.digits) if d is not None), default=None)
-    with mpmath.workdps(DIGITS):
-        verdicts = [
-            verdict
-            for point, is_real in points(left.names | right.names)
-            if (verdict := _agree_at(left, right, point, is_real, digits)) is not None
-        ]
-    if False in verdicts:
-        return False
-    return True if len(verdicts) >= (1 if not left.names | right.names else 3) else None
-
-
-def points(names: frozenset[str]) -> list[tuple[dict[str, Fraction], bool]]:
-    """Points that are the same for the same names on both sides: positive ones, then mixed signs."""
-    if not names:
-        return [({}, False)]
-    return [
-        (
-            {name: Fraction(_draw(name, trial) * (-1 if trial > 4 else 1), 1009) for name in names},
-            trial > 4,
-        )
-        for trial in range(7)
-    ]
-
-
-def _draw(name: str, trial: int) -> int:
-    return 200 + zlib.crc32(f"{name}/{trial}".encode()) % 3_000
-
-
-def _agree_at(
-    left: Expression,
-    right: Expression,
-    point: Mapping[str, Fraction],
-    is_real: bool,
-    digits: int | None,
-) -> bool | None:
-    try:
-        values = [evaluate(side.root, point, is_real) for side in (left, right)]
-    except UnreadableError:
-        return None
-    return same_value(values[0], values[1], digits)
-
-
-def same_value(left: Any, right: Any, digits: int | None) -> bool:
-    """Equal: exactly if both are Fractions, else to AGREEING_DIGITS, or to `digits` where given."""
-    if digits is None and isinstance(left, Fraction) and isinstance(right, Fraction):
-        return left == right
-    with mpmath.workdps(DIGITS):
-        a, b = _mp(left), _mp(right)
-        size = max(abs(a), abs(b))
-        if size == 0:
-            return True
-        if not mpmath.isfinite(size):
-            return bool(a == b)
-        if digits is None:
-            return bool(abs(a - b) <= size * mpmath.mpf(10) ** -AGREEING_DIGITS)
-        unit = mpmath.mpf(10) ** (int(mpmath.floor(mpmath.log10(size))) + 1 - digits)
-        return bool(abs(a - b) < unit * mpmath.mpf("0.999"))
-
+from leadspan.grading.values import evaluate, real_value, same_value
 
 Powers = tuple[tuple[str, int], ...]
 Unit = tuple[frozenset[tuple[str, int]], Fraction]
@@ -414,19 +161,12 @@ def read_number(text: str) -> Number | None:
     clock = CLOCK.fullmatch(TEXT.sub(r"\1", plain).strip())
     if clock is not None:
         return Number(Fraction(clock[1]))
-    plain = (
-        LEAD.sub("", DEGREES.sub(" ", plain), count=1).strip()
-        if _leads(plain)
-        else DEGREES.sub(" ", plain).strip()
-    )
+    lead = LEAD.match(plain)
+    plain = DEGREES.sub(" ", plain if lead is None else plain[lead.end() :]).strip()
     comma = COMMA_DECIMAL.fullmatch(plain)
     if comma is not None:
         return _plain(comma[1] + comma[2].replace(".", "").replace(" ", "") + "." + comma[3])
     return _with_unit(plain)
-
-
-def _leads(text: str) -> bool:
-    return LEAD.match(text) is not None
 
 
 def _plain(text: str) -> Number:
@@ -547,9 +287,11 @@ def normalize(text: str) -> str:
 def answer_key(text: str) -> str:
     """A text that is the same for answers that read the same: the value, else the bare text."""
     number = read_number(text)
-    if number is not None:
-        return str(number.value)
-    value = real_value(canonical(text)) if len(text) <= MAX_CHARS else None
+    value: Any = None if number is None else number.value
+    if value is None and len(text) <= MAX_CHARS:
+        value = real_value(canonical(text))
     if value is None:
         return normalize(text)
-    return str(value) if isinstance(value, Fraction) else str(mpmath.nstr(value, 20))
+    if isinstance(value, Fraction):  # in base 16, which has no limit of digits
+        return f"{value.numerator:#x}/{value.denominator:#x}"
+    return str(mpmath.nstr(value, 20))

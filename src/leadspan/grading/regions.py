@@ -8,14 +8,13 @@ and merge alike. Knows nothing about tuples: `(1, 2)` is an interval to it.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from typing import Any
 
 import mpmath
 
 from leadspan.grading.expression import UnreadableError
-from leadspan.grading.notation import depths, outer, sides, split
-from leadspan.grading.numbers import DIGITS, real_value
+from leadspan.grading.notation import outer, sides, split
+from leadspan.grading.values import DIGITS, real_value, to_mp
 
 Boundary = tuple[Any, int]
 Region = tuple[tuple[Boundary, Boundary], ...]
@@ -31,11 +30,12 @@ EXPLICIT = re.compile(
     r"\\(?:cup|cap|infty|setminus|mathbb|le|ge|ne)(?![A-Za-z])|[<>]|\\(?:mid|in)(?![A-Za-z])"
 )
 BUILDER = re.compile(r"\\mid(?![A-Za-z])|\||:")
-SET_SIGN = re.compile(r"\\(cup|cap|setminus)(?![A-Za-z])")
+SET_SIGN = re.compile(r"\\(?:cup|cap|setminus)(?![A-Za-z])")
 JOINED_BY_AND = re.compile(r"\\text\s*\{\s*,?\s*and\s*\}|(?<![A-Za-z\\])and(?![A-Za-z])")
 NAME = re.compile(
     r"\s*(?:-?\s*[A-Za-z]\w{0,3}(?:_\{?\w+\}?)?(?:\s*\([A-Za-z]\))?|-?\s*\\[a-zA-Z]+)\s*"
 )
+CONSTANTS = ("e", "\\infty", "\\pi")
 FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\ne": "\\ne"}
 
 
@@ -64,16 +64,13 @@ def _read(text: str, depth: int) -> Region:
         return _half_line("<" if half[1][0] in "-<" else ">", mpmath.mpf(0))
     if text == "\\varnothing":
         return ()
-    parts, signs = _set_parts(text)
+    parts, signs = sides(text, SET_SIGN)
     if signs:
         region = _read(_member_of(parts[0]), depth + 1)
         for sign, part in zip(signs, parts[1:], strict=True):
             other = _read(_member_of(part), depth + 1)
-            region = (
-                union(region, other)
-                if sign == "cup"
-                else intersect(region, other if sign == "cap" else complement(other))
-            )
+            other = complement(other) if sign == "\\setminus" else other
+            region = union(region, other) if sign == "\\cup" else intersect(region, other)
         return region
     membership = _member_of(text)
     if membership != text:
@@ -84,17 +81,6 @@ def _read(text: str, depth: int) -> Region:
     if kind:
         return _interval(kind, inner)
     return _conditions(text, depth)
-
-
-def _set_parts(text: str) -> tuple[list[str], list[str]]:
-    depth, start = depths(text), 0
-    parts, signs = [], []
-    for match in SET_SIGN.finditer(text):
-        if depth[match.start()] == 0:
-            parts.append(text[start : match.start()].strip())
-            signs.append(match[1])
-            start = match.end()
-    return [*parts, text[start:].strip()], signs
 
 
 def _member_of(text: str) -> str:
@@ -119,15 +105,7 @@ def _read_braces(inner: str, depth: int) -> Region:
         region = _read(inner[bar.end() :].strip(), depth + 1)
         within = sides(inner[: bar.start()])[0][1:]
         return intersect(region, _read(within[0], depth + 1)) if within else region
-    return _points(inner)
-
-
-def _points(inner: str) -> Region:
-    region: Region = ()
-    for member in split(inner):
-        value = _number(member)
-        region = union(region, (((value, 0), (value, 1)),))
-    return region
+    return tuple(((value, 0), (value, 1)) for value in sorted({*map(_number, split(inner))}))
 
 
 def _interval(kind: str, inner: str) -> Region:
@@ -150,10 +128,7 @@ def _number(text: str) -> Any:
     value = real_value(bare)
     if value is None:
         raise UnreadableError
-    value = (
-        mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
-    )
-    return mpmath.mpf(mpmath.nstr(value, KEPT_DIGITS))
+    return mpmath.mpf(mpmath.nstr(to_mp(value), KEPT_DIGITS))
 
 
 def _conditions(text: str, depth: int) -> Region:
@@ -202,21 +177,13 @@ def _relation(text: str) -> Region:
 
 def _is_unknown(operand: str) -> bool:
     bare = operand[1:-1] if operand.startswith("|") and operand.endswith("|") else operand
-    return NAME.fullmatch(bare) is not None and bare.strip() not in (
-        "e",
-        "\\infty",
-        "\\pi",
-        "-\\infty",
-        "-e",
-        "-\\pi",
-    )
+    return NAME.fullmatch(bare) is not None and bare.strip().lstrip("-") not in CONSTANTS
 
 
 def _half_line(sign: str, value: Any) -> Region:
-    if sign == "\\ne":
-        return complement((((value, 0), (value, 1)),))
-    if sign == "=":
-        return (((value, 0), (value, 1)),)
+    point: Region = (((value, 0), (value, 1)),)
+    if sign in ("=", "\\ne"):
+        return point if sign == "=" else complement(point)
     if sign in ("<", "\\le"):
         return (((-INFINITY, 1), (value, 1 if sign == "\\le" and mpmath.isfinite(value) else 0)),)
     return (((value, 0 if sign == "\\ge" and mpmath.isfinite(value) else 1), (INFINITY, 0)),)

@@ -98,7 +98,7 @@ class Projection:
         return (logits_nV / self._cap).square_().neg_().add_(1)
 
     def to_raw(self, grad_nV: Tensor, slope_nV: Tensor | None) -> Tensor:
-        """Message a gradient by the logits into one by the bare product (before bias), in place."""
+        """Turn a gradient by the logits into one by the bare product (before bias), in place."""
         if slope_nV is not None:
             grad_nV *= slope_nV
         if self._scale != 1.0:

@@ -1,9 +1,10 @@
-"""What a cut keeps of a set of sequences, counted before any training."""
+"""What a cut keeps and scores at each moment of a training, how that is said, and counted for a set."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -314,7 +315,7 @@ class CutCounter:
     def __init__(self, cut: Cut) -> None:
         self.cut = cut
         self._report = CutReport()
-        self._closes, self._answers, self._derivations = _Share(), _Share(), _Share()
+        self._kept: Counter[tuple[str, bool]] = Counter()
 
     def add(self, sequence: Sequence) -> Example:
         """Cut, mask and count an uncut sequence."""
@@ -332,21 +333,20 @@ class CutCounter:
             scored = int(example.supervised_T[span.start : span.end].sum())
             report.scored_tokens[section] += scored
         if sequence.closed:
-            self._closes.add(cut.closed)
-            self._answers.add(len(cut.answer) == len(sequence.answer))
+            self._kept["close_marker_kept", cut.closed] += 1
+            self._kept["answer_kept", len(cut.answer) == len(sequence.answer)] += 1
         end = sequence.meta.get(DERIVATION_TOKENS)
         if isinstance(end, int):
-            self._derivations.add(self.cut.keeps_lead(sequence, end))
+            self._kept["derivation_kept", self.cut.keeps_lead(sequence, end)] += 1
         return example
 
     def report(self) -> CutReport:
         """The counts so far."""
-        return replace(
-            self._report,
-            close_marker_kept=self._closes.value,
-            answer_kept=self._answers.value,
-            derivation_kept=self._derivations.value,
-        )
+        shares: dict[str, Any] = {
+            name: self._kept[name, True] / (self._kept[name, True] + self._kept[name, False])
+            for name in {name for name, _ in self._kept}
+        }
+        return replace(self._report, **shares)
 
 
 def report_cuts(sequences: Iterable[Sequence], cut: Cut) -> CutReport:
@@ -355,17 +355,3 @@ def report_cuts(sequences: Iterable[Sequence], cut: Cut) -> CutReport:
     for sequence in sequences:
         counter.add(sequence)
     return counter.report()
-
-
-@dataclass(slots=True)
-class _Share:
-    hits: int = 0
-    of: int = 0
-
-    def add(self, hit: bool) -> None:
-        self.hits += hit
-        self.of += 1
-
-    @property
-    def value(self) -> float | None:
-        return self.hits / self.of if self.of else None

@@ -21,13 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from leadspan.config import DERIVATION_COLUMN, RunConfig, TracesConfig, TruncationConfig
+from leadspan.config import (
+    DERIVATION_COLUMN,
+    OverlapConfig,
+    RunConfig,
+    TracesConfig,
+    TruncationConfig,
+)
 from leadspan.errors import ConfigError, DataError
 from leadspan.identity import code_digest, digest, file_digest, tokenizer_fingerprint
 from leadspan.records import Sequence, Span, Trace
 from leadspan.traces.cut import TOKENS_SUFFIX, cut_point
 from leadspan.traces.render import Renderer, iter_rendered
-from leadspan.traces.rows import Source, local_files
+from leadspan.traces.rows import local_files
 from leadspan.traces.sections import SkippedRow
 from leadspan.traces.sources import LoadedTraces, iter_traces
 
@@ -43,7 +49,7 @@ def cache_folder(config: RunConfig, tokenizer: Any, layout: list[Any]) -> Path |
         tokenizer: The student's.
         layout: `Layout.identity`; holds the date where the template reads one.
     """
-    sources: list[Source] = [config.traces, *config.traces.decontaminate]
+    sources: list[TracesConfig | OverlapConfig] = [config.traces, *config.traces.decontaminate]
     contents = [_content(source.path, source.revision) for source in sources]
     if None in contents:
         return None
@@ -241,7 +247,7 @@ def _fitting(
 
 
 def _located(rows: Pairs, renderer: Renderer, column: str) -> Pairs:
-    """Message cut points in characters of the CoT into tokens of the sequence."""
+    """Turn cut points in characters of the CoT into tokens of the sequence."""
     for trace, sequence in rows:
         point = cut_point(sequence.meta.get(column))
         if point is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from leadspan.chat import assistant_messages
-from leadspan.config import ModelConfig, RunConfig, TeacherConfig
+from leadspan.config import ModelConfig, RunConfig, StudentConfig, TracesConfig, TruncationConfig
 from leadspan.errors import ConfigError, LeadspanError
 from leadspan.flops import ModelShape, check_flops_known, model_shape
 from leadspan.models import (
@@ -29,12 +29,12 @@ from leadspan.models import (
 from leadspan.records import Sequence, Trace
 from leadspan.sizes import count_stored_parameters, run_folder_bytes
 from leadspan.traces.cut import Cut, cut_point, report_cuts
-from leadspan.traces.dataset import Annotate, build_sequences, iter_sequences
+from leadspan.traces.dataset import Annotate, SequenceSet, build_sequences, iter_sequences
 from leadspan.traces.prompts import Conversation, Prompt
 from leadspan.traces.render import Renderer
 from leadspan.traces.sections import FAMILIES
 from leadspan.traces.sources import LoadedTraces
-from leadspan.traces.template import QUESTION, Layout, opening_at_end
+from leadspan.traces.template import ASKED, Layout, opening_at_end
 
 Agreement = Literal["same", "other white space", "other completion", "other prompt"]
 
@@ -81,13 +81,15 @@ def _squeezed(text: str) -> str:
 
 ROWS_LOOKED_AT = 64
 REFUSED_WORTH_A_WARNING = 0.05
+DROPPED_WORTH_A_WARNING = 0.01
+Level = Literal["ok", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing the doctor looked at."""
 
-    level: Literal["ok", "warning", "error"]
+    level: Level
     check: str
     message: str
     mend: str = ""
@@ -95,6 +97,13 @@ class Finding:
     def __str__(self) -> str:
         mend = f" {self.mend}" if self.mend else ""
         return f"{self.level:7} {self.check}: {self.message}{mend}"
+
+
+def _judged(check: str, said: str, wrong: Any, mend: str = "", level: Level = "warning") -> Finding:
+    """`ok`, or what to do about it where it is `wrong`."""
+    if not wrong:
+        return Finding("ok", check, said)
+    return Finding(level, check, f"{said}." if mend else said, mend)
 
 
 Findings = Iterator[Finding]
@@ -107,30 +116,39 @@ def examine(
 
     Args:
         config: The run.
-        output: Its folder, for the room on its disk; the current folder where None.
+        output: Its folder, for the space on its disk; the current folder where None.
         annotate: Adds each trace's own cut point, where the cut asks for one.
     """
     findings: list[Finding] = []
-    tokenizer = _try(findings, "student tokenizer", lambda: _tokenizer(config.student))
+    student, teacher = config.student, config.teacher
+    tokenizer = _try(findings, "student tokenizer", lambda: _tokenizer(student))
     if tokenizer is None:
         return findings
-    findings += _head("student", config.student, real_vocab_size(tokenizer))
-    findings += _budget(config)
+    findings += [*_head("student", student, real_vocab_size(tokenizer)), *_budget(config)]
     shared: SharedVocabulary | None = None
-    if config.teacher is not None and config.teacher.cache is None:
-        shared = _try(findings, "vocabularies", lambda: _shared(config, tokenizer))
-        findings += _teacher(config.teacher, shared)
+    if teacher is not None and teacher.cache is None:
+        paths = student.path, teacher.path
+        shared = _try(
+            findings,
+            "vocabularies",
+            lambda: check_same_vocabulary(tokenizer, _tokenizer(teacher), *paths),
+        )
+        if shared is not None:
+            findings.append(Finding("ok", "vocabularies", str(shared)))
+            findings += _head("teacher", teacher, shared.size)
     renderer = _try(findings, "chat template", lambda: Renderer(tokenizer, config.render))
     if renderer is None:
         return findings
     tokenizer.chat_template = renderer.layout.template
-    findings += [*_special_tokens(tokenizer), *_stop_tokens(config.student, tokenizer)]
+    findings += [*_special_tokens(tokenizer), *_stop_tokens(student, tokenizer)]
     findings += _template(renderer)
-    rows = _try(findings, "rows", lambda: _first_rows(config, renderer))
+    rows = _try(findings, "rows", lambda: _first_rows(config.traces, renderer))
     if rows is not None:
-        findings += _real_rows(renderer, rows)
-        findings += _whole_set(config, tokenizer, annotate, shared)
-    return [*findings, *_disk(config, output or Path())]
+        findings += [_own_output(renderer, [trace for trace, _ in rows]), _trips(renderer, rows)]
+        made = _try(findings, "traces", lambda: build_sequences(config, tokenizer, annotate))
+        if made is not None:
+            findings += _whole_set(config, made, shared)
+    return [*findings, *_disk(student, output or Path())]
 
 
 def _try(findings: list[Finding], check: str, work: Callable[[], Any]) -> Any:
@@ -147,7 +165,7 @@ def _tokenizer(model: ModelConfig) -> Any:
 
 
 def _special_tokens(tokenizer: Any) -> Findings:
-    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    eos, pad, end = tokenizer.eos_token_id, tokenizer.pad_token_id, end_of_turn_id(tokenizer)
     if pad is None:
         yield Finding("warning", "pad", "the tokenizer has none; eos pads, which the mask hides.")
     elif pad == eos:
@@ -155,16 +173,12 @@ def _special_tokens(tokenizer: Any) -> Findings:
         yield Finding("warning", "pad", f"pad and eos are both {tokenizer.pad_token!r}.", mend)
     else:
         yield Finding("ok", "pad", f"{tokenizer.pad_token!r}, eos {tokenizer.eos_token!r}")
-    end = end_of_turn_id(tokenizer)
     name = tokenizer.convert_ids_to_tokens(end)
-    if end == eos:
-        yield Finding("ok", "end of turn", f"{name!r} is the eos")
-    else:
-        mend = "The exported student's generation_config stops at both."
-        eos_name = tokenizer.eos_token
-        yield Finding(
-            "warning", "end of turn", f"turns end in {name!r}, eos is {eos_name!r}.", mend
-        )
+    said = f"{name!r} is the eos"
+    if end != eos:
+        said = f"turns end in {name!r}, eos is {tokenizer.eos_token!r}"
+    mend = "The exported student's generation_config stops at both."
+    yield _judged("end of turn", said, end != eos, mend)
     if tokenizer.chat_template is None:
         mend = "Give render.chat_template to have another one."
         yield Finding("warning", "chat template", "none; prompts are rendered plainly.", mend)
@@ -176,15 +190,12 @@ def _head(name: str, model: ModelConfig, vocabulary: int) -> Findings:
     except LeadspanError as error:
         yield Finding("error", f"{name} config", str(error))
         return
-    sizes = f"{vocabulary:,} tokens in a head of {width:,}"
-    if width < vocabulary:
-        yield Finding("error", f"{name} head", f"{sizes}.", "Resize the token embeddings.")
-    else:
-        yield Finding("ok", f"{name} head", sizes)
+    said, mend = f"{vocabulary:,} tokens in a head of {width:,}", "Resize the token embeddings."
+    yield _judged(f"{name} head", said, width < vocabulary, mend, "error")
 
 
-def _stop_tokens(model: ModelConfig, tokenizer: Any) -> Findings:
-    stops, end = read_stop_ids(model), end_of_turn_id(tokenizer)
+def _stop_tokens(student: ModelConfig, tokenizer: Any) -> Findings:
+    stops, end = read_stop_ids(student), end_of_turn_id(tokenizer)
     if end in stops:
         yield Finding("ok", "generation_config", f"stops at the end of turn ({end})")
     elif stops:
@@ -192,36 +203,14 @@ def _stop_tokens(model: ModelConfig, tokenizer: Any) -> Findings:
         yield Finding("warning", "generation_config", said, "Repaired in the exported student.")
 
 
-def _shared(config: RunConfig, student_tokenizer: Any) -> SharedVocabulary:
-    teacher = config.teacher
-    assert teacher is not None
-    paths = config.student.path, teacher.path
-    return check_same_vocabulary(student_tokenizer, _tokenizer(teacher), *paths)
-
-
-def _teacher(teacher: ModelConfig, shared: SharedVocabulary | None) -> Findings:
-    if shared is not None:
-        yield Finding("ok", "vocabularies", str(shared))
-        yield from _head("teacher", teacher, shared.size)
-
-
-def _unshared(shared: SharedVocabulary, sequences: list[Sequence]) -> Finding:
-    count = sum(bool((sequence.input_ids_T >= shared.size).any()) for sequence in sequences)
-    said = f"{count:,} of {len(sequences):,} rows hold tokens that the teacher lacks"
-    if not count:
-        return Finding("ok", "shared tokens", said)
-    mend = "Those labels are not scored, and rows that the teacher cannot read are left out."
-    return Finding("warning", "shared tokens", f"{said}.", mend)
-
-
 def _budget(config: RunConfig) -> Findings:
     """Whether a budget of FLOPs can be spent: what it runs must be of known cost."""
     if config.training.budget is None or config.training.budget.flops is None:
         return
-    live = config.teacher if config.loss.kd_ratio > 0 else None
-    for model in (config.student, live):
-        if model is None or (isinstance(model, TeacherConfig) and model.cache is not None):
-            continue
+    models: list[ModelConfig] = [config.student]
+    if config.teacher is not None and config.teacher.cache is None and config.loss.kd_ratio > 0:
+        models.append(config.teacher)
+    for model in models:
         try:
             check_flops_known(read_model_config(model), model.path)
         except ConfigError as error:
@@ -232,20 +221,18 @@ def _budget(config: RunConfig) -> Findings:
 
 def _template(renderer: Renderer) -> Findings:
     """Which think markers the student will learn, and what speaks against them."""
-    layout = renderer.layout
-    block, chat = layout.block, layout.chat
-    markers = (block.open.strip(), block.close.strip())
+    block, chat = renderer.layout.block, renderer.layout.chat
     said = f"the student learns {block.open!r} and {block.close!r}, from {block.source}"
-    rivals = _rivals(layout) if chat else []
-    long = [text for text in markers if len(renderer.encoder.control(text)) > 1]
-    if rivals:
-        shown = ", ".join(map(repr, rivals))
+    counts = [
+        (m.strip(), len(renderer.encoder.control(m.strip()))) for m in (block.open, block.close)
+    ]
+    long = ", ".join(f"{text!r} is {count}" for text, count in counts if count > 1)
+    if rivals := ", ".join(map(repr, _rivals(renderer.layout))):
         mend = "It will learn both; set render.think_open and render.think_close to the template's."
-        yield Finding("warning", "think markers", f"{said}; the template names {shown}.", mend)
+        yield Finding("warning", "think markers", f"{said}; the template names {rivals}.", mend)
     elif long:
-        counts = ", ".join(f"{text!r} is {len(renderer.encoder.control(text))}" for text in long)
         mend = "They are learnt as text; one token each would be cheaper."
-        yield Finding("warning", "think markers", f"{said}; {counts} tokens.", mend)
+        yield Finding("warning", "think markers", f"{said}; {long} tokens.", mend)
     else:
         yield Finding("ok", "think markers", said)
     if chat is not None:
@@ -256,30 +243,18 @@ def _template(renderer: Renderer) -> Findings:
 
 def _rivals(layout: Layout) -> list[str]:
     """Opening markers that the template writes and the student's CoT does not begin with."""
-    assert layout.chat is not None
+    if layout.chat is None:
+        return []
     own = layout.block.open + layout.block.close
-    prompt = layout.chat.render([{"role": "user", "content": QUESTION}], generation_prompt=True)
+    prompt = layout.chat.render([ASKED], generation_prompt=True)
     opened = opening_at_end(layout.chat, prompt).strip()
     named = [f.open for f in FAMILIES if f.open in layout.chat.text]
     return sorted({text for text in (opened, *named) if text and text not in own})
 
 
-def _first_rows(config: RunConfig, renderer: Renderer) -> list[tuple[Trace, Sequence]]:
-    traces = config.traces.model_copy(update={"sample": None, "num_processes": 1})
+def _first_rows(traces: TracesConfig, renderer: Renderer) -> list[tuple[Trace, Sequence]]:
+    traces = traces.model_copy(update={"sample": None, "num_processes": 1})
     return list(islice(iter_sequences(traces, renderer, LoadedTraces()), ROWS_LOOKED_AT))
-
-
-def _real_rows(renderer: Renderer, rows: list[tuple[Trace, Sequence]]) -> Findings:
-    yield _own_output(renderer, [trace for trace, _ in rows])
-    failed = [t.trace_id for t, sequence in rows if renderer.round_trip(t, sequence) == "failed"]
-    if failed:
-        message = (
-            f"{len(failed)} of {len(rows)} rows do not decode to their text, first {failed[0]}."
-        )
-        mend = "The tokenizer loses characters; look with `leadspan inspect`."
-        yield Finding("warning", "round trip", message, mend)
-    else:
-        yield Finding("ok", "round trip", f"{len(rows)} rows decode to their text")
 
 
 def _own_output(renderer: Renderer, traces: list[Trace]) -> Finding:
@@ -291,9 +266,8 @@ def _own_output(renderer: Renderer, traces: list[Trace]) -> Finding:
         if isinstance(prompt, Prompt) and trace.closed
     }
     check, numbers = "template's own text", Counter(found.values())
-    bad: tuple[tuple[Agreement, Literal["error", "warning"]], ...]
-    bad = (("other prompt", "error"), ("other completion", "warning"))
-    for agreement, level in bad:
+    bad: dict[Agreement, Level] = {"other prompt": "error", "other completion": "warning"}
+    for agreement, level in bad.items():
         if numbers[agreement]:
             first = next(trace_id for trace_id, kind in found.items() if kind == agreement)
             share = f"{numbers[agreement]} of {len(found)} rows"
@@ -305,64 +279,61 @@ def _own_output(renderer: Renderer, traces: list[Trace]) -> Finding:
     return Finding("ok", check, said + (f", {spaced} but for white space" if spaced else ""))
 
 
-def _whole_set(
-    config: RunConfig, tokenizer: Any, annotate: Annotate | None, shared: SharedVocabulary | None
-) -> Findings:
-    try:
-        made = build_sequences(config, tokenizer, annotate)
-    except LeadspanError as error:
-        yield Finding("error", "traces", str(error))
-        return
+def _trips(renderer: Renderer, rows: list[tuple[Trace, Sequence]]) -> Finding:
+    failed = [t.trace_id for t, sequence in rows if renderer.round_trip(t, sequence) == "failed"]
+    said = f"{len(rows)} rows decode to their text"
+    if failed:
+        said = f"{len(failed)} of {len(rows)} rows do not decode to their text, first {failed[0]}"
+    mend = "The tokenizer loses characters; look with `leadspan inspect`."
+    return _judged("round trip", said, failed, mend)
+
+
+def _whole_set(config: RunConfig, made: SequenceSet, shared: SharedVocabulary | None) -> Findings:
     sequences = [*made.train, *made.validation]
     unusable = {
         k: n for k, n in made.refused.items() if not k.startswith(("where:", "not_sampled"))
     }
-    refused, total = sum(unusable.values()), len(sequences) + sum(unusable.values())
-    share = refused / total
-    said = ", ".join(f"{reason} {number}" for reason, number in unusable.items())
-    yield Finding(
-        "warning" if share > REFUSED_WORTH_A_WARNING else "ok",
-        "traces",
-        f"{len(sequences):,} usable ({len(made.validation):,} held out), {refused:,} refused"
-        + (f": {said}" if said else ""),
-    )
+    refused = sum(unusable.values())
+    said = f"{len(sequences):,} usable ({len(made.validation):,} held out), {refused:,} refused"
+    reasons = ", ".join(f"{reason} {number}" for reason, number in unusable.items())
+    many = refused > REFUSED_WORTH_A_WARNING * (len(sequences) + refused)
+    yield _judged("traces", f"{said}: {reasons}" if reasons else said, many)
     if not made.train:
-        yield Finding(
-            "error", "split", "no trace is left to train on.", "Lower validation_fraction."
-        )
+        said = "no trace is left to train on."
+        yield Finding("error", "split", said, "Lower validation_fraction.")
     if shared is not None and shared.student_only:
-        yield _unshared(shared, sequences)
-    yield from _cuts(config, sequences)
+        count = sum(bool((sequence.input_ids_T >= shared.size).any()) for sequence in sequences)
+        said = f"{count:,} of {len(sequences):,} rows hold tokens that the teacher lacks"
+        mend = "Those labels are not scored, and rows that the teacher cannot read are left out."
+        yield _judged("shared tokens", said, count, mend)
+    yield from _cut(config, sequences)
 
 
-def _cuts(config: RunConfig, sequences: list[Sequence]) -> Findings:
+def _cut(config: RunConfig, sequences: list[Sequence]) -> Findings:
     report = report_cuts(sequences, Cut(config.truncation, config.supervision))
     share = report.dropped / report.sequences
-    message = f"{report.dropped:,} of {report.sequences:,} have no scored token at any moment of the training"
-    level: Literal["ok", "warning", "error"]
-    level = "error" if share == 1 else "warning" if share > 0.01 else "ok"
-    yield Finding(level, "cut", message, "Raise truncation.lsp." if level != "ok" else "")
-    yield from _cut_points(config, sequences)
+    said = f"{report.dropped:,} of {report.sequences:,} have no scored token at any moment of the training"
+    level: Level = "error" if share == 1 else "warning"
+    yield _judged("cut", said, share > DROPPED_WORTH_A_WARNING, "Raise truncation.lsp.", level)
+    if config.truncation.column is not None:
+        yield _cut_points(config.truncation, config.truncation.column, sequences)
     longest = report.longest_tokens
     for name, model in (("student", config.student), ("teacher", config.teacher)):
         if model is not None and (limit := _context_length(model)) is not None:
-            message = f"longest kept sequence {longest:,} tokens, {name} takes {limit:,}"
-            mend = "Set traces.max_tokens or truncation.max_tokens." if longest > limit else ""
-            yield Finding("error" if longest > limit else "ok", "context length", message, mend)
+            said = f"longest kept sequence {longest:,} tokens, {name} takes {limit:,}"
+            mend = "Set traces.max_tokens or truncation.max_tokens."
+            yield _judged("context length", said, longest > limit, mend, "error")
 
 
-def _cut_points(config: RunConfig, sequences: list[Sequence]) -> Findings:
+def _cut_points(truncation: TruncationConfig, column: str, sequences: list[Sequence]) -> Finding:
     """How many traces bring a cut point of their own; the others are cut by `truncation.lsp`."""
-    if config.truncation.column is None:
-        return
-    total, column = len(sequences), config.truncation.column
+    total = len(sequences)
     without = [s.trace_id for s in sequences if cut_point(s.meta.get(column)) is None]
-    message = f"{total - len(without):,} of {total:,} traces have a cut point in {column}"
+    said = f"{total - len(without):,} of {total:,} traces have a cut point in {column}"
     if without:
-        message += f"; the others, first {without[0]}, are cut by lsp {config.truncation.lsp:g}"
+        said += f"; the others, first {without[0]}, are cut by lsp {truncation.lsp:g}"
     # That a derivation is not found in every trace is how it is; a column was written on purpose.
-    is_odd = without and config.truncation.policy == "column"
-    yield Finding("warning" if is_odd else "ok", "cut points", f"{message}.")
+    return _judged("cut points", said, without and truncation.policy == "column")
 
 
 def _context_length(model: ModelConfig) -> int | None:
@@ -373,15 +344,14 @@ def _context_length(model: ModelConfig) -> int | None:
     return int(length) if length else None
 
 
-def _disk(config: RunConfig, output: Path) -> Findings:
-    size = _student_size(config.student)
+def _disk(student: StudentConfig, output: Path) -> Findings:
+    size = _student_size(student)
     if size is None:  # there are no weights, and loading them says so
         return
     there = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
-    free, needed = shutil.disk_usage(there).free, run_folder_bytes(config.student, size)
-    message = f"the run needs up to {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
-    short = free < needed
-    yield Finding("error" if short else "ok", "disk", message, "Make room." if short else "")
+    free, needed = shutil.disk_usage(there).free, run_folder_bytes(student, size)
+    said = f"the run needs up to {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
+    yield _judged("disk", said, free < needed, "Make room.", "error")
 
 
 def _student_size(student: ModelConfig) -> ModelShape | int | None:

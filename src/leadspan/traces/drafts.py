@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from leadspan.grading.extract import read_golds
-from leadspan.messages import ReadMessage, Unusable, read_message, read_tools
+from leadspan.grading.golds import read_golds
+from leadspan.messages import SURROGATE, ReadMessage, Unusable, read_message, read_tools
 from leadspan.records import Message, Trace
 from leadspan.traces.sections import (
     FAMILIES,
@@ -87,10 +87,7 @@ def list_of(row: Row, name: str) -> list[Any]:
     """A list column, which some copies hold as a JSON string."""
     value = row[name]
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise Unusable(f"broken_json:{name}") from None
+        value = _parsed(value, name)
     if isinstance(value, Mapping) and value and all(isinstance(v, list) for v in value.values()):
         keys = list(value)  # older `datasets` give a list of mappings as a mapping of lists
         value = [
@@ -99,6 +96,13 @@ def list_of(row: Row, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise Unusable(f"not_a_list:{name}")
     return value
+
+
+def _parsed(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise Unusable(f"broken_json:{name}") from None
 
 
 def golds_of(row: Row, *names: str) -> tuple[Any, ...]:
@@ -242,27 +246,16 @@ def check_row(row: Row) -> None:
     """
     level: list[Any] = [row]
     for _ in range(MOST_NESTED):
-        level = [inner for value in level for inner in _inside(value)]
+        values = (v.values() if isinstance(v, Mapping) else v for v in level)
+        level = [v for inner in values for v in inner if isinstance(v, Mapping | list)]
         if not level:
             break
     else:
         raise Unusable("too_deep")
     for column, reason in MEDIA_COLUMNS.items():
         value = row.get(column)
-        if (
-            value is not None
-            and not isinstance(value, bool | int | float)
-            and value not in _NOTHING
-        ):
+        if not (value is None or isinstance(value, int | float) or value in ("", [], {})):
             raise Unusable(reason)
-
-
-_NOTHING: tuple[Any, ...] = ("", [], {})
-
-
-def _inside(value: Any) -> list[Any]:
-    values = value.values() if isinstance(value, Mapping) else value
-    return [inner for inner in values if isinstance(inner, Mapping | list)]
 
 
 def build_trace(row: Row, draft: Draft, texts: tuple[str, ...]) -> Trace:
@@ -360,7 +353,7 @@ def _golds(values: tuple[Any, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
             continue
         if any(len(gold) > MOST_GOLD_CHARACTERS for gold in golds):
             notes.append("gold_too_long")
-        elif not all(map(_encodes, golds)):
+        elif any(map(SURROGATE.search, golds)):
             raise Unusable("lone_surrogate")
         elif golds:
             return golds, ()
@@ -375,25 +368,14 @@ def _name(value: Any) -> str | None:
         value = str(value)
     if not isinstance(value, str) or not 0 < len(value) <= META_TEXT_CHARACTERS:
         return None
-    return value if _encodes(value) else None
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return None if SURROGATE.search(value) else value
 
 
 def _variables(row: Row) -> dict[str, Any]:
     """What the row asks of its chat template; a null is what tables write for no entry."""
     value = row.get(VARIABLES)
     if isinstance(value, str) and value.strip():
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise Unusable(f"broken_json:{VARIABLES}") from None
+        value = _parsed(value, VARIABLES)
     if not value:
         return {}
     if not isinstance(value, Mapping):

@@ -56,9 +56,11 @@ class ContinuationEncoder:
 
     def texts(self, texts: list[str]) -> list[list[int]]:
         """Ids of texts in which special tokens are words like any other."""
-        self._core.encode_special_tokens = True
-        encoded = self._core.encode_batch_fast(texts, add_special_tokens=False)
-        return [encoding.ids for encoding in encoded]
+        return _ids_of_words(self._core, texts)
+
+    def starts(self, texts: list[str]) -> list[list[int]]:
+        """The same of texts that start a sequence."""
+        return _ids_of_words(self._start, texts)
 
     def has_control(self, text: str) -> bool:
         """Whether a control token is spelled out in a text."""
@@ -87,17 +89,10 @@ class ContinuationEncoder:
             words += piece[at:]
         return ids + self._words(words, not ids)
 
-    def starts(self, texts: list[str]) -> list[list[int]]:
-        """Ids of texts that start a sequence and hold nothing but words."""
-        self._start.encode_special_tokens = True
-        encoded = self._start.encode_batch_fast(texts, add_special_tokens=False)
-        return [encoding.ids for encoding in encoded]
-
     def _words(self, text: str, starts: bool) -> list[int]:
         if not text:
             return []
-        (ids,) = self.starts([text]) if starts else self.texts([text])
-        return ids
+        return (self.starts if starts else self.texts)([text])[0]
 
     def counts_before(self, texts: list[str], offsets: list[int]) -> list[int]:
         """How many tokens of each text begin before a character of it."""
@@ -113,10 +108,15 @@ class ContinuationEncoder:
         decoded: list[str] = self._core.decode_batch(ids_of_texts, skip_special_tokens=False)
         return decoded
 
-    def normalise(self, text: str) -> str:
+    def normalize(self, text: str) -> str:
         """The text as the tokenizer's own normaliser leaves it, such as NFC."""
         normalizer = self._core.normalizer
         return normalizer.normalize_str(text) if normalizer is not None else text
+
+
+def _ids_of_words(core: Any, texts: list[str]) -> list[list[int]]:
+    core.encode_special_tokens = True
+    return [encoding.ids for encoding in core.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def _pattern(token: Any) -> str:

@@ -6,8 +6,7 @@ A new format is an adapter and a line in `FORMATS`; docs/data.md tables them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from leadspan.messages import Unusable
 from leadspan.records import Message, Trace
@@ -35,6 +34,57 @@ from leadspan.traces.sections import Segmented, SkippedRow
 Drafts = list[Draft] | list[Draft | SkippedRow]
 
 
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A known shape of rows."""
+
+    columns: tuple[str, ...]
+    """All of these are there, or it is another format."""
+    adapt: Callable[[Row, Reading], Drafts]
+    when: Callable[[Row], bool] | None = None
+    """What else must hold for the format to be detected, where the columns alone say too little."""
+    texts: tuple[str, ...] = ()
+    """Columns that hold text of the trace and do not go into `meta`."""
+
+
+def with_markers(prompt: str, completion: str, *golds: str) -> Format:
+    """A format whose columns `golds` hold golds besides the usual ones, the markers in the completion."""
+
+    def adapt(row: Row, reading: Reading) -> Drafts:
+        split = reading.split(text_of(row, completion))
+        return [Draft(asked(text_of(row, prompt), row), split, golds_of(row, *golds))]
+
+    return Format((prompt, completion), adapt)
+
+
+def in_parts(prompt: str, cot: str, answer: str, *golds: str) -> Format:
+    """The same with CoT and answer in columns of their own."""
+
+    def adapt(row: Row, reading: Reading) -> Drafts:
+        split = Segmented(text_of(row, cot), text_of(row, answer), True)
+        return [Draft(asked(text_of(row, prompt), row), split, golds_of(row, *golds))]
+
+    return Format((prompt, cot), adapt)
+
+
+def chat_in(column: str) -> Format:
+    """Chat messages, with inline markers or a field for the reasoning.
+
+    AM-DeepSeek-R1-Distilled keeps its gold in the `info` of a message.
+    """
+
+    def adapt(row: Row, reading: Reading) -> Drafts:
+        messages = list_of(row, column)
+        draft = conversation(messages, reading, row)
+        infos = [m["info"] for m in messages if isinstance(m.get("info"), Mapping)]
+        golds = [
+            info["reference_answer"] for info in infos if info.get("reference_answer") is not None
+        ]
+        return [replace(draft, golds=(*golds_of(row, "gold", "answer"), *golds))]
+
+    return Format((column,), adapt, texts=("system", "answer"))
+
+
 def from_sections(row: Row, reading: Reading) -> Drafts:
     """`{prompt, cot, answer_text | answer, gold, meta}`: segmented already."""
     cot, answer = text_of(row, "cot"), optional_text(row, "answer_text", "answer")
@@ -46,30 +96,6 @@ def _closed(row: Row) -> bool:
     meta = row.get("meta")
     closed = meta.get("closed") if isinstance(meta, Mapping) else row.get("closed")
     return closed is not False
-
-
-def from_messages(row: Row, reading: Reading) -> Drafts:
-    """Chat messages, with inline markers or a field for the reasoning."""
-    return _chat(row, "messages", reading)
-
-
-def from_conversations(row: Row, reading: Reading) -> Drafts:
-    """OpenThoughts, Bespoke-Stratos, Sky-T1: `conversations`, with a `system` column beside it."""
-    return _chat(row, "conversations", reading)
-
-
-def _chat(row: Row, column: str, reading: Reading) -> Drafts:
-    messages = list_of(row, column)
-    draft = conversation(messages, reading, row)
-    golds = (*golds_of(row, "gold", "answer"), *_golds_of_messages(messages))
-    return [Draft(draft.messages, draft.split, golds, notes=draft.notes)]
-
-
-def _golds_of_messages(messages: list[Any]) -> tuple[Any, ...]:
-    """AM-DeepSeek-R1-Distilled keeps its gold in the `info` of a message."""
-    infos = (message.get("info") for message in messages if isinstance(message, Mapping))
-    golds = (info.get("reference_answer") for info in infos if isinstance(info, Mapping))
-    return tuple(gold for gold in golds if gold is not None)
 
 
 def from_dolphin(row: Row, reading: Reading) -> Drafts:
@@ -88,19 +114,20 @@ def ends_in_question(row: Row) -> bool:
     return bool(turns) and turns[-1].role != "assistant"
 
 
+def _prompt(row: Row, column: str) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+    """The turns of a column that is a text or messages, and notes."""
+    if not isinstance(row[column], list):
+        return asked(text_of(row, column), row), ()
+    read = read_turns(row[column])
+    return with_system(turns_of(read), row), tuple(note for m in read for note in m.notes)
+
+
 def from_prompt_completion(row: Row, reading: Reading) -> Drafts:
     """TRL's `prompt` and `completion`, each text or messages."""
     golds = golds_of(row, "gold", "answer")
-    prompt, completion = row["prompt"], row["completion"]
-    notes: tuple[str, ...] = ()
-    if isinstance(prompt, list):
-        read = read_turns(prompt)
-        notes = tuple(note for message in read for note in message.notes)
-        turns = with_system(turns_of(read), row)
-    else:
-        turns = asked(text_of(row, "prompt"), row)
-    if isinstance(completion, list):
-        draft = conversation(completion, reading, {})
+    turns, notes = _prompt(row, "prompt")
+    if isinstance(row["completion"], list):
+        draft = conversation(row["completion"], reading, {})
         return [Draft((*turns, *draft.messages), draft.split, golds, notes=(*notes, *draft.notes))]
     return [Draft(turns, reading.split(text_of(row, "completion")), golds, notes=notes)]
 
@@ -123,22 +150,12 @@ def _history(row: Row) -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def from_synthetic1(row: Row, reading: Reading) -> Drafts:
-    """SYNTHETIC-1: the verifier's ground truth, else the gold-standard solution."""
-    split = reading.split(text_of(row, "llm_response"))
-    golds = golds_of(row, "verification_info", "gold_standard_solution")
-    return [Draft(asked(text_of(row, "prompt"), row), split, golds)]
-
-
 def from_nemotron(row: Row, reading: Reading) -> Drafts:
     """Llama-Nemotron post-training: `input` as messages or text; rows without reasoning refused."""
     if row.get("reasoning") == "off":
         raise Unusable("reasoning_off")
-    if isinstance(row["input"], list):
-        turns = with_system(turns_of(read_turns(row["input"])), row)
-    else:
-        turns = asked(text_of(row, "input"), row)
-    return [Draft(turns, reading.split(text_of(row, "output")), golds_of(row))]
+    turns, notes = _prompt(row, "input")
+    return [Draft(turns, reading.split(text_of(row, "output")), golds_of(row), notes=notes)]
 
 
 def is_nemotron(row: Row) -> bool:
@@ -147,19 +164,19 @@ def is_nemotron(row: Row) -> bool:
 
 
 def from_s1k(row: Row, reading: Reading) -> Drafts:
-    """s1K and s1K-1.1: the first thinking trajectory and the attempt that followed it."""
-    if row.get("deepseek_thinking_trajectory") is not None:
-        cot, answer = text_of(row, "deepseek_thinking_trajectory"), text_of(row, "deepseek_attempt")
-    else:
-        trajectories = list_of(row, "thinking_trajectories")
-        cot = text_of({"thinking_trajectories": trajectories[0]} if trajectories else {}, *_S1K)
-        answer = text_of(row, "attempt")
-    question = asked(text_of(row, "question"), row)
-    return [Draft(question, Segmented(cot, answer, True), golds_of(row, "gold", "solution"))]
+    """s1K: the first thinking trajectory and the attempt that followed it."""
+    column = "thinking_trajectories"
+    cot = text_of({column: next(iter(list_of(row, column)), None)}, column)
+    split = Segmented(cot, text_of(row, "attempt"), True)
+    return [Draft(asked(text_of(row, "question"), row), split, golds_of(row, "gold", "solution"))]
 
 
-_S1K = ("thinking_trajectories",)
 LIMO_HEADING = "**Final Answer**"
+
+
+def is_limo(row: Row) -> bool:
+    """Whether nothing but an id and a gold stands beside its columns: many data sets have these."""
+    return not row.keys() - {"question", "solution", "answer", "gold", *ID_COLUMNS}
 
 
 def from_limo(row: Row, reading: Reading) -> Drafts:
@@ -177,19 +194,6 @@ def from_limo(row: Row, reading: Reading) -> Drafts:
         text = str(answer) if is_number else text_of(row, "answer")
         split = Segmented(ending, text, True)
     return [Draft(asked(text_of(row, "question"), row), split, golds)]
-
-
-def from_openthoughts_parts(row: Row, reading: Reading) -> Drafts:
-    """OpenThoughts-114k, config `metadata`: the sections in columns of their own."""
-    split = Segmented(text_of(row, "deepseek_reasoning"), text_of(row, "deepseek_solution"), True)
-    golds = golds_of(row, "gold", "ground_truth_solution")
-    return [Draft(asked(text_of(row, "problem"), row), split, golds)]
-
-
-def from_openmath(row: Row, reading: Reading) -> Drafts:
-    """OpenMathReasoning: markers in `generated_solution`."""
-    split = reading.split(text_of(row, "generated_solution"))
-    return [Draft(asked(text_of(row, "problem"), row), split, golds_of(row))]
 
 
 def from_deepmath(row: Row, reading: Reading) -> Drafts:
@@ -227,55 +231,38 @@ def _verdicts(row: Row, count: int) -> list[bool]:
     return [any(n < len(v) and v[n] is True for v in known) for n in range(count)]
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A known shape of rows."""
-
-    columns: tuple[str, ...]
-    """All of these are there, or it is another format."""
-    adapt: Callable[[Row, Reading], Drafts]
-    only: bool = False
-    """No other column than these, gold and an id may be there, or it is not detected."""
-    when: Callable[[Row], bool] | None = None
-    """What else must hold for the format to be detected, where the columns alone say too little."""
-    texts: tuple[str, ...] = ()
-    """Columns that hold text of the trace and do not go into `meta`."""
-
-
-_CHAT = Format(("conversations",), from_conversations, texts=("system", "answer"))
-_MESSAGES = Format(("messages",), from_messages, texts=("system", "answer"))
+_S1K = "deepseek_thinking_trajectory", "deepseek_attempt"
+_OPENTHOUGHTS = "deepseek_reasoning", "deepseek_solution"
 FORMATS: dict[str, Format] = {
     "sections": Format(("prompt", "cot"), from_sections, texts=("answer_text", "answer", "system")),
     "openr1": Format(
         ("problem", "generations"), from_openr1, texts=("answer", "solution", "messages")
     ),
-    "synthetic1": Format(("prompt", "llm_response"), from_synthetic1),
+    "synthetic1": with_markers(
+        "prompt", "llm_response", "verification_info", "gold_standard_solution"
+    ),
     "nemotron": Format(
         ("input", "output"), from_nemotron, when=is_nemotron, texts=("system_prompt",)
     ),
     "alpaca": Format(("instruction", "output"), from_alpaca, texts=("input", "system")),
     "s1k": Format(("question", "thinking_trajectories"), from_s1k, texts=("attempt", "solution")),
-    "s1k-1.1": Format(("question", "deepseek_thinking_trajectory"), from_s1k),
-    "openthoughts-metadata": Format(("problem", "deepseek_reasoning"), from_openthoughts_parts),
-    "openmath": Format(("problem", "generated_solution"), from_openmath),
+    "s1k-1.1": in_parts("question", *_S1K, "gold", "solution"),
+    "openthoughts-metadata": in_parts("problem", *_OPENTHOUGHTS, "gold", "ground_truth_solution"),
+    "openmath": with_markers("problem", "generated_solution"),
     "deepmath": Format(
         ("question", "r1_solution_1"), from_deepmath, texts=(*DEEPMATH_SOLUTIONS, "final_answer")
     ),
-    "openthoughts": _CHAT,
-    "openthoughts3": _CHAT,
-    "bespoke-stratos": _CHAT,
-    "sky-t1": _CHAT,
-    "messages": _MESSAGES,
-    "mixture-of-thoughts": _MESSAGES,
-    "am": _MESSAGES,
-    "gpt-oss": _MESSAGES,
+    **dict.fromkeys(
+        ("openthoughts", "openthoughts3", "bespoke-stratos", "sky-t1"), chat_in("conversations")
+    ),
+    **dict.fromkeys(("messages", "mixture-of-thoughts", "am", "gpt-oss"), chat_in("messages")),
     "dolphin-r1": Format(
         ("messages", "reasoning", "answer"), from_dolphin, when=ends_in_question, texts=("system",)
     ),
     "prompt_completion": Format(
         ("prompt", "completion"), from_prompt_completion, texts=("answer", "system")
     ),
-    "limo": Format(("question", "solution", "answer"), from_limo, only=True),
+    "limo": Format(("question", "solution", "answer"), from_limo, when=is_limo),
 }
 
 
@@ -292,7 +279,8 @@ def detect(row: Row, mapped: frozenset[str] = frozenset()) -> Format:
     filled = {name for name, value in row.items() if value is not None}
     fitting: dict[Format, str] = {}
     for name, known in FORMATS.items():
-        if filled.issuperset(known.columns) and _fits(row, known):
+        fits = filled.issuperset(known.columns) and (known.when is None or known.when(row))
+        if fits:
             fitting.setdefault(known, name)
     ranks = {known: (len(mapped & {*known.columns}), len(known.columns)) for known in fitting}
     best = [known for known in fitting if ranks[known] == max(ranks.values())]
@@ -301,16 +289,10 @@ def detect(row: Row, mapped: frozenset[str] = frozenset()) -> Format:
     return best[0] if best else _with_gaps(row, filled)
 
 
-def _fits(row: Row, known: Format) -> bool:
-    if known.only and set(row) - {*known.columns, *ID_COLUMNS, "gold"}:
-        return False
-    return known.when is None or known.when(row)
-
-
 def _with_gaps(row: Row, filled: set[str]) -> Format:
     """The format whose columns are all there, some of them null: its adapter says which."""
-    there = [known for known in FORMATS.values() if row.keys() >= {*known.columns}]
-    there = [known for known in there if not known.only and known.when is None]
+    plain = [known for known in FORMATS.values() if known.when is None]
+    there = [known for known in plain if row.keys() >= {*known.columns}]
     counts = {known: len(filled & {*known.columns}) for known in there}
     best = [known for known in counts if counts[known] == max(counts.values())]
     if len(best) != 1:

@@ -1,11 +1,12 @@
 """What is in a set of traces: rows, section lengths, round trips, cuts, and a few traces.
 
-Measured once as plain data, then drawn on the terminal or as one HTML file in which every text from a
-trace is escaped.
+Measured once as plain data and drawn once, with rich, on the terminal or into an HTML file. Text from
+traces is never markup.
 """
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +17,7 @@ import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
+from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 from leadspan.config import RenderConfig, SupervisionConfig, TracesConfig, TruncationConfig
@@ -44,7 +46,7 @@ def visible(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Neighbouring tokens of a trace that share section and fate."""
+    """Neighboring tokens of a trace that share section and fate."""
 
     text: str
     section: Section
@@ -59,7 +61,6 @@ class Specimen:
     trace_id: str
     num_tokens: int
     num_kept_tokens: int
-    gold: str | None
     runs: tuple[Run, ...]
 
 
@@ -111,8 +112,8 @@ def quantiles(values: np.ndarray) -> dict[str, float]:
     """Quantiles and mean; empty for no values."""
     if not len(values):
         return {}
-    named = {name: float(np.quantile(values, share)) for name, share in QUANTILES.items()}
-    return {**named, "mean": float(values.mean())}
+    at_shares = np.quantile(values, list(QUANTILES.values())).tolist()
+    return {**dict(zip(QUANTILES, at_shares, strict=True)), "mean": float(values.mean())}
 
 
 def histogram(lengths: dict[str, np.ndarray], bins: int = HISTOGRAM_BINS) -> dict[str, Any]:
@@ -175,12 +176,7 @@ def inspect_traces(
     )
 
 
-def specimen(
-    renderer: Renderer,
-    trace: Trace,
-    sequence: Sequence,
-    cut: Cut,
-) -> Specimen:
+def specimen(renderer: Renderer, trace: Trace, sequence: Sequence, cut: Cut) -> Specimen:
     """Decode a trace in runs of tokens that share section and fate."""
     positions_K = cut.positions(sequence)
     kept_T = np.zeros(len(sequence), dtype=np.bool_)
@@ -189,35 +185,52 @@ def specimen(
     scored_T[positions_K] = cut.example(sequence).supervised_T
     edges = [0, *(np.flatnonzero((np.diff(kept_T) != 0) | (np.diff(scored_T) != 0)) + 1)]
     edges += [sequence.prompt.end, sequence.cot.end, len(sequence)]
-    bounds = sorted({int(edge) for edge in edges})
-    pieces = list(pairwise(bounds))
+    pieces = list(pairwise(sorted({int(edge) for edge in edges})))
     texts = renderer.encoder.decode([sequence.input_ids_T[a:b].tolist() for a, b in pieces])
     runs = tuple(
         Run(visible(text), _section_at(sequence, start), bool(kept_T[start]), bool(scored_T[start]))
         for text, (start, _) in zip(texts, pieces, strict=True)
     )
-    return Specimen(trace.trace_id, len(sequence), len(positions_K), trace.gold, runs)
+    return Specimen(trace.trace_id, len(sequence), len(positions_K), runs)
 
 
 def _section_at(sequence: Sequence, position: int) -> Section:
     return next(name for name in SECTIONS if position < sequence.span(name).end)
 
 
-COLOURS = {"prompt": "cyan", "cot": "yellow", "answer": "green", "sequence": "white"}
+COLORS = {"prompt": "cyan", "cot": "yellow", "answer": "green", "sequence": "white"}
 BARS = " ▁▂▃▄▅▆▇█"
 MOST_CHARACTERS = 6000
-"""Longer traces are shortened in the middle of a run."""
+"""The terminal shows longer runs shortened in their middle; the page shows them whole."""
+PAGE_COLUMNS = 120
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title></title><style>
+body {{ margin: 2rem; color: {foreground}; background: {background}; }}
+pre {{ font: 14px/1.2 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
+{stylesheet}
+</style></head><body><pre><code>{code}</code></pre></body></html>
+"""
 
 
-def show(inspection: Inspection, console: Console) -> None:
-    """Print counts, lengths, cuts and specimens."""
+def show(
+    inspection: Inspection, console: Console, most_characters: int | None = MOST_CHARACTERS
+) -> None:
+    """Print counts, lengths, cuts and specimens, longer runs of which are shortened."""
     console.print(_counts(inspection))
-    if not inspection.usable:
-        return
-    console.print(_lengths(inspection))
-    console.print(_cuts(inspection))
+    if inspection.usable:
+        console.print(_lengths(inspection))
+        console.print(_cuts(inspection))
     for specimen in inspection.specimens:
-        console.print(_specimen(specimen))
+        console.print(_specimen(specimen, most_characters))
+
+
+def build_page(inspection: Inspection) -> str:
+    """The same as one HTML document that needs no other file, every run whole."""
+    console = Console(record=True, file=io.StringIO(), width=PAGE_COLUMNS, no_color=False)
+    show(inspection, console, most_characters=None)
+    page = console.export_html(theme=SVG_EXPORT_THEME, code_format=PAGE)
+    title = f"<title>Traces of {escape(visible(inspection.path))}</title>"
+    return page.replace("<title></title>", title, 1)
 
 
 def _counts(inspection: Inspection) -> RenderableType:
@@ -247,8 +260,8 @@ def _lengths(inspection: Inspection) -> RenderableType:
     counts = histogram(inspection.lengths)
     for name, values in inspection.lengths.items():
         cells = [f"{value:,.0f}" for value in quantiles(values).values()]
-        table.add_row(Text(name, style=COLOURS[name]), *cells)
-    bars = [Text(f"{n:9}{_bars(counts[n])}", style=COLOURS[n]) for n in inspection.lengths]
+        table.add_row(Text(name, style=COLORS[name]), *cells)
+    bars = [Text(f"{n:9}{_bars(counts[n])}", style=COLORS[n]) for n in inspection.lengths]
     caption = f"traces by length, 0 to {counts['edges'][-1]:,.0f} tokens"
     return Group(table, Text(caption, style="dim"), *bars)
 
@@ -260,16 +273,8 @@ def _bars(counts: list[int]) -> str:
 
 def _cuts(inspection: Inspection) -> RenderableType:
     table = Table(title="what each LSP keeps", title_justify="left")
-    names = (
-        "tokens",
-        "scored prompt",
-        "scored cot",
-        "scored answer",
-        "close kept",
-        "answers kept",
-        "derived",
-    )
-    for name in ("lsp", *names, "dropped"):
+    scored = [f"scored {section}" for section in SECTIONS]
+    for name in ("lsp", "tokens", *scored, "close kept", "answers kept", "derived", "dropped"):
         table.add_column(name, justify="right")
     for lsp, cut in inspection.cuts.items():
         table.add_row(f"{lsp:g}", *_cut_cells(cut))
@@ -288,153 +293,23 @@ def _cut_cells(cut: CutReport) -> list[str]:
     ]
 
 
-def _specimen(specimen: Specimen) -> RenderableType:
+def _specimen(specimen: Specimen, most_characters: int | None) -> RenderableType:
     text = Text()
     kept = True
     for run in specimen.runs:
         if kept and not run.kept:
             text.append(" ✂ cut here ", style="bold white on red")
         kept = run.kept
-        style = COLOURS[run.section]
-        if not run.kept:
-            style = f"dim strike {style}"
-        elif not run.scored:
-            style = f"dim {style}"
-        text.append(_shortened(run.text), style=style)
+        fate = "" if run.scored else "dim " if run.kept else "dim strike "
+        text.append(_shortened(run.text, most_characters), style=fate + COLORS[run.section])
     title = f"{visible(specimen.trace_id)}: {specimen.num_kept_tokens} of {specimen.num_tokens} tokens kept"
-    legend = Text("prompt", style=COLOURS["prompt"])
-    for section in ("cot", "answer"):
-        legend.append("  ").append(section, style=COLOURS[section])
+    legend = Text("  ").join(Text(section, style=COLORS[section]) for section in SECTIONS)
     legend.append("  dim: not scored", style="dim").append("  struck: cut", style="dim strike")
     return Panel(text, title=Text(title), subtitle=legend, title_align="left")
 
 
-def _shortened(text: str) -> str:
-    if len(text) <= MOST_CHARACTERS:
+def _shortened(text: str, most_characters: int | None) -> str:
+    if most_characters is None or len(text) <= most_characters:
         return text
-    half = MOST_CHARACTERS // 2
+    half = most_characters // 2
     return f"{text[:half]} […{len(text) - 2 * half:,} characters…] {text[-half:]}"
-
-
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222;
-background:#fff}
-table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .7rem;text-align:right;
-border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}
-pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#fafafa;border:1px solid #ddd;
-padding:1rem;border-radius:6px}
-.prompt{color:#0b6e8a}.cot{color:#8a5a00}.answer{color:#1b7a2f}.sequence{color:#222}
-.unscored{opacity:.5}.cut{opacity:.35;text-decoration:line-through}
-.edge{background:#c22;color:#fff;padding:0 .4rem;border-radius:3px}
-.bars{display:flex;align-items:flex-end;height:4rem;gap:2px}
-.bars i{flex:1;background:currentColor;min-width:4px}
-@media(prefers-color-scheme:dark){body{background:#161616;color:#ddd}pre{background:#1e1e1e}
-.prompt{color:#5ac8e0}.cot{color:#e6b450}.answer{color:#7fd18b}.sequence{color:#ddd}}
-"""
-
-
-def build_page(inspection: Inspection) -> str:
-    """The whole document."""
-    title = f"Traces of {_text(inspection.path)}"
-    parts = [
-        f"<h1>{title}</h1>",
-        _counts_html(inspection),
-        *([_lengths_html(inspection), _cuts_html(inspection)] if inspection.usable else []),
-        *(_specimen_html(specimen) for specimen in inspection.specimens),
-    ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
-
-
-def _text(text: str) -> str:
-    return escape(visible(text))
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    """A table of cells that are HTML already."""
-    first = "".join(f"<th>{cell}</th>" for cell in head)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{first}</tr>{body}</table>"
-
-
-def _counts_html(inspection: Inspection) -> str:
-    trips = inspection.round_trips
-    rows = [["rows", f"{inspection.rows:,}", ""], ["usable", f"{inspection.usable:,}", ""]]
-    rows += [
-        [
-            f"refused: {_text(reason)}",
-            f"{number:,}",
-            _text(_first(inspection, reason)),
-        ]
-        for reason, number in inspection.counts.refused.most_common()
-    ]
-    rows += [[f"note: {_text(n)}", f"{k:,}", ""] for n, k in inspection.counts.notes.most_common()]
-    rows += [
-        [f"round trip {name}", f"{trips[name]:,}", ""] for name in ("exact", "normalised", "failed")
-    ]
-    return _table(["", "traces", "first at"], rows)
-
-
-def _first(inspection: Inspection, reason: str) -> str:
-    """Where a reason was first met, and what to do about it."""
-    counts = inspection.counts
-    return ". ".join(filter(None, (counts.places.get(reason), counts.hints.get(reason))))
-
-
-def _lengths_html(inspection: Inspection) -> str:
-    head: list[str] = []
-    rows = []
-    for name, values in inspection.lengths.items():
-        measured = quantiles(values)
-        head = ["tokens", *measured]
-        rows.append([name, *(f"{value:,.0f}" for value in measured.values())])
-    counts = histogram(inspection.lengths)
-    bars = "".join(
-        f'<h3 class="{name}">{name}</h3><div class="bars {name}">{_bars_html(counts[name])}</div>'
-        for name in inspection.lengths
-    )
-    scale = f"<p>From 0 to {counts['edges'][-1]:,.0f} tokens.</p>"
-    return f"<h2>Lengths</h2>{_table(head, rows)}{bars}{scale}"
-
-
-def _bars_html(counts: list[int]) -> str:
-    most = max(counts) or 1
-    return "".join(f'<i style="height:{100 * n / most:.0f}%" title="{n}"></i>' for n in counts)
-
-
-def _cuts_html(inspection: Inspection) -> str:
-    head = ["lsp", "tokens", "scored prompt", "scored cot", "scored answer"]
-    head += ["close marker kept", "answers kept", "first derivation kept", "dropped"]
-    rows = [[f"{lsp:g}", *_cut_cells_html(cut)] for lsp, cut in inspection.cuts.items()]
-    rows.append(["config", *_cut_cells_html(inspection.configured)])
-    return f"<h2>What each LSP keeps</h2>{_table(head, rows)}"
-
-
-def _cut_cells_html(cut: CutReport) -> list[str]:
-    shares = [cut.close_marker_kept, cut.answer_kept, cut.derivation_kept]
-    return [
-        f"{cut.kept_tokens:,}",
-        *(f"{number:,}" for number in cut.scored_tokens.values()),
-        *("-" if share is None else f"{share:.1%}" for share in shares),
-        f"{cut.dropped:,}",
-    ]
-
-
-def _specimen_html(specimen: Specimen) -> str:
-    pieces, kept = [], True
-    for run in specimen.runs:
-        if kept and not run.kept:
-            pieces.append('<span class="edge">cut here</span>')
-        kept = run.kept
-        fate = "cut" if not run.kept else "scored" if run.scored else "unscored"
-        pieces.append(f'<span class="{run.section} {fate}">{escape(run.text)}</span>')
-    return (
-        f"<h2>{_text(specimen.trace_id)}</h2><p>{specimen.num_kept_tokens:,} of "
-        f'{specimen.num_tokens:,} tokens kept. <span class="prompt">prompt</span> '
-        '<span class="cot">CoT</span> <span class="answer">answer</span> '
-        '<span class="unscored">not scored</span> <span class="cut">cut</span></p>'
-        f"<pre>{''.join(pieces)}</pre>"
-    )

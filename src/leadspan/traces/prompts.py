@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -57,26 +58,6 @@ def find_loss(
     return None, end
 
 
-def find_dropped(
-    chat: ChatTemplate, messages: Sequence[ChatMessage], variables: Mapping[str, Any]
-) -> str | None:
-    """`find_loss` of the same turns with made-up contents, that nothing else can be mistaken for."""
-    probes = [_probe(message, number) for number, message in enumerate(messages)]
-    try:
-        text = chat.render(probes, generation_prompt=True, variables=variables)
-    except Exception:  # what the template makes of the real contents says more
-        return None
-    return find_loss(text, probes)[0]
-
-
-def kinds(messages: Sequence[ChatMessage]) -> tuple[Any, ...]:
-    """What of the messages decides how `find_dropped` answers."""
-    return tuple(
-        (m["role"], type(m.get("content")), bool(m.get("content")), len(m.get("tool_calls") or ()))
-        for m in messages
-    )
-
-
 def _probe(message: ChatMessage, number: int) -> ChatMessage:
     probe = dict(message)
     words = PROBE.format(number)
@@ -84,21 +65,13 @@ def _probe(message: ChatMessage, number: int) -> ChatMessage:
         probe["content"] = words if message["content"].strip() else ""
     elif message.get("content"):
         probe["content"] = [{"type": "text", "text": words}]
-    if message.get("tool_calls"):
-        calls = [{**call, "function": dict(_function(call))} for call in message["tool_calls"]]
-        for place, call in enumerate(calls):
-            call["function"]["name"] = f"{words}call{place}"
-        probe["tool_calls"] = calls
-    return probe
+    names = (f"{words}call{place}" for place in itertools.count())
+    return _map_calls(probe, lambda function: {**function, "name": next(names)})
 
 
 def _printed_as_data(text: str, parts: list[Any]) -> bool:
     """Whether a list of parts stands in a prompt as a program writes it, not as its words."""
-    return any(written(part) in text for part in parts for written in (repr, _as_json))
-
-
-def _as_json(part: Any) -> str:
-    return json.dumps(part, ensure_ascii=False)
+    return any(repr(p) in text or json.dumps(p, ensure_ascii=False) in text for p in parts)
 
 
 def _texts(content: Any) -> Iterator[str]:
@@ -211,8 +184,8 @@ class Prompt:
     """What generation starts from."""
 
     text: str
-    ids: list[int]
-    opened: bool
+    ids: list[int] = field(default_factory=list)
+    opened: bool = False
     """The text ends in the opening think marker."""
     messages: list[ChatMessage] = field(default_factory=list)
     """The conversation as the template took it."""
@@ -220,55 +193,36 @@ class Prompt:
     """What the template was given beside them."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A prompt before it is tokenised."""
-
-    text: str
-    opened: bool = False
-    messages: list[ChatMessage] = field(default_factory=list)
-    variables: Mapping[str, Any] = field(default_factory=dict)
-    marks: str = ""
-    """Stand in `marked` around what is words and not a control token."""
-    marked: str = ""
-
-
 class PromptRenderer:
     """Renders conversations with one layout."""
 
     def __init__(self, tokenizer: Any, layout: Layout, encoder: ContinuationEncoder) -> None:
         self._tokenizer, self._layout, self._encoder = tokenizer, layout, encoder
-        self._drops: dict[Any, str | None] = {}
+        self._drops: dict[str, str | None] = {}
 
     def render(self, conversations: Sequence[Conversation]) -> list[Prompt | SkippedRow]:
         """One prompt a conversation, in order, or the reason why there is none."""
-        drafts = [self._draft(conversation) for conversation in conversations]
-        ids = iter(self._encode([draft for draft in drafts if isinstance(draft, _Draft)]))
+        prompts = [self._prompt(conversation) for conversation in conversations]
+        waiting = [p for p in prompts if isinstance(p, Prompt) and not p.ids]
+        ids = iter(self._encode([prompt.text for prompt in waiting]))
         return [
-            draft
-            if isinstance(draft, SkippedRow)
-            else Prompt(draft.text, next(ids), draft.opened, draft.messages, draft.variables)
-            for draft in drafts
+            replace(p, ids=next(ids)) if isinstance(p, Prompt) and not p.ids else p for p in prompts
         ]
 
-    def _encode(self, drafts: list[_Draft]) -> list[list[int]]:
+    def _encode(self, texts: list[str]) -> list[list[int]]:
         if self._layout.chat is None:
             bos = list(self._layout.bos_ids)
-            return [bos + ids for ids in self._encoder.starts([draft.text for draft in drafts])]
-        plain = [draft.text for draft in drafts if not draft.marked]
-        encoded = iter(
-            self._tokenizer(
-                plain, add_special_tokens=False, return_attention_mask=False, verbose=False
-            )["input_ids"]
-            if plain
-            else ()
+            return [bos + ids for ids in self._encoder.starts(texts)]
+        if not texts:
+            return []
+        encoded = self._tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
         )
-        return [
-            self._encoder.marked(draft.marked, draft.marks) if draft.marked else next(encoded)
-            for draft in drafts
-        ]
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
 
-    def _draft(self, conversation: Conversation) -> _Draft | SkippedRow:
+    def _prompt(self, conversation: Conversation) -> Prompt | SkippedRow:
+        """A prompt whose ids may still be missing."""
         chat = self._layout.chat
         ignored = _ignored(conversation.variables, chat)
         if ignored is not None:
@@ -277,11 +231,11 @@ class PromptRenderer:
             called = any(turn.fields.get("tool_calls") for turn in conversation.messages)
             if conversation.tools or called:
                 return SkippedRow(DROPS_TOOLS)
-            return _Draft("".join(f"{turn.content}\n" for turn in conversation.messages))
+            return Prompt("".join(f"{turn.content}\n" for turn in conversation.messages))
         reasons = []
         for messages in _versions(conversation.messages, chat):
             made = self._try(chat, conversation, messages)
-            if isinstance(made, _Draft):
+            if isinstance(made, Prompt):
                 return made
             if made == CLOSES:  # all is there; no other version would say it otherwise
                 return SkippedRow(CLOSES)
@@ -290,7 +244,7 @@ class PromptRenderer:
 
     def _try(
         self, chat: ChatTemplate, conversation: Conversation, messages: list[ChatMessage]
-    ) -> _Draft | str:
+    ) -> Prompt | str:
         """The prompt of these messages, or what is wrong with it."""
         tools = conversation.tools
         if tools and "tools" not in chat.names:
@@ -319,27 +273,34 @@ class PromptRenderer:
         variables: Mapping[str, Any],
         text: str,
         end: int,
-    ) -> _Draft | str:
-        """The draft; where a row spells out control tokens, also its text with these marked."""
+    ) -> Prompt | str:
+        """The prompt; where a row spells out control tokens, with the ids of them as words."""
         opened = self._layout.block.open.strip() in text[end:]
-        draft = _Draft(text, opened, messages, variables)
+        prompt = Prompt(text, [], opened, messages, variables)
         row = [messages, tools, variables]
         dump = json.dumps(row, ensure_ascii=False, default=str)
         if not self._encoder.has_control(dump):
-            return draft
+            return prompt
         marks = next((pair for pair in MARKS if not set(pair) & set(dump)), MARKS[0])
         messages, tools, variables = self._encoder.mark(row, marks)
         marked = chat.render(messages, generation_prompt=True, tools=tools, variables=variables)
         if re.sub(f"[{marks}]", "", marked) != text:
             return "control_token_in_prompt"
-        return replace(draft, marks=marks, marked=marked)
+        return replace(prompt, ids=self._encoder.marked(marked, marks))
 
     def _dropped(
         self, chat: ChatTemplate, messages: list[ChatMessage], variables: Mapping[str, Any]
     ) -> str | None:
-        key = (kinds(messages), json.dumps(variables, sort_keys=True, default=str))
+        """`find_loss` of the same turns with made-up contents, that nothing else can be mistaken for."""
+        kinds = [(m["role"], type(m.get("content")), bool(m.get("content"))) for m in messages]
+        calls = [len(m.get("tool_calls") or ()) for m in messages]
+        key = json.dumps([kinds, calls, variables], sort_keys=True, default=str)
         if key not in self._drops:
-            self._drops[key] = find_dropped(chat, messages, variables)
+            self._drops[key] = None  # what the template makes of the real contents says more
+            probes = [_probe(message, number) for number, message in enumerate(messages)]
+            with suppress(Exception):
+                text = chat.render(probes, generation_prompt=True, variables=variables)
+                self._drops[key] = find_loss(text, probes)[0]
         return self._drops[key]
 
 
@@ -386,20 +347,21 @@ def _renamed(message: ChatMessage, chat: ChatTemplate) -> ChatMessage:
 
 
 def _map_calls(message: ChatMessage, change: Callable[[Any], Any]) -> ChatMessage:
-    calls = message.get("tool_calls")
-    if not calls:
-        return message
+    """The message with the function of each tool call changed."""
     changed = []
-    for call in calls:
-        function = dict(call.get("function") or call)
-        function["arguments"] = change(function.get("arguments"))
+    for call in message.get("tool_calls") or ():
+        function = change(_function(call))
         changed.append({**call, "function": function} if call.get("function") else function)
-    return {**message, "tool_calls": changed}
+    return {**message, "tool_calls": changed} if changed else message
 
 
 def _parsed_arguments(message: ChatMessage) -> ChatMessage:
-    return _map_calls(message, parsed)
+    return _map_calls(message, lambda f: {**f, "arguments": parsed(f.get("arguments"))})
 
 
 def _with_text_arguments(message: ChatMessage) -> ChatMessage:
-    return _map_calls(message, lambda value: value if isinstance(value, str) else json.dumps(value))
+    def as_text(function: Mapping[str, Any]) -> Mapping[str, Any]:
+        value = function.get("arguments")
+        return {**function, "arguments": value if isinstance(value, str) else json.dumps(value)}
+
+    return _map_calls(message, as_text)

@@ -20,12 +20,12 @@ import numpy as np
 
 from leadspan.config import RenderConfig
 from leadspan.errors import DataError
-from leadspan.records import Message, Sequence, Span, Trace
+from leadspan.records import Sequence, Span, Trace
 from leadspan.traces.cut import CLOSE_TOKENS, OPEN_TOKENS
 from leadspan.traces.encoders import ContinuationEncoder
 from leadspan.traces.prompts import PLACED_ANYWHERE, Conversation, Prompt, PromptRenderer, find_loss
 from leadspan.traces.sections import SkippedRow
-from leadspan.traces.template import Layout, build_layout
+from leadspan.traces.template import build_layout
 
 BATCH_ROWS = 256
 RoundTrip = Literal["exact", "normalised", "failed"]
@@ -38,31 +38,16 @@ class Renderer:
     def __init__(self, tokenizer: Any, config: RenderConfig | None = None) -> None:
         self.tokenizer = tokenizer
         self.config = (config or RenderConfig()).dated()
-        self.layout: Layout = build_layout(tokenizer, self.config)
+        self.layout = build_layout(tokenizer, self.config)
         block = self.layout.block
         written = (self.layout.template or "", block.open, block.close)
         self.encoder = ContinuationEncoder(tokenizer, written)
         self._prompts = PromptRenderer(tokenizer, self.layout, self.encoder)
         self._marker = lru_cache(maxsize=64)(self.encoder.control)
 
-    def stream(self, traces: Iterable[Trace]) -> Iterator[Sequence | SkippedRow]:
-        """Render in batches, in order; a prompt that the template rejects is refused."""
-        rows = iter(traces)
-        while batch := list(islice(rows, BATCH_ROWS)):
-            yield from self.render_batch(batch)
-
     def prompts(self, conversations: list[Conversation]) -> list[Prompt | SkippedRow]:
         """What generation feeds for each conversation, or why it cannot be asked."""
         return self._prompts.render([self._asked(one) for one in conversations])
-
-    def prompt_ids(self, conversations: list[tuple[Message, ...]]) -> list[list[int]]:
-        """What generation feeds for each conversation.
-
-        Raises:
-            DataError: One of them cannot be asked with this template.
-        """
-        made = self.prompts([Conversation(turns) for turns in conversations])
-        return [checked(prompt, f"prompt {row}").ids for row, prompt in enumerate(made)]
 
     def render_batch(self, traces: list[Trace]) -> list[Sequence | SkippedRow]:
         """Render a list that fits in memory as tokens."""
@@ -87,7 +72,7 @@ class Renderer:
             return "failed"
         if decoded == source:
             return "exact"
-        return "normalised" if decoded == list(map(self.encoder.normalise, source)) else "failed"
+        return "normalised" if decoded == list(map(self.encoder.normalize, source)) else "failed"
 
     def _lost_in_prompt(self, trace: Trace, sequence: Sequence) -> bool:
         """Whether the text of some turn is not in the decoded prompt."""
@@ -96,7 +81,7 @@ class Renderer:
         asked = [{"role": turn.role, "content": turn.content} for turn in turns]
         if find_loss(text, asked)[0] is None:
             return False
-        normal = [{**m, "content": self.encoder.normalise(m["content"])} for m in asked]
+        normal = [{**m, "content": self.encoder.normalize(m["content"])} for m in asked]
         return find_loss(text, normal)[0] is not None
 
     def positions_of(
@@ -145,7 +130,7 @@ class Renderer:
 def render(
     traces: Iterable[Trace], tokenizer: Any, config: RenderConfig | None = None
 ) -> list[Sequence]:
-    """Message traces into token sequences.
+    """Turn traces into token sequences.
 
     Args:
         traces: Any iterable of traces.
@@ -158,8 +143,8 @@ def render(
     Raises:
         DataError: The chat template cannot ask a prompt; `iter_rendered` refuses and counts it.
     """
-    stream = Renderer(tokenizer, config).stream(traces)
-    return [checked(sequence, "trace") for sequence in stream]
+    rendered = iter_rendered(traces, Renderer(tokenizer, config))
+    return [checked(sequence, "trace") for _, sequence in rendered]
 
 
 def checked(made: Made | SkippedRow, what: str) -> Made:
@@ -174,16 +159,6 @@ def checked(made: Made | SkippedRow, what: str) -> Made:
             f"{made.reason}. See docs/data.md; render.system_prompt: drop leaves system turns out."
         )
     return made
-
-
-def render_prompt(
-    turns: tuple[Message, ...], tokenizer: Any, config: RenderConfig | None = None
-) -> list[int]:
-    """The token ids that generation feeds for a conversation, a true prefix of its training ids.
-
-    For many conversations use one `Renderer` and its `prompt_ids`.
-    """
-    return Renderer(tokenizer, config).prompt_ids([turns])[0]
 
 
 def iter_rendered(

@@ -12,12 +12,14 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from leadspan.errors import DataError
+from leadspan.messages import SURROGATE
 from leadspan.traces.sections import SkippedRow
 
 LINES = (".jsonl", ".json", ".ndjson")
@@ -34,31 +36,27 @@ Place = tuple[str, dict[str, Any] | SkippedRow]
 """Where a row stands (`file:line`), and the row or why it is none."""
 
 
-class Source(Protocol):
-    """What TracesConfig and OverlapConfig have in common."""
-
-    @property
-    def path(self) -> str: ...  # noqa: D102
-    @property
-    def config(self) -> str | None: ...  # noqa: D102
-    @property
-    def split(self) -> str: ...  # noqa: D102
-    @property
-    def revision(self) -> str | None: ...  # noqa: D102
-
-
-def iter_rows(source: Source) -> Iterator[Place]:
+def iter_rows(
+    path: str, split: str = "train", config: str | None = None, revision: str | None = None
+) -> Iterator[Place]:
     """Stream the rows of a file, folder, glob or hub dataset, files in the order of their names.
 
     Raises:
         DataError: Nothing is there, nothing is readable, or a compressed file is damaged.
     """
-    files = local_files(source.path)
+    files = local_files(path)
     if files is None:
-        yield from _hub_rows(source)
-        return
-    for file in files:
-        yield from _saved_rows(file, source.split) if file.is_dir() else _file_rows(file)
+        hub = partial(_streamed, path, config, split=split, revision=revision)
+        yield from _dataset_rows(path, hub)
+    for file in files or ():
+        name = str(file)
+        if file.is_dir():
+            yield from _dataset_rows(name, partial(_saved, name, split))
+        elif kind := TABLES.get(_suffix(file)):
+            table = partial(_streamed, kind, data_files=name, split="train")
+            yield from _dataset_rows(name, table)
+        else:
+            yield from _text_rows(file)
 
 
 def local_files(path: str) -> list[Path] | None:
@@ -70,7 +68,7 @@ def local_files(path: str) -> list[Path] | None:
         DataError: The path is there but holds nothing readable, or is not there and no hub id.
     """
     here = Path(path).expanduser()
-    if _is_saved(here):
+    if any((here / name).is_file() for name in ("state.json", "dataset_dict.json")):
         return [here]
     if here.is_dir():
         files = sorted(file for file in here.rglob("*") if file.is_file() and _suffix(file))
@@ -87,10 +85,6 @@ def local_files(path: str) -> list[Path] | None:
     raise DataError(f"{path}: no such file, folder or glob, and no hub id (owner/name).")
 
 
-def _is_saved(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
-
-
 def _suffix(file: Path) -> str:
     """The suffix that says how to read a file, compression aside; empty for an unknown one."""
     suffixes = [suffix.lower() for suffix in file.suffixes]
@@ -99,10 +93,7 @@ def _suffix(file: Path) -> str:
     return suffixes[-1] if suffixes and suffixes[-1] in READABLE else ""
 
 
-def _file_rows(file: Path) -> Iterator[Place]:
-    if _suffix(file) in TABLES:
-        yield from _table_rows(file)
-        return
+def _text_rows(file: Path) -> Iterator[Place]:
     try:
         with closing(_open(file)) as stream:
             if _suffix(file) in DELIMITED:
@@ -166,18 +157,14 @@ def _delimited_rows(file: Path, stream: Any) -> Iterator[Place]:
         except csv.Error:
             yield place, SkippedRow("broken_table_row")
             continue
-        if cells:
-            yield place, _table_row(names, cells)
-
-
-def _table_row(names: list[str], cells: list[str]) -> dict[str, Any] | SkippedRow:
-    if len(cells) != len(names):
-        return SkippedRow("broken_table_row")
-    try:
-        "".join(cells).encode("utf-8")
-    except UnicodeEncodeError:  # bytes that were none
-        return SkippedRow("invalid_utf8")
-    return {name: cell or None for name, cell in zip(names, cells, strict=True)}
+        if not cells:
+            continue
+        if len(cells) != len(names):
+            yield place, SkippedRow("broken_table_row")
+        elif SURROGATE.search("".join(cells)):  # bytes that were no UTF-8
+            yield place, SkippedRow("invalid_utf8")
+        else:
+            yield place, {n: cell or None for n, cell in zip(names, cells, strict=True)}
 
 
 def _document_rows(file: Path, content: bytes) -> Iterator[Place]:
@@ -200,47 +187,24 @@ def _parse(line: bytes) -> dict[str, Any] | SkippedRow:
     return row if isinstance(row, dict) else SkippedRow("not_an_object")
 
 
-def _table_rows(file: Path) -> Iterator[Place]:
+def _streamed(*source: str | None, **options: Any) -> Any:
     from datasets import load_dataset
 
-    yield from _stream(
-        str(file),
-        lambda: load_dataset(
-            TABLES[_suffix(file)], data_files=str(file), split="train", streaming=True
-        ),
-    )
+    return load_dataset(*source, **options, streaming=True)
 
 
-def _saved_rows(folder: Path, split: str) -> Iterator[Place]:
+def _saved(folder: str, split: str) -> Any:
     from datasets import load_from_disk
 
-    def load() -> Any:
-        saved = load_from_disk(str(folder))
-        if not isinstance(saved, dict):
-            return saved
-        if split not in saved:
-            raise DataError(f"{folder}: traces.split must be one of {list(saved)}; got {split!r}.")
-        return saved[split]
-
-    yield from _stream(str(folder), load)
+    saved = load_from_disk(folder)
+    if not isinstance(saved, dict):
+        return saved
+    if split not in saved:
+        raise DataError(f"{folder}: traces.split must be one of {list(saved)}; got {split!r}.")
+    return saved[split]
 
 
-def _hub_rows(source: Source) -> Iterator[Place]:
-    from datasets import load_dataset
-
-    yield from _stream(
-        source.path,
-        lambda: load_dataset(
-            source.path,
-            source.config,
-            split=source.split,
-            revision=source.revision,
-            streaming=True,
-        ),
-    )
-
-
-def _stream(name: str, load: Any) -> Iterator[Place]:
+def _dataset_rows(name: str, load: Callable[[], Any]) -> Iterator[Place]:
     """Rows of a dataset; whatever `datasets` or the hub raises becomes one line."""
     try:
         for number, row in enumerate(load()):

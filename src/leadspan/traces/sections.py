@@ -54,33 +54,20 @@ def messages_of(text: str) -> list[HarmonyMessage] | None:
     starts = [0, *(header.end() for header in headers)]
     ends = [*(header.start() for header in headers), len(text)]
     found = []
-    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        body, ended, after = _ended(text[start:end])
-        if number == 0:
-            if not body.strip() and not ended:
-                continue
-            if not ended:
-                return None
-            found.append(HarmonyMessage("analysis", body, "", ended))
-        else:
-            header = headers[number - 1]
-            named = f"{header['role'] or ''} {header['channel']}"
-            to = _TO.search(named)
-            channel = header["channel"].split(maxsplit=1)
-            found.append(
-                HarmonyMessage(channel[0] if channel else "", body, to[1] if to else "", ended)
-            )
-        if after.strip():
+    for header, start, stop in zip([None, *headers], starts, ends, strict=True):
+        end = _END.search(text, start, stop)
+        body = text[start : end.start() if end else stop]
+        if end and _END.sub("", text[end.end() : stop]).strip():
+            return None
+        if header is not None:
+            to = _TO.search(f"{header['role'] or ''} {header['channel']}")
+            channel = (header["channel"].split() or [""])[0]
+            found.append(HarmonyMessage(channel, body, to[1] if to else "", end is not None))
+        elif end:
+            found.append(HarmonyMessage("analysis", body, "", True))
+        elif body.strip():
             return None
     return found or None
-
-
-def _ended(text: str) -> tuple[str, bool, str]:
-    """A message's text up to its end token, whether that is there, and what follows."""
-    end = _END.search(text)
-    if end is None:
-        return text, False, ""
-    return text[: end.start()], True, _END.sub("", text[end.end() :])
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,15 +195,23 @@ def iter_traces(config: TracesConfig) -> Iterator[Trace | SkippedRow]:
     Raises:
         DataError: The source cannot be read, or holds no rows at all.
     """
-    stream: Iterator[Trace | SkippedRow] = _read(config)
-    for keep in _filters(config):
-        stream = _filtered(stream, keep)
+    rows = _read(config)
+    for check in _filters(config):
+        rows = _checked(rows, check)
     if config.only_correct:
-        stream = _graded(stream)
-    return _told_apart(stream, config.drop_duplicates)
+        rows = _graded(rows)
+    return _checked(rows, _Distinct(config.drop_duplicates))
 
 
-def _read(config: TracesConfig) -> Iterator[Trace | SkippedRow]:
+Rows = Iterator[Trace | SkippedRow]
+Check = Callable[[Trace], Trace | SkippedRow]
+
+
+def _checked(rows: Rows, check: Check) -> Rows:
+    return (check(row) if isinstance(row, Trace) else row for row in rows)
+
+
+def _read(config: TracesConfig) -> Rows:
     known = None if config.format == "auto" or config.columns else FORMATS.get(config.format)
     if known is None and config.format != "auto":
         raise ConfigError(
@@ -213,12 +221,12 @@ def _read(config: TracesConfig) -> Iterator[Trace | SkippedRow]:
     rename = mapped(config.columns) if config.columns else None
     mapped_names = frozenset(config.columns)
     empty, hinted = True, set()
-    for where, row in iter_rows(config):
+    for where, row in iter_rows(config.path, config.split, config.config, config.revision):
         empty = False
         if isinstance(row, SkippedRow):
             yield SkippedRow(row.reason, where)
             continue
-        failed = next((name for name in config.where if not _meets(row, name, config.where)), None)
+        failed = next((n for n, wanted in config.where.items() if not _meets(row, n, wanted)), None)
         if failed is not None:
             yield SkippedRow(f"where:{failed}", where)
             continue
@@ -258,52 +266,40 @@ def _reading(config: TracesConfig) -> Reading:
     return Reading(chosen, words=markers == WORDS, generations=config.generations)
 
 
-def _meets(row: Mapping[str, Any], name: str, conditions: Mapping[str, Any]) -> bool:
-    wanted = conditions[name]
+def _meets(row: Mapping[str, Any], name: str, wanted: Any) -> bool:
     if name not in row:
         return False
     return row[name] in wanted if isinstance(wanted, list | tuple) else bool(row[name] == wanted)
 
 
-Keep = tuple[str, Callable[[Trace], bool]]
-
-
-def _filters(config: TracesConfig) -> list[Keep]:
-    """The filters that look at one trace alone, each with the reason it counts."""
-    filters: list[Keep] = []
+def _filters(config: TracesConfig) -> Iterator[Check]:
+    """The filters that look at one trace alone."""
     if config.only_closed:
-        filters.append(("not_closed", lambda trace: trace.closed))
+        yield _filter("not_closed", lambda trace: trace.closed)
     if config.only_with_gold or config.only_correct:
-        filters.append(("no_gold", lambda trace: trace.gold is not None))
+        yield _filter("no_gold", lambda trace: trace.gold is not None)
     for benchmark in config.decontaminate:
         index = OverlapIndex(_problems(benchmark), config.decontaminate_ngram)
         reason = f"overlap:{Path(benchmark.path).name}"
-        filters.append((reason, lambda trace, index=index: not index.hits(trace.prompt)))  # type: ignore[misc]
-    return filters
+        yield _filter(reason, lambda trace, index=index: not index.hits(trace.prompt))  # type: ignore[misc]
 
 
-def _filtered(stream: Iterable[Trace | SkippedRow], keep: Keep) -> Iterator[Trace | SkippedRow]:
-    reason, passes = keep
-    for row in stream:
-        yield (
-            row if isinstance(row, SkippedRow) or passes(row) else SkippedRow(reason, row.trace_id)
-        )
+def _filter(reason: str, passes: Callable[[Trace], bool]) -> Check:
+    return lambda trace: trace if passes(trace) else SkippedRow(reason, trace.trace_id)
 
 
 def _problems(benchmark: OverlapConfig) -> Iterator[str]:
     known = registered(benchmark.path)
     names: tuple[str, ...] = (benchmark.column,) if benchmark.column else PROBLEM_COLUMNS
+    path, split = benchmark.path, benchmark.split
+    config, revision = benchmark.config, benchmark.revision
     if known is not None:
         home = known.defaults
-        benchmark = OverlapConfig(
-            path=home.path,
-            config=benchmark.config or home.config,
-            split=home.split or benchmark.split,
-            revision=benchmark.revision or home.revision,
-        )
+        path, split = home.path, home.split or split
+        config, revision = config or home.config, revision or home.revision
         names = (home.prompt_column, *names) if home.prompt_column else names
     adapt = known.adapt if known is not None else None
-    for where, found in iter_rows(benchmark):
+    for where, found in iter_rows(path, split, config, revision):
         row = adapt(found) if adapt is not None and not isinstance(found, SkippedRow) else found
         if row is None:
             continue
@@ -327,47 +323,42 @@ def _question(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
         return None
 
 
-def _graded(stream: Iterable[Trace | SkippedRow]) -> Iterator[Trace | SkippedRow]:
+def _graded(rows: Rows) -> Rows:
     """Pass on the traces whose answer grades as correct; the others are refused by outcome."""
-    rows = iter(stream)
     with Grader() as grader:
         while batch := list(islice(rows, GRADED_AT_ONCE)):
             traces = [row for row in batch if isinstance(row, Trace)]
             grades = grader.grade_many([(t.answer or t.cot, t.golds, "math") for t in traces])
-            outcomes = iter(grades)
+            outcomes = iter([grade.outcome for grade in grades])
             for row in batch:
-                if isinstance(row, SkippedRow):
-                    yield row
-                    continue
-                outcome = next(outcomes).outcome
-                yield row if outcome == "correct" else SkippedRow(f"answer_{outcome}", row.trace_id)
+                if isinstance(row, Trace) and (outcome := next(outcomes)) != "correct":
+                    row = SkippedRow(f"answer_{outcome}", row.trace_id)
+                yield row
 
 
-def _told_apart(stream: Iterable[Trace | SkippedRow], drop: bool) -> Iterator[Trace | SkippedRow]:
-    """Drop exact duplicates, and give every further bearer of an id one of its own."""
-    contents: set[str] = set()
-    bearers: Counter[str] = Counter()
-    for row in stream:
-        if isinstance(row, SkippedRow):
-            yield row
-            continue
-        digest = digest_of(row)
-        if drop and digest in contents:
-            yield SkippedRow("duplicate", row.trace_id)
-            continue
-        contents.add(digest)
-        trace_id = _free_id(row.trace_id, digest, bearers)
-        bearers[trace_id] += 1
-        yield row if trace_id == row.trace_id else replace(row, trace_id=trace_id)
+class _Distinct:
+    """Drops exact duplicates, and gives every further bearer of an id one of its own."""
 
+    def __init__(self, drop: bool) -> None:
+        self._drop = drop
+        self._contents: set[str] = set()
+        self._bearers: Counter[str] = Counter()
 
-def _free_id(trace_id: str, digest: str, bearers: Counter[str]) -> str:
-    """`trace_id` where nobody bears it yet, else one with the content's digest, then its number."""
-    if not bearers[trace_id]:
-        return trace_id
-    by_content = f"{trace_id}~{digest}"
-    found = by_content
-    while bearers[found]:
-        bearers[by_content] += 1
-        found = f"{by_content}~{bearers[by_content]}"
-    return found
+    def __call__(self, trace: Trace) -> Trace | SkippedRow:
+        digest = digest_of(trace)
+        if self._drop and digest in self._contents:
+            return SkippedRow("duplicate", trace.trace_id)
+        self._contents.add(digest)
+        trace_id = self._free_id(trace.trace_id, digest)
+        self._bearers[trace_id] += 1
+        return trace if trace_id == trace.trace_id else replace(trace, trace_id=trace_id)
+
+    def _free_id(self, trace_id: str, digest: str) -> str:
+        """`trace_id` where nobody bears it yet, else one with the content's digest, then its number."""
+        if not self._bearers[trace_id]:
+            return trace_id
+        by_content = found = f"{trace_id}~{digest}"
+        while self._bearers[found]:
+            self._bearers[by_content] += 1
+            found = f"{by_content}~{self._bearers[by_content]}"
+        return found

@@ -20,6 +20,7 @@ from leadspan.models import end_of_turn_id
 from leadspan.traces.sections import FAMILIES, THINK
 
 QUESTION, COT, ANSWER = "leadspanquestion", "leadspanthought", "leadspananswer"
+ASKED: ChatMessage = {"role": "user", "content": QUESTION}
 SWITCHES = {"enable_thinking": True, "open_thinking": True, "thinking": True}
 """Thinking is on, whatever a template calls it."""
 
@@ -51,12 +52,8 @@ def find_block(chat: ChatTemplate | None) -> ThinkBlock:
     """
     if chat is None:
         return ThinkBlock(THINK.open, THINK.close)
-    prompt = chat.render([_question()], generation_prompt=True)
+    prompt = chat.render([ASKED], generation_prompt=True)
     return _from_turns(chat, prompt) or _from_text(chat, prompt)
-
-
-def _question() -> ChatMessage:
-    return {"role": "user", "content": QUESTION}
 
 
 def _from_turns(chat: ChatTemplate, prompt: str) -> ThinkBlock | None:
@@ -81,7 +78,7 @@ def _from_turns(chat: ChatTemplate, prompt: str) -> ThinkBlock | None:
 
 def _rendered(chat: ChatTemplate, message: ChatMessage) -> str:
     try:
-        return chat.render([_question(), message], generation_prompt=False)
+        return chat.render([ASKED, message], generation_prompt=False)
     except Exception:  # a template may know no such turn
         return ""
 
@@ -173,7 +170,7 @@ def thinking_switches(chat: ChatTemplate) -> list[dict[str, Any]]:
 
 def closes_think(chat: ChatTemplate) -> bool:
     """Whether the prompt of a plain question leaves no room to think."""
-    return closes(chat.render([_question()], generation_prompt=True).rpartition(QUESTION)[2])
+    return closes(chat.render([ASKED], generation_prompt=True).rpartition(QUESTION)[2])
 
 
 @dataclass(frozen=True, slots=True)

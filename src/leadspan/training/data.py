@@ -57,6 +57,10 @@ class ExampleSource:
     def __len__(self) -> int:
         return len(self._sequences)
 
+    def sequences(self, indices: Iterable[int]) -> list[Sequence]:
+        """The sequences at `indices`, uncut where the source was given them so."""
+        return [self._sequences[index] for index in indices]
+
     def at_step(self, step: int, num_steps: int, indices: Iterable[int]) -> list[Example]:
         """The examples at `indices` in 0-based `step`: the last step is cut as `lsp_end` says."""
         return self.at(step / max(1, num_steps - 1), indices)

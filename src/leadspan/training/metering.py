@@ -21,7 +21,14 @@ import numpy as np
 import torch
 
 from leadspan.config import RunConfig
-from leadspan.flops import Attention, ModelShape, forward_flops, model_shape, training_flops
+from leadspan.flops import (
+    Attention,
+    ModelShape,
+    forward_flops,
+    generation_flops,
+    model_shape,
+    training_flops,
+)
 from leadspan.records import Example, Sequence, Span
 from leadspan.traces.batches import num_forwarded_tokens
 
@@ -145,6 +152,12 @@ class Totals:
     useful_flops: int = 0
     """Without recomputation: what MFU counts."""
     teacher_tokens_forwarded: int = 0
+    tokens_sampled: int = 0
+    """Written by the student for rollouts."""
+    rollout_flops: int = 0
+    """Of writing them; part of `student_flops`."""
+    rollout_seconds: float = 0.0
+    """Of writing them; part of `train_seconds`."""
     tail_loss: float = 0.0
     tail_tokens: int = 0
     best_val_loss: float | None = None
@@ -199,6 +212,14 @@ class FlopsMeter:
         if self._teacher is not None:
             teacher = forward_flops(self._teacher, lengths, num_scored, attention=self.attention)
         return StepFlops(student, teacher, once + teacher)
+
+    def compute_rollouts(self, rollouts: SequenceABC[Example]) -> int:
+        """Writing `rollouts`: student alone, padding apart."""
+        if self._student is None:
+            return 0
+        new = [example.num_scored_tokens for example in rollouts]
+        prompts = [len(e.sequence) - count for e, count in zip(rollouts, new, strict=True)]
+        return generation_flops(self._student, prompts, new, self.attention)
 
 
 def _shape_or_none(model_config: Any) -> ModelShape | None:

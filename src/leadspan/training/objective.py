@@ -25,16 +25,26 @@ class Objective(torch.nn.Module):
         super().__init__()
         self.student = student
         self._loss = loss
+        self._rollout_loss = loss.model_copy(update={"kd_ratio": 1.0})
         self.vocab_size = vocab_size
 
+    @property
+    def causal_lm(self) -> Any:
+        """The student without adapters around it: what generates."""
+        return causal_lm_of(self.student)
+
     def forward(
-        self, batch: Batch, teacher: DenseTeacher | SparseTeacher | None
+        self,
+        batch: Batch,
+        teacher: DenseTeacher | SparseTeacher | None,
+        is_rollout: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Score a batch.
 
         Args:
             batch: What is forwarded and which rows are scored.
             teacher: Rows for the scored tokens; None where `kd_ratio` is 0.
+            is_rollout: The student wrote the labels, so that only the teacher's term counts.
 
         Returns:
             The sum over scored tokens (differentiable); per token, detached, float32, in nats,
@@ -44,10 +54,10 @@ class Objective(torch.nn.Module):
         hidden_BTH = compute_hidden(self.student, batch.input_ids_BT, batch.positions_BT)
         result = fused_loss(
             hidden_BTH.flatten(0, 1)[batch.rows_N],
-            head_of(causal_lm_of(self.student)),
+            head_of(self.causal_lm),
             batch.labels_N,
             teacher,
-            self._loss,
+            self._rollout_loss if is_rollout else self._loss,
             self.vocab_size,
         )
         kept_N2 = None

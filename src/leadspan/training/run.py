@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence as SequenceABC
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from leadspan.config import PACKING, RunConfig
 from leadspan.config_io import validate
 from leadspan.errors import DataError
+from leadspan.generation.local import check_attention, stop_ids_of
 from leadspan.identity import digest, model_fingerprint, sequences_fingerprint
 from leadspan.integrity import write_checksums
 from leadspan.losses.heads import check_head
@@ -60,6 +62,7 @@ from leadspan.traces.dataset import Annotate, build_sequences
 from leadspan.training.checkpoint import gather_weights
 from leadspan.training.data import ExampleSource
 from leadspan.training.objective import Objective
+from leadspan.training.rollouts import RolloutWriter, check_context, closing_ids
 from leadspan.training.trainer import Trainer
 
 IN_MEMORY = "<in memory>"
@@ -240,7 +243,10 @@ def _train_in(
     if config.student.attention in PACKING and isinstance(teacher, LiveTeacher):
         check_packing(teacher.model_config, ranks.device, "teacher")
     objective = _load_objective(config, ranks, own_size, vocab_size)
-    measured = Trainer(config, folder, ranks, objective, teacher, examples, validation).run()
+    rollouts = build_rollouts(config, ranks, objective, tokenizer, train_sequences)
+    measured = Trainer(
+        config, folder, ranks, objective, teacher, examples, validation, rollouts
+    ).run()
     manifest = {
         **measured,
         "kd_ratio": config.loss.kd_ratio,
@@ -265,6 +271,38 @@ def _train_in(
         write_json_atomic(folder.manifest_path, manifest)
     ranks.barrier()
     return TrainedRun(folder.path, folder.student_path, manifest)
+
+
+def build_rollouts(
+    config: RunConfig,
+    ranks: Ranks,
+    objective: Objective,
+    tokenizer: Any,
+    sequences: SequenceABC[Sequence],
+) -> RolloutWriter | None:
+    """What writes the run's rollouts, where it has any.
+
+    Raises:
+        ConfigError: Prompts and horizon do not fit the student.
+        DataError: The student's memory of the past is not keys and values alone.
+    """
+    if config.rollout is None:
+        return None
+    student = objective.causal_lm
+    check_attention(student.config)
+    check_context(config.rollout, sequences, student.config, config.student.path)
+    return RolloutWriter(
+        config.rollout,
+        objective,
+        ranks,
+        decode=partial(
+            tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        ),
+        stop_ids=stop_ids_of(student, tokenizer),
+        close_ids=closing_ids(sequences, tokenizer),
+        seed=config.seed,
+        bf16=resolve_bf16(config.training.bf16, ranks.device),
+    )
 
 
 def _load_objective(config: RunConfig, ranks: Ranks, own_size: int, vocab_size: int) -> Objective:

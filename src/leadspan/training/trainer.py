@@ -25,7 +25,7 @@ from leadspan.flops import check_flops_known
 from leadspan.parallel import Ranks
 from leadspan.precision import bf16_products, resolve_bf16
 from leadspan.progress import progress, say
-from leadspan.records import SECTIONS, Example
+from leadspan.records import SECTIONS, Example, Sequence
 from leadspan.runs import RunFolder
 from leadspan.teachers.live import TeacherSource
 from leadspan.traces.batches import (
@@ -55,12 +55,20 @@ from leadspan.training.metering import (
 )
 from leadspan.training.objective import Objective
 from leadspan.training.optimizer import build_optimizer, compute_lr_factor
+from leadspan.training.rollouts import (
+    Horizon,
+    RecentRollouts,
+    Rollout,
+    RolloutWriter,
+    by_decile,
+    stand_in,
+)
 from leadspan.training.tracking import Log, open_tracker
 
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Message the first SIGINT or SIGTERM into a flag that is read between steps; a second one kills."""
+    """Turn the first SIGINT or SIGTERM into a flag that is read between steps; a second one kills."""
     asked = False
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -122,6 +130,7 @@ class Trainer:
         teacher: TeacherSource | None,
         examples: ExampleSource,
         validation: SequenceABC[Example],
+        rollouts: RolloutWriter | None = None,
     ) -> None:
         self._config = config
         self._training = config.training
@@ -131,6 +140,9 @@ class Trainer:
         self._teacher = teacher
         self._examples = examples
         self._validation = validation
+        self._rollouts = rollouts
+        self._horizon = Horizon()
+        self._recent = RecentRollouts(folder.rollouts_path)
         self._packed = config.student.attention in PACKING
         teacher_config = teacher.model_config if teacher else None
         self._flops = FlopsMeter(config, objective.student.config, teacher_config)
@@ -204,6 +216,7 @@ class Trainer:
         )
         if state is not None:
             self._totals = Totals(**state["totals"])
+            self._horizon = Horizon(**state["horizon"])
             self._saved_step = self._totals.step
         if is_first:
             folder.restore_metrics(state["metrics"]["size"] if state is not None else 0)
@@ -239,10 +252,17 @@ class Trainer:
     def _step(self, step: int) -> dict[str, Any]:
         started = time.perf_counter()
         size = self._training.batch_size
-        members = self._order[step * size : (step + 1) * size]
-        chosen = self._examples.at_step(step, self._num_steps, members)
-        num_scored = max(1, sum(example.num_scored_tokens for example in chosen))
+        members = self._order[step * size : (step + 1) * size].tolist()
+        written = self._write_rollouts(step, members)
+        num_rollouts = len(written)
+        rolled = [rollout.example for rollout in written]
+        chosen = self._examples.at_step(step, self._num_steps, members[num_rollouts:])
+        num_scored = max(1, sum(example.num_scored_tokens for example in [*rolled, *chosen]))
         sums = self._run_passes(chosen, num_scored, backward=True)
+        if rolled:
+            kds: list[tuple[int, list[float]]] = []
+            sums = sums + self._run_passes(rolled, num_scored, backward=True, rollout_kds=kds)
+            self._keep_rollouts(step, written, kds)
         loss = float(sums[0]) / num_scored
         factor = compute_lr_factor(step, self._num_steps, self._training)
         for group in self._optimizer.param_groups:
@@ -263,6 +283,7 @@ class Trainer:
         if self._ranks.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - started
+        chosen = [*rolled, *chosen]
         speed = self._count(step, chosen, loss, num_scored, seconds)
         record = {
             "kind": "train",
@@ -274,6 +295,7 @@ class Trainer:
             "grad_norm": grad_norm,
             "tokens_forwarded": sum(map(num_forwarded_tokens, chosen)),
             "tokens_scored": num_scored,
+            **self._describe_rollouts(written),
             "seconds": seconds,
             **speed,
         }
@@ -281,9 +303,20 @@ class Trainer:
         return record
 
     def _run_passes(
-        self, examples: SequenceABC[Example], num_scored: int, backward: bool
+        self,
+        examples: SequenceABC[Example],
+        num_scored: int,
+        backward: bool,
+        rollout_kds: list[tuple[int, list[float]]] | None = None,
     ) -> torch.Tensor:
         """Forward (and backward) this rank's share of `examples`.
+
+        Args:
+            examples: Of the step, the same on every rank.
+            num_scored: Scored tokens of the whole step; the loss is divided by it.
+            backward: Compute gradients too.
+            rollout_kds: The examples are rollouts; receives the index of each of this rank's and its
+                divergence by decile.
 
         Returns:
             float64 sums over all ranks: loss, for each section its count, cross-entropy and KD, and the
@@ -301,14 +334,72 @@ class Trainer:
             batch = collate(chosen, self._packed).to(self._ranks.device)
             teacher_rows = self._teacher.rows(batch) if self._teacher is not None else None
             with bf16_products(self._ranks.device, self._bf16):
-                total, ce_N, kd_N, kept_N2 = self._objective(batch, teacher_rows)
+                total, ce_N, kd_N, kept_N2 = self._objective(
+                    batch, teacher_rows, is_rollout=rollout_kds is not None
+                )
             if backward:
                 (total / num_scored).backward()
             sums[0] += total.detach().double()
             sums[1:-2] += section_sums(batch, ce_N, kd_N)
             if kept_N2 is not None:
                 sums[-2:] += kept_N2.double().sum(dim=0)
+            if rollout_kds is not None:
+                parts = kd_N.cpu().split([example.num_scored_tokens for example in chosen])
+                rollout_kds += zip(members, map(by_decile, parts), strict=True)
         return self._ranks.sum(sums)
+
+    def _prompts(self, members: SequenceABC[int]) -> list[Sequence]:
+        """Whose rollouts a step has: the first `share` of its members are prompts, not traces."""
+        rollout = self._config.rollout
+        if rollout is None:
+            return []
+        num_rollouts = round(rollout.share * self._training.batch_size)
+        return self._examples.sequences(members[: num_rollouts // rollout.num_samples])
+
+    def _expected_rollouts(self, members: SequenceABC[int]) -> list[Example]:
+        """Stand-ins of a step's rollouts for its cost: the traces themselves, up to the horizon."""
+        rollout = self._config.rollout
+        if rollout is None:
+            return []
+        each = [stand_in(rollout, sequence) for sequence in self._prompts(members)]
+        return each * rollout.num_samples
+
+    def _write_rollouts(self, step: int, members: SequenceABC[int]) -> list[Rollout]:
+        """The rollouts of a step."""
+        rollout = self._config.rollout
+        if rollout is None or self._rollouts is None:
+            return []
+        started = time.perf_counter()
+        sequences = self._prompts(members)
+        progress = step / max(1, self._num_steps - 1)
+        lengths = [
+            self._horizon.length(
+                rollout,
+                len(sequence) - sequence.prompt.end,
+                progress,
+                len(self._validation_steps),
+            )
+            for sequence in sequences
+        ]
+        written = self._rollouts.write(step, sequences, lengths)
+        self._horizon.note(written)
+        examples = [one.example for one in written]
+        flops = self._flops.compute_rollouts(examples)
+        totals = self._totals
+        totals.tokens_sampled += sum(example.num_scored_tokens for example in examples)
+        totals.rollout_flops += flops
+        totals.student_flops += flops
+        totals.useful_flops += flops
+        totals.rollout_seconds += time.perf_counter() - started
+        return written
+
+    def _keep_rollouts(
+        self, step: int, written: SequenceABC[Rollout], kds: list[tuple[int, list[float]]]
+    ) -> None:
+        """Put the step's rollouts into `rollouts.jsonl`, with what the teacher thinks of them."""
+        by_index = dict(pair for part in self._ranks.gather(kds) for pair in part)
+        if self._ranks.is_first:
+            self._recent.add(step + 1, written, by_index)
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -327,6 +418,9 @@ class Trainer:
             save_checkpoint(folder, self._ranks, self._objective, None, state)
             self._drop_old()
         totals.validation_seconds += time.perf_counter() - started
+        rollout = self._config.rollout
+        if rollout is not None:
+            self._horizon.close_interval(rollout.entropy_floor)
         self._append(
             {"kind": "validation", "step": totals.step, "val_loss": loss, **section_means(sums)}
         )
@@ -337,11 +431,12 @@ class Trainer:
             return compute_num_steps(self._training, len(self._examples))
 
         def cost_of(indices: SequenceABC[int]) -> float:
-            chosen = self._examples.at(0.0, indices)
+            rolled = self._expected_rollouts(indices)
+            chosen = self._examples.at(0.0, indices[len(rolled) :])
             if self._training.budget and self._training.budget.tokens:
                 return sum(map(num_forwarded_tokens, chosen))
-            flops = self._flops.compute(chosen)
-            return flops.student + flops.teacher
+            flops = self._flops.compute([*rolled, *chosen])
+            return flops.student + flops.teacher + self._flops.compute_rollouts(rolled)
 
         return compute_budget_steps(self._training, len(self._examples), self._config.seed, cost_of)
 
@@ -365,6 +460,17 @@ class Trainer:
             totals.tail_loss += loss * num_scored
             totals.tail_tokens += num_scored
         return self._speed(num_forwarded, flops.useful, seconds)
+
+    def _describe_rollouts(self, written: SequenceABC[Rollout]) -> dict[str, float]:
+        """How a step's rollouts came out: nothing where there are none."""
+        if not written:
+            return {}
+        entropies = [entropy for rollout in written for entropy in rollout.entropies_G]
+        return {
+            "tokens_sampled": len(entropies),
+            "rollouts_ended": sum(rollout.ended for rollout in written) / len(written),
+            "entropy": math.fsum(entropies) / len(entropies),
+        }
 
     def _speed(self, num_tokens: int, useful_flops: int, seconds: float) -> dict[str, float]:
         """Tokens a second over all ranks, and the share of their peak (MFU) where that is known."""
@@ -395,7 +501,11 @@ class Trainer:
             return
         folder = step_folder(self._folder.checkpoints_path, self._totals.step)
         metrics = self._folder.describe_metrics() if self._ranks.is_first else None
-        state = {"totals": asdict(self._totals), "metrics": metrics}
+        state = {
+            "totals": asdict(self._totals),
+            "horizon": asdict(self._horizon),
+            "metrics": metrics,
+        }
         save_checkpoint(folder, self._ranks, self._objective, self._optimizer, state)
         self._saved_step = self._totals.step
         self._drop_old()
@@ -435,6 +545,9 @@ class Trainer:
             "tokens_forwarded": totals.tokens_forwarded,
             "tokens_scored": totals.tokens_scored,
             "teacher_tokens_forwarded": totals.teacher_tokens_forwarded,
+            "tokens_sampled": totals.tokens_sampled,
+            "rollout_flops": totals.rollout_flops,
+            "rollout_seconds": totals.rollout_seconds,
         }
 
 

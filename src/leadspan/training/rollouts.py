@@ -1,0 +1,338 @@
+"""Rollouts: sequences that the student writes during training, for the teacher to score.
+
+A rollout is a prompt, perhaps a lead of the prompt's own trace, and what the student samples behind
+it, up to a horizon. It is an `Example` like any other: batches, teacher rows and the loss do not know
+who wrote it. Knows nothing about losses, optimisers or files.
+
+Shape suffixes: T tokens of a sequence, G tokens that the student wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence as SequenceABC
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from leadspan.config import RolloutConfig, SamplingConfig
+from leadspan.errors import ConfigError
+from leadspan.generation.local import generate_ids
+from leadspan.generation.requests import Request, seed_of
+from leadspan.parallel import Ranks, gathered
+from leadspan.precision import bf16_products
+from leadspan.records import Example, Sequence, Span
+from leadspan.runs import replacing
+from leadspan.traces.cut import CLOSE_TOKENS, select
+from leadspan.training.objective import Objective
+
+DECILES = 10
+KEPT_STEPS = 20
+"""Steps whose rollouts stay in the run folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What the student wrote for one prompt."""
+
+    prompt_id: str
+    sample: int
+    example: Example
+    text: str
+    """What the student wrote, end token included."""
+    ended: bool
+    """It wrote an end token, which is scored too; a rollout that reached the horizon has none."""
+    entropies_G: tuple[float, ...]
+    """Entropy of the student's distribution at each token, in nats, before top_p and top_k."""
+
+
+@dataclass
+class Horizon:
+    """How many tokens a rollout may have at a moment. Its fields outlive a kill inside the checkpoint."""
+
+    grown: int = 0
+    """Validations after which the horizon grew (schedule entropy)."""
+    first_entropy: float | None = None
+    """Mean entropy of the tokens sampled before the first validation."""
+    entropy_sum: float = 0.0
+    """Over the tokens sampled since the last validation."""
+    num_tokens: int = 0
+
+    def length(
+        self, config: RolloutConfig, num_trace_tokens: int, progress: float, num_validations: int
+    ) -> int:
+        """Most tokens of a rollout.
+
+        Args:
+            config: Ends and schedule.
+            num_trace_tokens: Length of the completion of the prompt's own trace.
+            progress: Share of the training that is done, in [0, 1].
+            num_validations: Of the whole run.
+        """
+        start = config.horizon if config.horizon_start is None else config.horizon_start
+        share = {
+            "constant": 1.0,
+            "linear": progress,
+            "entropy": min(1.0, self.grown / max(1, num_validations - 1)),
+        }[config.schedule]
+        return in_tokens(start + share * (config.horizon - start), config.horizon, num_trace_tokens)
+
+    def note(self, rollouts: Iterable[Rollout]) -> None:
+        """Count the entropies of a step."""
+        for rollout in rollouts:
+            self.entropy_sum += math.fsum(rollout.entropies_G)
+            self.num_tokens += len(rollout.entropies_G)
+
+    def close_interval(self, floor: float) -> float | None:
+        """Grow if the entropy since the last validation is healthy, and begin the next interval.
+
+        Returns:
+            That mean entropy in nats; None where nothing was sampled.
+        """
+        if not self.num_tokens:
+            return None
+        mean = self.entropy_sum / self.num_tokens
+        self.entropy_sum, self.num_tokens = 0.0, 0
+        if self.first_entropy is None:
+            self.first_entropy = mean
+        self.grown += mean >= floor * self.first_entropy
+        return mean
+
+
+def in_tokens(amount: float, kind: float, num_trace_tokens: int) -> int:
+    """An amount of tokens, at least one; a share of the trace where `kind` is a share."""
+    if isinstance(kind, int):
+        return max(1, math.floor(amount + 1e-9))
+    return max(1, math.floor(amount * num_trace_tokens + 1e-9))
+
+
+class RolloutWriter:
+    """Writes the rollouts of a step with the weights in training; no copy of the student is made.
+
+    A rollout depends on the weights, the run's seed, the step, the prompt and the sample number, not
+    on what is written beside it (in float32).
+    """
+
+    def __init__(
+        self,
+        config: RolloutConfig,
+        objective: Objective,
+        ranks: Ranks,
+        decode: Callable[[list[int]], str],
+        stop_ids: Iterable[int],
+        close_ids: tuple[int, ...],
+        seed: int,
+        bf16: bool,
+    ) -> None:
+        self._config, self._objective, self._ranks = config, objective, ranks
+        self._decode = decode
+        self._stop_ids, self._close_ids = sorted(stop_ids), close_ids
+        self._seed, self._bf16 = seed, bf16
+
+    def write(
+        self, step: int, sequences: SequenceABC[Sequence], lengths: SequenceABC[int]
+    ) -> list[Rollout]:
+        """Every rank's share of the rollouts of a step, on every rank, in order.
+
+        Args:
+            step: 0-based.
+            sequences: Uncut, one a prompt.
+            lengths: The horizon of each, in tokens.
+        """
+        asked = [
+            (sequence, sample, length)
+            for sequence, length in zip(sequences, lengths, strict=True)
+            for sample in range(self._config.num_samples)
+        ]
+        mine = range(self._ranks.rank, len(asked), self._ranks.size)
+        requests = [
+            Request(
+                key=str(place),
+                prompt_ids=tuple(self._context(asked[place][0]).tolist()),
+                seed=seed_of(self._seed, step, asked[place][0].trace_id, asked[place][1]),
+                max_new_tokens=asked[place][2],
+            )
+            for place in mine
+        ]
+        sampling = SamplingConfig(
+            max_new_tokens=max(lengths),
+            sampling_temperature=self._config.sampling_temperature,
+            top_p=self._config.top_p,
+            top_k=self._config.top_k,
+        )
+        student = self._objective.causal_lm
+        with gathered(self._objective), bf16_products(self._ranks.device, self._bf16):
+            finished = {
+                int(answer.request.key): (answer.token_ids, answer.entropies)
+                for answer in generate_ids(
+                    student,
+                    requests,
+                    sampling,
+                    self._stop_ids,
+                    self._objective.vocab_size,
+                    self._config.max_concurrent,
+                    with_entropies=True,
+                )
+            }
+        written: dict[int, tuple[list[int], list[float]]] = {}
+        for part in self._ranks.gather(finished):
+            written |= part
+        return [
+            self._rollout(sequence, sample, *written[place])
+            for place, (sequence, sample, _) in enumerate(asked)
+        ]
+
+    def _context(self, sequence: Sequence) -> Any:
+        """What stands before the first sampled token: the prompt and the prefix."""
+        num_completion = len(sequence) - sequence.prompt.end
+        prefix = 0
+        if self._config.prefix:
+            prefix = in_tokens(self._config.prefix, self._config.prefix, num_completion)
+        return sequence.input_ids_T[: sequence.prompt.end + min(prefix, num_completion)]
+
+    def _rollout(
+        self, sequence: Sequence, sample: int, ids: list[int], entropies: list[float]
+    ) -> Rollout:
+        context_T = self._context(sequence)
+        ended = bool(ids) and ids[-1] in self._stop_ids
+        ids_T = np.concatenate([context_T, np.array(ids, dtype=np.int32)])
+        edge = _find(ids_T, self._close_ids, sequence.prompt.end)
+        supervised_T = np.zeros(len(ids_T), dtype=np.bool_)
+        supervised_T[len(context_T) :] = True
+        rolled = Sequence(
+            trace_id=f"{sequence.trace_id}#{sample}",
+            input_ids_T=ids_T,
+            prompt=sequence.prompt,
+            cot=Span(sequence.prompt.end, edge or len(ids_T)),
+            answer=Span(edge or len(ids_T), len(ids_T)),
+            was_cut=not ended,
+            closed=edge is not None,
+        )
+        return Rollout(
+            prompt_id=sequence.trace_id,
+            sample=sample,
+            example=Example(rolled, supervised_T),
+            text=self._decode(ids),
+            ended=ended,
+            entropies_G=tuple(entropies),
+        )
+
+
+def _find(ids_T: Any, pattern: tuple[int, ...], start: int) -> int | None:
+    """The end of the first place at or after `start` where `pattern` stands."""
+    if not pattern:
+        return None
+    width = len(pattern)
+    windows = (
+        np.lib.stride_tricks.sliding_window_view(ids_T[start:], width)
+        if len(ids_T) >= start + width
+        else np.empty((0, width))
+    )
+    places = np.flatnonzero((windows == np.array(pattern)).all(axis=1))
+    return start + int(places[0]) + width if len(places) else None
+
+
+def closing_ids(sequences: SequenceABC[Sequence], tokenizer: Any) -> tuple[int, ...]:
+    """The tokens that close a chain of thought, read off the traces; empty where none is closed.
+
+    Of a marker with white space around it only the marker's own token counts, where it has one.
+    """
+    closings = Counter(
+        tuple(s.input_ids_T[s.cot.end - s.meta[CLOSE_TOKENS] : s.cot.end].tolist())
+        for s in sequences
+        if s.closed and s.meta.get(CLOSE_TOKENS)
+    )
+    if not closings:
+        return ()
+    (common, _), *_ = closings.most_common(1)
+    own = [token for token in common if token in tokenizer.added_tokens_decoder]
+    return (own[0],) if len(own) == 1 else common
+
+
+def stand_in(config: RolloutConfig, sequence: Sequence) -> Example:
+    """What a rollout is expected to cost before it is written: as long as the trace, or the horizon."""
+    completion = len(sequence) - sequence.prompt.end
+    prefix = in_tokens(config.prefix, config.prefix, completion) if config.prefix else 0
+    start = sequence.prompt.end + min(prefix, completion - 1)
+    end = min(len(sequence), start + in_tokens(config.horizon, config.horizon, completion))
+    kept = select(sequence, np.arange(end))
+    return Example(kept, np.arange(end) >= start)
+
+
+def check_context(
+    config: RolloutConfig, sequences: SequenceABC[Sequence], model_config: Any, path: str
+) -> None:
+    """Check that prompt, prefix and horizon fit the student.
+
+    Raises:
+        ConfigError: They do not.
+    """
+    most = getattr(model_config, "max_position_embeddings", None)
+    if most is None:
+        return
+    for sequence in sequences:
+        completion = len(sequence) - sequence.prompt.end
+        ends = [config.horizon, config.horizon_start or config.horizon]
+        length = max(in_tokens(end, end, completion) for end in ends)
+        if config.prefix:
+            length += in_tokens(config.prefix, config.prefix, completion)
+        if sequence.prompt.end + length > most:
+            raise ConfigError(
+                f"rollout.horizon must fit the context of {path}, {most} tokens; the prompt of "
+                f"{sequence.trace_id} has {sequence.prompt.end} and {length} may follow. Lower it, or "
+                "leave long prompts out with traces.max_tokens."
+            )
+
+
+class RecentRollouts:
+    """The rollouts of the last steps as `rollouts.jsonl`, one JSON object a line, to be looked at.
+
+    Nothing is computed from them: a run whose file is lost goes on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._records: list[dict[str, Any]] = []
+
+    def add(
+        self, step: int, rollouts: SequenceABC[Rollout], kds: Mapping[int, list[float]]
+    ) -> None:
+        """Add those of a 1-based step and drop those of steps long past.
+
+        Args:
+            step: The step.
+            rollouts: In order.
+            kds: Mean divergence by decile of each, by its place in `rollouts`.
+
+        Raises:
+            RunError: The disk refuses.
+        """
+        self._records = [each for each in self._records if each["step"] > step - KEPT_STEPS]
+        self._records += [
+            {
+                "step": step,
+                "prompt_id": rollout.prompt_id,
+                "sample": rollout.sample,
+                "num_tokens": len(rollout.entropies_G),
+                "ended": rollout.ended,
+                "entropy": math.fsum(rollout.entropies_G) / len(rollout.entropies_G),
+                "kd_by_decile": kds[place],
+                "text": rollout.text,
+            }
+            for place, rollout in enumerate(rollouts)
+        ]
+        lines = (json.dumps(record, allow_nan=False) + "\n" for record in self._records)
+        with replacing(self._path) as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def by_decile(values_G: torch.Tensor) -> list[float]:
+    """Means of a rollout's tokens by tenth of its length; fewer than ten tokens give as many means."""
+    parts = np.array_split(values_G.double().numpy(), min(DECILES, len(values_G)))
+    return [float(part.mean()) for part in parts]

@@ -1,0 +1,374 @@
+"""Rollouts: what is sampled and scored, how the horizon moves, and that a kill or a rank changes nothing."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, Qwen3Config
+
+from leadspan import render
+from leadspan.config import RolloutConfig, RunConfig, SamplingConfig
+from leadspan.config_io import validate
+from leadspan.errors import ConfigError
+from leadspan.flops import generation_flops
+from leadspan.generation.local import generate_ids
+from leadspan.generation.requests import Request
+from leadspan.records import Message, Sequence, Span, Trace
+from leadspan.runs import RunFolder
+from leadspan.training.rollouts import Horizon, Rollout, by_decile, closing_ids, in_tokens
+from leadspan.training.run import train
+from tests.conftest import build_tiny_tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+END = 1
+
+
+def write_sums(path: Path, count: int = 30) -> Path:
+    """Different sums with chains of thought of different lengths."""
+    rows = [
+        {
+            "id": f"sum-{n}",
+            "prompt": f"{n}+{n % 7}?",
+            "cot": " ".join(f"{n}+{k}={n + k}." for k in range(1 + n % 5)),
+            "answer": str(n + n % 7),
+        }
+        for n in range(count)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def content(student: Path, teacher: Path, traces: Path, **rollout: Any) -> dict[str, Any]:
+    return {
+        "teacher": {"path": str(teacher), "dtype": "float32"},
+        "student": {"path": str(student)},
+        "traces": {"path": str(traces), "validation_fraction": 0.2},
+        "loss": {"kd_ratio": 1.0},
+        "rollout": {"horizon": 0.5, **rollout},
+        "training": {
+            "steps": 6,
+            "batch_size": 4,
+            "bf16": False,
+            "learning_rate": 3e-3,
+            "checkpoint_every_steps": 2,
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def on_policy(
+    tmp_path_factory: pytest.TempPathFactory, tiny_student: Path, tiny_teacher: Path
+) -> dict[str, Any]:
+    traces = write_sums(tmp_path_factory.mktemp("traces") / "traces.jsonl")
+    return content(tiny_student, tiny_teacher, traces, num_samples=2)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory, on_policy: dict[str, Any]) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(validate(RunConfig, on_policy, "test"), folder)
+    return folder
+
+
+def rollouts_of(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_the_loss_is_the_teacher_s_over_every_sampled_token(
+    whole_run: Path, on_policy: dict[str, Any]
+) -> None:
+    """Step 1 against a float64 loop over the rollouts that the run folder holds."""
+    tokenizer = build_tiny_tokenizer()
+    student, teacher = (
+        AutoModelForCausalLM.from_pretrained(on_policy[name]["path"]).double().eval()
+        for name in ("student", "teacher")
+    )
+    first = [one for one in rollouts_of(whole_run) if one["step"] == 1]
+    rows = map(json.loads, Path(on_policy["traces"]["path"]).read_text().splitlines())
+    prompts = {row["id"]: row["prompt"] for row in rows}
+    total, count = 0.0, 0
+    for rollout in first:
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompts[rollout["prompt_id"]]}], tokenize=False
+        )
+        # What generation feeds: the prompt, and the marker that opens the thinking where it is ours.
+        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        written = tokenizer(rollout["text"], add_special_tokens=False)["input_ids"]
+        assert len(written) == rollout["num_tokens"]
+        both = torch.tensor([ids + written])
+        with torch.no_grad():
+            log_q, log_p = (
+                model(both).logits[0, len(ids) - 1 : -1].log_softmax(-1)
+                for model in (student, teacher)
+            )
+        kl = (log_p.exp() * (log_p - log_q)).sum(-1)
+        assert rollout["kd_by_decile"] == pytest.approx(by_decile(kl), rel=1e-4)
+        assert rollout["entropy"] == pytest.approx(
+            float(-(log_q.exp() * log_q).sum(-1).mean()), rel=1e-5
+        )
+        total, count = total + float(kl.sum()), count + len(written)
+    (record,) = (
+        m for m in RunFolder(whole_run).read_metrics() if m["step"] == 1 and m["kind"] == "train"
+    )
+    assert total / count > 0.1
+    assert record["loss"] == pytest.approx(total / count, rel=1e-5)
+    assert record["tokens_scored"] == record["tokens_sampled"] == count
+
+
+def test_the_manifest_counts_what_was_sampled(whole_run: Path) -> None:
+    manifest = RunFolder(whole_run).manifest
+    records = [m for m in RunFolder(whole_run).read_metrics() if m["kind"] == "train"]
+    assert manifest["tokens_sampled"] == sum(record["tokens_sampled"] for record in records)
+    assert 0 < manifest["rollout_flops"] < manifest["train_flops"] - manifest["teacher_flops"]
+    assert 0 < manifest["rollout_seconds"] < manifest["train_seconds"]
+
+
+def test_a_mixed_step_has_both_sources(on_policy: dict[str, Any], tmp_path: Path) -> None:
+    mixed = {**on_policy, "loss": {"kd_ratio": 0.5}, "rollout": {"share": 0.5, "horizon": 4}}
+    train(validate(RunConfig, mixed, "test"), tmp_path / "run")
+    for record in RunFolder(tmp_path / "run").read_metrics():
+        if record["kind"] == "train":
+            assert 0 < record["tokens_sampled"] <= 2 * 4
+            assert record["tokens_scored"] > record["tokens_sampled"]
+
+
+def test_a_prefix_stands_in_context_and_is_not_scored(
+    on_policy: dict[str, Any], tmp_path: Path, tiny_student: Path
+) -> None:
+    prefixed = {**on_policy, "rollout": {"horizon": 3, "prefix": 0.5}}
+    train(validate(RunConfig, prefixed, "test"), tmp_path / "run")
+    train_records = [m for m in RunFolder(tmp_path / "run").read_metrics() if m["kind"] == "train"]
+    plain = {**on_policy, "rollout": {"horizon": 3}}
+    train(validate(RunConfig, plain, "test"), tmp_path / "plain")
+    plain_records = [
+        m for m in RunFolder(tmp_path / "plain").read_metrics() if m["kind"] == "train"
+    ]
+    for found, without in zip(train_records, plain_records, strict=True):
+        assert found["tokens_scored"] <= 4 * 3
+        assert found["tokens_forwarded"] > without["tokens_forwarded"] + 4
+
+
+def _train_in_child(keys: dict[str, Any], folder: Path) -> None:
+    torch.set_num_threads(1)
+    append = RunFolder.append_metrics
+
+    def append_and_wait(self: RunFolder, record: dict[str, Any]) -> None:
+        append(self, record)
+        time.sleep(0.02)  # leave the parent time to kill it between steps
+
+    RunFolder.append_metrics = append_and_wait  # type: ignore[method-assign]
+    train(validate(RunConfig, keys, "test"), folder)
+
+
+@pytest.mark.parametrize("kill_after_lines", range(1, 11))
+def test_killed_and_resumed_equals_undisturbed_to_the_bit(
+    kill_after_lines: int, whole_run: Path, on_policy: dict[str, Any], tmp_path: Path
+) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["leadspan.training.run", "tests.conftest"])
+    folder = tmp_path / "run"
+    child = context.Process(target=_train_in_child, args=(on_policy, folder))
+    child.start()
+    deadline = time.monotonic() + 60
+    while len(RunFolder(folder).read_metrics()) < kill_after_lines and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(child.pid or 0, signal.SIGKILL)
+    child.join()
+    train(validate(RunConfig, on_policy, "test"), folder)
+    clock = {"seconds", "tokens_per_second"}
+    found, expected = (
+        [{k: v for k, v in m.items() if k not in clock} for m in RunFolder(path).read_metrics()]
+        for path in (folder, whole_run)
+    )
+    assert found == expected
+    weights = load_file(whole_run / "student" / "model.safetensors")
+    for name, weight in load_file(folder / "student" / "model.safetensors").items():
+        assert torch.equal(weight, weights[name]), name
+
+
+def test_two_ranks_write_and_learn_what_one_does(
+    whole_run: Path, on_policy: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(json.dumps(on_policy), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    done = subprocess.run(
+        [*command, "-m", "leadspan", "train", str(path), "--output", str(tmp_path / "run")],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [r["text"] for r in rollouts_of(tmp_path / "run")] == [
+        r["text"] for r in rollouts_of(whole_run)
+    ]
+    clock = {"kind", "seconds", "tokens_per_second", "grad_norm"}
+    for found, expected in zip(
+        *(RunFolder(folder).read_metrics() for folder in (tmp_path / "run", whole_run)), strict=True
+    ):
+        for key in expected.keys() - clock:
+            # float32 sums in another order, amplified by AdamW over six steps
+            assert found[key] == pytest.approx(expected[key], rel=1e-5), key
+
+
+def test_a_rollout_does_not_depend_on_what_is_written_beside_it(tiny_student: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_student).train()
+    requests = [Request(str(n), tuple(range(4, 8 + n)), seed=n) for n in range(7)]
+    sampling = SamplingConfig(max_new_tokens=12, sampling_temperature=1.0)
+
+    def write(asked: list[Request]) -> dict[str, list[int]]:
+        found = generate_ids(model, asked, sampling, [END], 48, batch_size=3)
+        return {one.request.key: one.token_ids for one in found}
+
+    together = write(requests)
+    assert {key: ids for one in requests for key, ids in write([one]).items()} == together
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_generation_flops_against_torch(tiny_student: Path) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = Qwen3Config(
+        vocab_size=512,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+    )
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    asked = [Request(str(n), tuple(range(2, 42)), seed=n) for n in range(4)]
+    sampling = SamplingConfig(max_new_tokens=24, sampling_temperature=1.0)
+    with FlopCounterMode(display=False) as counter:
+        found = list(generate_ids(model, asked, sampling, [], 512, batch_size=4))
+    new = [len(one.token_ids) for one in found]
+    predicted = generation_flops(config, [40] * 4, new, "full")
+    assert predicted == pytest.approx(counter.get_total_flops(), rel=2e-2)
+
+
+def sequence(prompt: int, cot: int, answer: int, close: int = 0) -> Sequence:
+    total = prompt + cot + answer
+    return Sequence(
+        "s",
+        np.arange(total, dtype=np.int32),
+        Span(0, prompt),
+        Span(prompt, prompt + cot),
+        Span(prompt + cot, total),
+        meta={"num_close_tokens": close, "num_open_tokens": 0},
+    )
+
+
+@pytest.mark.parametrize(
+    ("amount", "length", "expected"),
+    [(5, 100, 5), (0.5, 101, 50), (1.0, 7, 7), (0.01, 7, 1), (0.3, 10, 3)],
+)
+def test_amounts_are_tokens_or_shares(amount: float, length: int, expected: int) -> None:
+    assert in_tokens(amount, amount, length) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "progress", "expected"),
+    [
+        ({"horizon": 0.5}, 0.0, 50),
+        ({"horizon": 0.5, "horizon_start": 0.1, "schedule": "linear"}, 0.0, 10),
+        ({"horizon": 0.5, "horizon_start": 0.1, "schedule": "linear"}, 0.5, 30),
+        ({"horizon": 0.5, "horizon_start": 0.1, "schedule": "linear"}, 1.0, 50),
+        ({"horizon": 64, "horizon_start": 8, "schedule": "linear"}, 0.5, 36),
+    ],
+)
+def test_the_horizon_grows_over_the_training(
+    keys: dict[str, Any], progress: float, expected: int
+) -> None:
+    assert Horizon().length(RolloutConfig(**keys), 100, progress, num_validations=4) == expected
+
+
+def test_with_schedule_entropy_it_grows_only_while_the_entropy_is_healthy() -> None:
+    config = RolloutConfig(horizon=0.9, horizon_start=0.1, schedule="entropy", entropy_floor=0.8)
+    horizon, lengths = Horizon(), []
+    for entropy in (2.0, 1.7, 1.5, 1.61):  # 0.8 of the first is 1.6
+        lengths.append(horizon.length(config, 100, 0.0, num_validations=5))
+        horizon.note([Rollout("p", 0, None, "", True, (entropy, entropy))])  # type: ignore[arg-type]
+        assert horizon.close_interval(config.entropy_floor) == entropy
+    lengths.append(horizon.length(config, 100, 0.0, num_validations=5))
+    assert lengths == [10, 30, 50, 50, 70]
+    assert horizon.close_interval(config.entropy_floor) is None
+
+
+def test_the_closing_marker_is_read_off_the_traces() -> None:
+    tokenizer = build_tiny_tokenizer()
+    traces = [Trace("t", (Message("user", "1+1?"),), "1+1=2.", "2")]
+    marker = tokenizer.convert_tokens_to_ids("</think>")
+    assert closing_ids(render(traces, tokenizer), tokenizer) == (marker,)
+    assert closing_ids([sequence(3, 4, 2)], tokenizer) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"loss": {"kd_ratio": 0.5}}, "kd_ratio must be 1 with rollout.share 1"),
+        ({"rollout": {"share": 0.5}, "loss": {"kd_ratio": 0.0}}, "kd_ratio must be above 0"),
+        ({"teacher": None, "loss": {"kd_ratio": 0.0}}, "live teacher"),
+        ({"teacher": {"path": "t", "cache": "c"}}, "live teacher"),
+        ({"rollout": {"num_samples": 3}}, r"multiple of rollout.num_samples \(3\)"),
+        ({"rollout": {"share": 0.05}}, "= 0"),
+        ({"rollout": {"horizon": 0}}, "horizon"),
+        ({"rollout": {"schedule": "linear"}}, "horizon_start goes with"),
+        ({"rollout": {"horizon": 9, "horizon_start": 0.5, "schedule": "linear"}}, "of the kind"),
+        ({"training": {"budget": {"tokens": 100}}}, "must be of flops"),
+        (
+            {
+                "rollout": {"horizon": 1.0, "horizon_start": 0.5, "schedule": "entropy"},
+                "traces": {"path": "x", "validation_fraction": 0},
+            },
+            "validation_fraction above 0",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    change: dict[str, Any], said: str, on_policy: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        validate(RunConfig, {**on_policy, **change}, "run.yaml")
+
+
+def test_a_budget_of_flops_is_spent_on_rollouts_too(
+    on_policy: dict[str, Any], whole_run: Path, tmp_path: Path
+) -> None:
+    flops = 3 * RunFolder(whole_run).manifest["train_flops"]
+    training = {k: v for k, v in on_policy["training"].items() if k != "steps"}
+    keys = {**on_policy, "training": {**training, "budget": {"flops": flops}}}
+    train(validate(RunConfig, keys, "test"), tmp_path / "run")
+    spent = RunFolder(tmp_path / "run").manifest["train_flops"]
+    # What the random student writes is not as long as the traces, by which the steps are counted.
+    assert 0.6 * flops < spent < 1.4 * flops
+
+
+def test_a_horizon_beyond_the_context_is_refused(on_policy: dict[str, Any], tmp_path: Path) -> None:
+    keys = {**on_policy, "rollout": {"horizon": 600}}
+    with pytest.raises(ConfigError, match=r"must fit the context of .*512 tokens"):
+        train(validate(RunConfig, keys, "test"), tmp_path / "run")
