@@ -19,13 +19,14 @@ from transformers import (
 
 from leadspan.config import SamplingConfig
 from leadspan.errors import DataError
+from leadspan.generation import local
 from leadspan.generation.local import (
-    Finished,
     TransformersBackend,
     choose_sampled,
     compute_uniforms,
+    generate,
 )
-from leadspan.generation.requests import Request
+from leadspan.generation.requests import Request, seed_of
 from tests.conftest import build_tiny_model, build_tiny_tokenizer
 
 TOKENIZER = build_tiny_tokenizer()
@@ -110,21 +111,53 @@ def test_rows_are_refilled_and_each_has_its_own_limit():
 
 
 def test_long_answers_grow_the_cache():
-    model = build("qwen3")
-    backend = TransformersBackend(model, TOKENIZER, SamplingConfig(max_new_tokens=400), 2)
-    backend._stop_ids = frozenset({10_000})
-    wanted = requests(3)
-    for completion in backend.generate(wanted):
-        assert (completion.num_tokens, completion.finish_reason) == (400, "length")
+    found = list(generate(build("qwen3"), requests(3), SamplingConfig(max_new_tokens=400), (), 2))
+    assert [(len(one.token_ids), one.stopped) for one in found] == [(400, False)] * 3
 
 
-def test_text_keeps_markers_and_drops_the_end_token():
-    backend = TransformersBackend(build("qwen3"), TOKENIZER, SamplingConfig(max_new_tokens=4), 4)
+def test_text_keeps_markers_and_drops_the_end_token(monkeypatch):
     think, end = TOKENIZER.convert_tokens_to_ids(["</think>", "<end>"])
-    completion = backend._completion(Finished(Request("a", (5,)), [think, 10, end], 0.5))
+    forced = iter([think, 10, end])
+    monkeypatch.setattr(local, "choose_greedy", lambda _: torch.tensor([next(forced)]))
+    backend = TransformersBackend(build("qwen3"), TOKENIZER, SamplingConfig(max_new_tokens=4), 4)
+    (completion,) = backend.generate([Request("a", (5,))])
     assert completion.text == TOKENIZER.decode([think, 10])
     assert completion.text.startswith("</think>")
     assert (completion.finish_reason, completion.num_tokens) == ("stop", 3)
+
+
+def test_a_model_in_training_samples_in_place_and_goes_on_training():
+    model, sampling = build("qwen3"), SamplingConfig(max_new_tokens=20, sampling_temperature=1.0)
+    wanted = [
+        Request(f"{r.key}#{n}", r.prompt_ids, seed=seed_of(7, r.key, n))
+        for r in requests(6)
+        for n in range(2)
+    ]
+    expected = {a.request.key: a.token_ids for a in generate(model, wanted, sampling, {1}, 1)}
+    assert len(set(map(tuple, expected.values()))) == 12
+    model.train()
+    model.config.attention_dropout = 0.5
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    model.model.layers[0].eval()  # as a frozen part would be
+    model.model.embed_tokens.requires_grad_(False)
+    modes = [module.training for module in model.modules()]
+    grads = [parameter.requires_grad for parameter in model.parameters()]
+    weights = [parameter.data_ptr() for parameter in model.parameters()]
+    found = {}
+    for answer in generate(model, wanted, sampling, {1}, 5):
+        found[answer.request.key] = answer.token_ids
+        assert torch.is_grad_enabled()
+        assert [module.training for module in model.modules()] == modes
+    assert found == expected
+    assert [parameter.requires_grad for parameter in model.parameters()] == grads
+    assert [parameter.data_ptr() for parameter in model.parameters()] == weights
+    answers = generate(model, wanted, sampling, {1}, 5)
+    next(answers)
+    answers.close()
+    assert [module.training for module in model.modules()] == modes
+    model(input_ids=torch.tensor([[5, 6, 7]])).logits.sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
 def test_refusals():
@@ -135,7 +168,7 @@ def test_refusals():
     model = build("qwen3")
     model.config.layer_types = ["linear_attention", "full_attention"]
     with pytest.raises(DataError, match="linear_attention"):
-        TransformersBackend(model, TOKENIZER, SamplingConfig(), 4)
+        list(generate(model, requests(1), SamplingConfig(), ()))
 
 
 def test_sampling_follows_the_distribution():

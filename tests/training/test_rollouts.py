@@ -23,7 +23,7 @@ from leadspan.config import RolloutConfig, RunConfig, SamplingConfig
 from leadspan.config_io import validate
 from leadspan.errors import ConfigError
 from leadspan.flops import generation_flops
-from leadspan.generation.local import generate_ids
+from leadspan.generation.local import generate
 from leadspan.generation.requests import Request
 from leadspan.records import Message, Sequence, Span, Trace
 from leadspan.runs import RunFolder
@@ -240,7 +240,7 @@ def test_a_rollout_does_not_depend_on_what_is_written_beside_it(tiny_student: Pa
     sampling = SamplingConfig(max_new_tokens=12, sampling_temperature=1.0)
 
     def write(asked: list[Request]) -> dict[str, list[int]]:
-        found = generate_ids(model, asked, sampling, [END], 48, batch_size=3)
+        found = generate(model, asked, sampling, [END], batch_size=3, vocab_size=48)
         return {one.request.key: one.token_ids for one in found}
 
     together = write(requests)
@@ -265,7 +265,7 @@ def test_generation_flops_against_torch(tiny_student: Path) -> None:
     asked = [Request(str(n), tuple(range(2, 42)), seed=n) for n in range(4)]
     sampling = SamplingConfig(max_new_tokens=24, sampling_temperature=1.0)
     with FlopCounterMode(display=False) as counter:
-        found = list(generate_ids(model, asked, sampling, [], 512, batch_size=4))
+        found = list(generate(model, asked, sampling, [], batch_size=4))
     new = [len(one.token_ids) for one in found]
     predicted = generation_flops(config, [40] * 4, new, "full")
     assert predicted == pytest.approx(counter.get_total_flops(), rel=2e-2)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,8 @@ class EvaluationFolder:
         """
         if self.identity_path.is_file():
             earlier = read_json(self.identity_path)
-            keys = sorted(
-                key
-                for key in differing_keys(
-                    _comparable(earlier, identity), _comparable(identity, earlier)
-                )
-            )
+            ours, theirs = _comparable(earlier, identity), _comparable(identity, earlier)
+            keys = sorted(differing_keys(ours, theirs))
             if keys:
                 raise RunError(
                     f"{self.path}: holds samples of another evaluation; {', '.join(keys[:5])} differ. "
@@ -70,11 +66,20 @@ class EvaluationFolder:
             file.truncate(content.rfind(b"\n") + 1)
 
     def read(self) -> list[dict[str, Any]]:
-        """Every whole line; a last one that is half-written is passed over. Writes nothing."""
-        if not self.samples_path.is_file():
-            return []
-        content = self.samples_path.read_bytes()
-        return parse_samples(content[: content.rfind(b"\n") + 1], self.samples_path)
+        """Every whole line; see `iter_samples`. Writes nothing.
+
+        Raises:
+            DataError: A line is not a sample.
+        """
+        rows = list(iter_samples(self.samples_path))
+        for number, row in enumerate(rows, 1):
+            missing = {"benchmark", "problem_id", "sample", "text", "golds"} - row.keys()
+            if missing:
+                raise DataError(
+                    f"{self.samples_path}:{number}: must be a sample; "
+                    f"{', '.join(sorted(missing))} missing."
+                )
+        return rows
 
     def read_summary(self) -> dict[str, Any]:
         """The finished evaluation, once samples.jsonl was found to be what it was made from.
@@ -123,19 +128,12 @@ def _comparable(identity: dict[str, Any], other: dict[str, Any]) -> dict[str, An
     return {**identity, "student": student, "benchmarks": benchmarks}
 
 
-def parse_samples(content: bytes, path: Path) -> list[dict[str, Any]]:
-    """Lines of samples.jsonl.
+def iter_samples(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a samples.jsonl; a missing file is empty, a half-written last line passed over.
 
     Raises:
         DamagedError: A line is not what was written; says which.
-        DataError: A line is not a sample.
     """
-    rows = []
-    for number, row in enumerate(iter_sealed_lines(content.splitlines(), path), 1):
-        missing = {"benchmark", "problem_id", "sample", "text", "golds"} - row.keys()
-        if missing:
-            raise DataError(
-                f"{path}:{number}: must be a sample; {', '.join(sorted(missing))} missing."
-            )
-        rows.append(row)
-    return rows
+    if path.is_file():
+        with path.open("rb") as file:
+            yield from iter_sealed_lines((line for line in file if line.endswith(b"\n")), path)

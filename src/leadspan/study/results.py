@@ -8,7 +8,7 @@ whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +17,7 @@ import pandas as pd
 
 from leadspan.config_io import read_yaml
 from leadspan.errors import LeadspanError, RunError
-from leadspan.evaluation.samples import EvaluationFolder
-from leadspan.integrity import iter_sealed_lines
+from leadspan.evaluation.samples import EvaluationFolder, iter_samples
 from leadspan.runs import RunFolder, read_json
 
 Kind = Literal["base", "teacher", "train"]
@@ -192,17 +191,6 @@ def _by_benchmark(evaluation: Mapping[str, Any]) -> dict[str, float]:
     entries = [entry for entry in evaluation.get("benchmarks") or () if isinstance(entry, dict)]
     found = {str(entry.get("name")): _number(entry.get("accuracy")) for entry in entries}
     return {name: accuracy for name, accuracy in found.items() if accuracy is not None}
-
-
-def iter_samples(path: Path) -> Iterator[dict[str, Any]]:
-    """The samples of a samples.jsonl; a missing file is empty, a half-written last line passed over.
-
-    Raises:
-        DamagedError: A line is not what was written; says which.
-    """
-    if path.is_file():
-        with path.open("rb") as file:
-            yield from iter_sealed_lines((line for line in file if line.endswith(b"\n")), path)
 
 
 def outcome_of(sample: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ import torch
 
 from leadspan.config import RolloutConfig, SamplingConfig
 from leadspan.errors import ConfigError
-from leadspan.generation.local import generate_ids
+from leadspan.generation.local import generate
 from leadspan.generation.requests import Request, seed_of
 from leadspan.parallel import Ranks, gathered
 from leadspan.precision import bf16_products
@@ -170,13 +170,13 @@ class RolloutWriter:
         with gathered(self._objective), bf16_products(self._ranks.device, self._bf16):
             finished = {
                 int(answer.request.key): (answer.token_ids, answer.entropies)
-                for answer in generate_ids(
+                for answer in generate(
                     student,
                     requests,
                     sampling,
                     self._stop_ids,
-                    self._objective.vocab_size,
                     self._config.max_concurrent,
+                    self._objective.vocab_size,
                     with_entropies=True,
                 )
             }
@@ -200,7 +200,7 @@ class RolloutWriter:
         self, sequence: Sequence, sample: int, ids: list[int], entropies: list[float]
     ) -> Rollout:
         context_T = self._context(sequence)
-        ended = bool(ids) and ids[-1] in self._stop_ids
+        ended = ids[-1] in self._stop_ids
         ids_T = np.concatenate([context_T, np.array(ids, dtype=np.int32)])
         edge = _find(ids_T, self._close_ids, sequence.prompt.end)
         supervised_T = np.zeros(len(ids_T), dtype=np.bool_)

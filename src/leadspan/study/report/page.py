@@ -17,12 +17,13 @@ import numpy as np
 from leadspan.config import OF_THE_TRACE, TruncationConfig
 from leadspan.config_io import validate
 from leadspan.errors import LeadspanError
+from leadspan.evaluation.samples import iter_samples
 from leadspan.records import Sequence, Span
 from leadspan.study.report.charts import DARK, LIGHT, SHARE_AXIS, Chart
 from leadspan.study.report.summary import HALF, Summary, find_lsp, flatten
 from leadspan.study.report.tables import Table, chart_table, runs_table
 from leadspan.study.report.text import build_tiles, headline, say_tags
-from leadspan.study.results import Run, iter_samples, outcome_of
+from leadspan.study.results import Run, outcome_of
 from leadspan.traces.cut import Cut
 
 LONGEST = 6000
