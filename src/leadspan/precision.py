@@ -5,6 +5,7 @@ Knows nothing about models, losses or data.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any, Literal
 
@@ -33,6 +34,18 @@ def has_bf16_units(device: torch.device | str) -> bool:
         getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("amx_tile", "avx512_bf16")
     )
     return any(is_supported() for is_supported in found if is_supported is not None)
+
+
+def own_device() -> Literal["cuda", "cpu"]:
+    """Where a model of this process runs."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def memory_bytes(device: torch.device | str) -> int:
+    """All the memory of a card, or of this machine."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def resolve_bf16(setting: Bf16, device: torch.device | str) -> bool:

@@ -77,6 +77,14 @@ def count_stored_parameters(folder: Path) -> int | None:
     return total or None
 
 
+def kv_cache_bytes(shape: ModelShape, num_rows: int, num_tokens: int, number_bytes: int) -> int:
+    """Keys and values of rows that are written side by side, each `num_tokens` long at most.
+
+    A window saves nothing: generation keeps every token of a row.
+    """
+    return num_rows * num_tokens * 2 * shape.layers * shape.kv_heads * shape.head_dim * number_bytes
+
+
 def run_folder_bytes(student: StudentConfig, size: ModelShape | int) -> int:
     """The most that a run folder takes on disk at one time, samples and metrics apart.
 

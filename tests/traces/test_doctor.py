@@ -57,6 +57,28 @@ def test_a_healthy_run_is_ok_throughout(tmp_path: Path) -> None:
     assert "900" in found["teacher head"].message
 
 
+def test_answers_side_by_side_must_fit_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Qwen3-4B, 64 answers of 32,768 tokens: 309 GB of keys and values in bfloat16."""
+    monkeypatch.setattr("leadspan.traces.doctor.memory_bytes", lambda device: 80 * 2**30)
+    sizes = {"num_hidden_layers": 36, "num_key_value_heads": 8, "head_dim": 128}
+    model_folder(tmp_path / "student", **sizes)
+    evaluation = {
+        "benchmarks": [{"path": "math500"}],
+        "sampling": {"max_new_tokens": 32768},
+        "dtype": "bfloat16",
+    }
+    found = findings(tmp_path, evaluation=evaluation)["evaluation memory"]
+    assert found.level == "warning"
+    assert "need up to 288.0 GiB" in found.message
+    assert "evaluation.backend: vllm" in found.mend
+    fitting = {**evaluation, "batch_size": 16}
+    assert findings(tmp_path, evaluation=fitting)["evaluation memory"].level == "ok"
+    served = {**evaluation, "backend": "vllm"}
+    assert "evaluation memory" not in findings(tmp_path, evaluation=served)
+
+
 def more_tokens(tokenizer: Any) -> None:
     tokenizer.add_tokens(["<other>"])
 

@@ -120,11 +120,9 @@ class LocalStudent:
     def _dtype(self) -> str:
         if self._config.backend == "endpoint":
             return "server"
-        import torch
+        from leadspan.precision import own_device, resolve_dtype
 
-        from leadspan.precision import resolve_dtype
-
-        return resolve_dtype(self._config.dtype, "cuda" if torch.cuda.is_available() else "cpu")
+        return resolve_dtype(self._config.dtype, own_device())
 
     def prompts(self, problems: Sequence[Problem]) -> list[Prompt]:
         """Each problem through the chat template."""
@@ -174,13 +172,12 @@ class LocalStudent:
         return self._transformers()
 
     def _transformers(self) -> Backend:
-        import torch
 
         from leadspan.generation.local import TransformersBackend
         from leadspan.models import check_head_width, load_causal_lm, real_vocab_size
-        from leadspan.precision import explain_bf16
+        from leadspan.precision import explain_bf16, own_device
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = own_device()
         if self._config.dtype == "auto":
             say(
                 f"{self._path}: {explain_bf16('evaluation.dtype', self._dtype == 'bfloat16', device)}"

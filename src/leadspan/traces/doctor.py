@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from leadspan.chat import assistant_messages
-from leadspan.config import ModelConfig, RunConfig, StudentConfig, TracesConfig, TruncationConfig
+from leadspan.config import (
+    EvaluationConfig,
+    ModelConfig,
+    RunConfig,
+    StudentConfig,
+    TracesConfig,
+    TruncationConfig,
+)
 from leadspan.errors import ConfigError, LeadspanError
 from leadspan.flops import ModelShape, check_flops_known, model_shape
 from leadspan.models import (
@@ -26,8 +33,9 @@ from leadspan.models import (
     read_stop_ids,
     real_vocab_size,
 )
+from leadspan.precision import memory_bytes, own_device, resolve_dtype
 from leadspan.records import Sequence, Trace
-from leadspan.sizes import count_stored_parameters, run_folder_bytes
+from leadspan.sizes import count_stored_parameters, kv_cache_bytes, run_folder_bytes
 from leadspan.traces.cut import Cut, cut_point, report_cuts
 from leadspan.traces.dataset import Annotate, SequenceSet, build_sequences, iter_sequences
 from leadspan.traces.prompts import Conversation, Prompt
@@ -148,6 +156,7 @@ def examine(
         made = _try(findings, "traces", lambda: build_sequences(config, tokenizer, annotate))
         if made is not None:
             findings += _whole_set(config, made, shared)
+    findings += _evaluation_memory(student, config.evaluation)
     return [*findings, *_disk(student, output or Path())]
 
 
@@ -354,12 +363,34 @@ def _disk(student: StudentConfig, output: Path) -> Findings:
     yield _judged("disk", said, free < needed, "Make room.", "error")
 
 
+def _evaluation_memory(student: StudentConfig, evaluation: EvaluationConfig) -> Findings:
+    """Whether the keys and values of the answers fit, where they are generated in this process."""
+    shape = _shape_of(student)
+    if evaluation.backend != "transformers" or not evaluation.benchmarks or shape is None:
+        return
+    device = own_device()
+    rows, tokens = evaluation.batch_size, evaluation.sampling.max_new_tokens
+    width = 2 if resolve_dtype(evaluation.dtype, device) == "bfloat16" else 4
+    needed, whole = kv_cache_bytes(shape, rows, tokens, width), memory_bytes(device)
+    said = (
+        f"{rows} answers of {tokens:,} tokens side by side need up to {needed / 2**30:.1f} GiB of keys "
+        f"and values, the {'card' if device == 'cuda' else 'machine'} has {whole / 2**30:.1f} GiB"
+    )
+    mend = "Lower evaluation.batch_size, or set evaluation.backend: vllm."
+    yield _judged("evaluation memory", said, needed > whole, mend)
+
+
 def _student_size(student: ModelConfig) -> ModelShape | int | None:
     """The student's shape, or, where its layers are not known, the parameters in its weights."""
     stored = count_stored_parameters(Path(student.path))
     if stored is None and Path(student.path).is_dir():
         return None
+    return _shape_of(student) or stored
+
+
+def _shape_of(model: ModelConfig) -> ModelShape | None:
+    """Its sizes; None for an architecture whose layers are not known, or without a config."""
     try:
-        return model_shape(read_model_config(student))
+        return model_shape(read_model_config(model))
     except (LeadspanError, ValueError):
-        return stored
+        return None
