@@ -12,7 +12,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,6 +59,13 @@ def iter_rows(source: Source) -> Iterator[Place]:
         return
     for file in files:
         yield from _saved_rows(file, source.split) if file.is_dir() else _file_rows(file)
+
+
+def iter_given_rows(rows: Iterable[Any]) -> Iterator[Place]:
+    """The rows of a list or of a `datasets.Dataset` in memory, each with its number."""
+    for number, row in enumerate(rows):
+        is_row = isinstance(row, Mapping)
+        yield f"row[{number}]", dict(row) if is_row else SkippedRow("not_an_object")
 
 
 def local_files(path: str) -> list[Path] | None:

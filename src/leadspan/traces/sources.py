@@ -20,7 +20,7 @@ from leadspan.records import Trace
 from leadspan.registry import registered
 from leadspan.traces.drafts import Reading, digest_of, read_turns
 from leadspan.traces.formats import FORMATS, iter_traces_of, mapped
-from leadspan.traces.rows import iter_rows
+from leadspan.traces.rows import Place, iter_rows
 from leadspan.traces.sections import (
     FAMILIES,
     THINK,
@@ -187,15 +187,23 @@ def load_traces(source: str | Path | TracesConfig, **overrides: Any) -> LoadedTr
     return loaded
 
 
-def iter_traces(config: TracesConfig) -> Iterator[Trace | SkippedRow]:
+def iter_traces(
+    config: TracesConfig, rows: Iterable[Place] | None = None
+) -> Iterator[Trace | SkippedRow]:
     """Stream every row as its traces or as the reason why there are none, filters applied.
 
     Length, sample and split are not applied here: they need tokens (see `dataset`).
 
+    Args:
+        config: The source, how it is read, and the filters.
+        rows: Read instead of the source's own.
+
     Raises:
         DataError: The source cannot be read, or holds no rows at all.
     """
-    stream: Iterator[Trace | SkippedRow] = _read(config)
+    stream: Iterator[Trace | SkippedRow] = _read(
+        config, iter_rows(config) if rows is None else rows
+    )
     for keep in _filters(config):
         stream = _filtered(stream, keep)
     if config.only_correct:
@@ -203,7 +211,7 @@ def iter_traces(config: TracesConfig) -> Iterator[Trace | SkippedRow]:
     return _told_apart(stream, config.drop_duplicates)
 
 
-def _read(config: TracesConfig) -> Iterator[Trace | SkippedRow]:
+def _read(config: TracesConfig, rows: Iterable[Place]) -> Iterator[Trace | SkippedRow]:
     known = None if config.format == "auto" or config.columns else FORMATS.get(config.format)
     if known is None and config.format != "auto":
         raise ConfigError(
@@ -213,7 +221,7 @@ def _read(config: TracesConfig) -> Iterator[Trace | SkippedRow]:
     rename = mapped(config.columns) if config.columns else None
     mapped_names = frozenset(config.columns)
     empty, hinted = True, set()
-    for where, row in iter_rows(config):
+    for where, row in rows:
         empty = False
         if isinstance(row, SkippedRow):
             yield SkippedRow(row.reason, where)
