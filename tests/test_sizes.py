@@ -58,7 +58,7 @@ def test_the_estimate_covers_what_a_run_leaves(tmp_path: Path, tiny_student: Pat
         student=student,
         output=out,
         validation=sequences[:4],
-        kd_ratio=0,
+        loss={"kd_ratio": 0},
         steps=6,
         checkpoint_every_steps=2,
         bf16=False,

@@ -15,7 +15,7 @@ _HOMES = {
     "render": "leadspan.traces.render",
     "truncate": "leadspan.traces.cut",
     "supervise": "leadspan.traces.cut",
-    "distill": "leadspan.training.run",
+    "distill": "leadspan.training.distill",
     "evaluate": "leadspan.evaluation.evaluate",
 }
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from leadspan.traces.cut import truncate as truncate
     from leadspan.traces.render import render as render
     from leadspan.traces.sources import load_traces as load_traces
-    from leadspan.training.run import distill as distill
+    from leadspan.training.distill import distill as distill
 
 __all__ = ["__version__", *_HOMES]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from leadspan.config import LossConfig, RunConfig
 from leadspan.errors import DataError
-from leadspan.records import Sequence
+from leadspan.records import Example, Sequence
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 NOT_OF_THE_MODEL = ("transformers_version", "_name_or_path")
@@ -112,13 +112,16 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     return digest(tokenizer.backend_tokenizer.to_str() + special)
 
 
-def sequences_fingerprint(sequences: Iterable[Sequence]) -> str:
-    """Fingerprint of token sequences: their ids, tokens and spans, in order."""
+def sequences_fingerprint(sequences: Iterable[Sequence | Example]) -> str:
+    """Fingerprint of token sequences: their ids, tokens, spans and given labels, in order."""
     state = hashlib.blake2b(digest_size=8)
-    for sequence in sequences:
+    for given in sequences:
+        sequence = given.sequence if isinstance(given, Example) else given
         ends = [sequence.prompt.end, sequence.cot.end, sequence.answer.end]
         state.update(f"{sequence.trace_id}\0{ends}{sequence.closed}".encode("utf-8", "replace"))
         state.update(np.ascontiguousarray(sequence.input_ids_T, dtype="<i4").tobytes())
+        if isinstance(given, Example):
+            state.update(given.supervised_T.tobytes())
     return state.hexdigest()
 
 
@@ -132,6 +135,18 @@ def model_fingerprint(path: str, revision: str | None = None) -> str | None:
         return None
     parts = [_config_digest(folder / "config.json")]
     return digest("".join([*parts, *(f"{file.name} {file_digest(file)}" for file in files)]))
+
+
+def loaded_model_fingerprint(model: Any) -> str:
+    """Fingerprint of a model in memory: its config, and each weight and buffer by name."""
+    import torch
+
+    config = {k: v for k, v in model.config.to_dict().items() if k not in NOT_OF_THE_MODEL}
+    state = hashlib.blake2b(json.dumps(config, sort_keys=True, default=str).encode(), digest_size=8)
+    for name, tensor in sorted(model.state_dict().items()):
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return state.hexdigest()
 
 
 def _config_digest(path: Path) -> str:

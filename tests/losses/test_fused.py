@@ -13,7 +13,6 @@ from leadspan.config import LossConfig
 from leadspan.losses import divergences
 from leadspan.losses.fused import DenseTeacher, SparseTeacher, Teacher, fused_loss
 from leadspan.losses.heads import Head
-from leadspan.teachers.capture_live import draw_from
 
 N, H, H_TEACHER, V = 7, 6, 9, 31
 DIVERGENCES = list(divergences.DIVERGENCES)
@@ -423,22 +422,13 @@ def test_renormalised_is_cross_entropy_against_the_kept_part(temperature: float)
         torch.testing.assert_close(a, b)
 
 
-def test_drawn_targets_give_the_dense_gradient_on_average() -> None:
+def test_renormalised_targets_are_biased_as_said() -> None:
     hidden, labels = rows()
     head, dense = make_head(), dense_teacher()
     loss = LossConfig(kd_ratio=1)
     exact = gradients(fused_loss(hidden, head, labels, dense, loss, V).total, hidden, head)[0]
-    logits = logits_of(dense.hidden_NH, dense.head).detach()
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.zeros_like(exact)
-    for _ in range(300):
-        teacher = SparseTeacher(*draw_from(logits, 20, generator))
-        got = fused_loss(hidden, head, labels, teacher, loss, V)
-        drawn += gradients(got.total, hidden, head)[0] / 300
     renormalised = LossConfig(kd_ratio=1, sparse_target="renormalised")
     biased = gradients(
         fused_loss(hidden, head, labels, topk_of(dense, 3), renormalised, V).total, hidden, head
     )[0]
-    # 6,000 draws leave a standard error near 1 %; the top 3 renormalised stay off by far more.
-    assert (drawn - exact).norm() < 0.03 * exact.norm()
     assert (biased - exact).norm() > 0.1 * exact.norm()

@@ -365,7 +365,7 @@ def test_plain_fine_tuning_needs_no_teacher(tmp_path: Path, tiny_student: Path) 
         _sequences(),
         student=tiny_student,
         output=tmp_path / "run",
-        kd_ratio=0.0,
+        loss={"kd_ratio": 0},
         steps=2,
         bf16=False,
     )
@@ -472,7 +472,11 @@ def test_a_budget_of_flops_that_cannot_be_counted_ends_before_the_first_step(
     tokenizer.save_pretrained(student)
     sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": len(tokenizer)}
     GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=1, eos_token_id=1)).save_pretrained(student)
-    options = {"student": {"path": str(student), "dtype": "float32"}, "kd_ratio": 0, "bf16": False}
+    options = {
+        "student": {"path": str(student), "dtype": "float32"},
+        "loss": {"kd_ratio": 0},
+        "bf16": False,
+    }
     with pytest.raises(ConfigError, match=r"training.budget.flops must be .*got 'gpt2'"):
         distill(_sequences(), output=tmp_path / "flops", budget={"flops": 1e9}, **options)
     assert not (tmp_path / "flops" / "metrics.jsonl").exists()

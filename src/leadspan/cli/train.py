@@ -91,8 +91,8 @@ def capture(
     config: Annotated[Path, typer.Argument(help="run.yaml: its teacher and traces.")],
     output: Annotated[Path, typer.Option(help="Cache folder, new or to be completed.")],
     overrides: SetOption = [],  # noqa: B006
-    mode: Annotated[str, typer.Option(help="topk, sampled or hidden.")] = "topk",
-    k: Annotated[int, typer.Option(help="Kept ids (topk) or draws (sampled) a token.")] = 64,
+    mode: Annotated[str, typer.Option(help="topk or hidden.")] = "topk",
+    k: Annotated[int, typer.Option(help="Kept ids a token, in mode topk.")] = 64,
     logprobs: Annotated[str, typer.Option(help="8bit or fp16.")] = "8bit",
     backend: Annotated[str, typer.Option(help="local, endpoint or vllm (its server).")] = "local",
     base_url: Annotated[str | None, typer.Option(help="Server, up to /v1.")] = None,
@@ -105,7 +105,7 @@ def capture(
     from leadspan.config_io import load_run_config, validate
     from leadspan.teachers.capture import CaptureSettings, capture_run
 
-    _check_choice("mode", mode, ("topk", "sampled", "hidden"))
+    _check_choice("mode", mode, ("topk", "hidden"))
     _check_choice("logprobs", logprobs, ("8bit", "fp16"))
     _check_choice("backend", backend, ("local", "endpoint", "vllm"))
     server = None

@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ HEAD_FILE = "head.safetensors"
 MAX_NATS = 24.0
 """8-bit log-probabilities reach down to exp(-24), below which a probability does not matter."""
 
-CacheMode = Literal["topk", "sampled", "hidden"]
+CacheMode = Literal["topk", "hidden"]
 LogprobFormat = Literal["8bit", "fp16"]
 
 
@@ -54,7 +54,7 @@ class CacheIdentity:
     vocab_size: int
     mode: CacheMode
     k: int
-    """Kept ids a row (topk), draws a row (sampled), 0 (hidden)."""
+    """Kept ids a row in mode topk, 0 in mode hidden."""
     logprobs: LogprobFormat = "8bit"
     format_version: int = FORMAT_VERSION
 
@@ -77,10 +77,6 @@ def pack_rows(
     identity: CacheIdentity, ids_RK: Tensor, logprobs_RK: Tensor, tail_R: Tensor
 ) -> dict[str, Tensor]:
     """Pack kept ids, their log-probabilities and the tail's into the tensors of a shard."""
-    if identity.mode == "sampled":
-        # Counts are exact, so the estimate stays unbiased; an empty slot counts 0.
-        counts_RK = (logprobs_RK.exp() * identity.k).round().to(torch.uint8)
-        return {**_pack_ids(ids_RK, identity.vocab_size), "counts": counts_RK.cpu()}
     if identity.logprobs == "fp16":
         values_RK = logprobs_RK.half()
     else:
@@ -96,10 +92,6 @@ def unpack_rows(
 ) -> SparseTeacher:
     """The distributions of packed rows, on `device`; kept part and tail sum to 1 again."""
     rows = {name: tensor.to(device) for name, tensor in rows.items()}
-    if identity.mode == "sampled":
-        ids_RK = _unpack_ids(rows, identity.vocab_size)
-        logprobs_RK = (rows["counts"].float() / identity.k).log()
-        return SparseTeacher(ids_RK, logprobs_RK, torch.full_like(logprobs_RK[:, 0], -torch.inf))
     values_RK, tail_R = rows["logprobs"], rows["tail"].float()
     ids_RK = _unpack_ids(rows, identity.vocab_size)
     if identity.logprobs == "fp16":
@@ -232,13 +224,18 @@ def identity_from(content: Mapping[str, Any], where: Path) -> CacheIdentity:
     """Read an identity back from JSON.
 
     Raises:
-        CacheError: It was written in another format version.
+        CacheError: It was written in another format version, or in a mode that is not read.
     """
     version = content.get("format_version")
     if version != FORMAT_VERSION:
         raise CacheError(
             f"{where}: format_version must be {FORMAT_VERSION}; got {version!r}. Capture again, or "
             "use the leadspan version that wrote it."
+        )
+    if content.get("mode") not in get_args(CacheMode):
+        raise CacheError(
+            f"{where}: mode must be {' or '.join(get_args(CacheMode))}; got {content.get('mode')!r}. "
+            "Capture again into another folder."
         )
     return CacheIdentity(**content)
 

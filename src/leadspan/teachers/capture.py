@@ -266,9 +266,9 @@ class CaptureSettings:
     """How a capture is made."""
 
     mode: CacheMode = "topk"
-    """topk keeps the likeliest ids and the tail's mass, sampled unbiased draws, hidden everything."""
+    """topk keeps the likeliest ids and the tail's mass, hidden the exact distribution."""
     k: int = 64
-    """Kept ids, or draws, a row; at most the vocabulary."""
+    """Kept ids a row in mode topk; at most the vocabulary."""
     logprobs: LogprobFormat = "8bit"
     """How a log-probability is stored in mode topk."""
     backend: Literal["local", "endpoint", "vllm"] = "local"
@@ -353,7 +353,7 @@ def _build_backend(
     dtype = resolve_dtype(teacher.dtype, ranks.device)
     teacher = teacher.model_copy(update={"dtype": dtype})
     model, theirs, shared = load_teacher(teacher, tokenizer, config.student.path, str(ranks.device))
-    k = min(k, shared.size) if mode == "topk" else k
+    k = min(k, shared.size)
     identity = build_identity(teacher, theirs, mode, k, logprobs, bf16, shared.size)
     backend = LocalBackend(
         model,

@@ -8,7 +8,6 @@ ids, H hidden.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceABC
 from pathlib import Path
@@ -31,14 +30,10 @@ from leadspan.teachers.cache_format import (
     CacheMode,
     CapturedSequence,
     LogprobFormat,
-    content_key,
     pack_rows,
     write_head,
 )
 from leadspan.teachers.live import compute_teacher_hidden
-
-MAX_DRAWS = 255
-"""Counts of the sampled mode are one byte."""
 
 
 def build_identity(
@@ -56,9 +51,8 @@ def build_identity(
         ConfigError: `k` does not fit the mode or the vocabulary.
     """
     vocab_size = vocab_size or real_vocab_size(tokenizer)
-    limit = vocab_size if mode == "topk" else MAX_DRAWS
-    if mode != "hidden" and not 1 <= k <= limit:
-        raise ConfigError(f"capture: k must be in [1, {limit}] for mode {mode}; got {k}.")
+    if mode == "topk" and not 1 <= k <= vocab_size:
+        raise ConfigError(f"capture: k must be in [1, {vocab_size}] for mode topk; got {k}.")
     quantised = f" in {config.quantization}" if config.quantization else ""
     return CacheIdentity(
         teacher=config.path,
@@ -83,7 +77,6 @@ class LocalBackend:
         device: Where the model lies.
         batch_tokens: Padded tokens of a forward pass; a longer sequence goes alone.
         bf16: Compute in bfloat16 under autocast, as the training run does.
-        seed: Of the draws in the sampled mode.
     """
 
     def __init__(
@@ -93,7 +86,6 @@ class LocalBackend:
         device: torch.device,
         batch_tokens: int = 16384,
         bf16: bool = False,
-        seed: int = 0,
     ) -> None:
         self.identity = identity
         self._model = model
@@ -101,7 +93,6 @@ class LocalBackend:
         self._device = device
         self._batch_tokens = batch_tokens
         self._bf16 = bf16
-        self._seed = seed
 
     def prepare(self, output: Path) -> None:
         """Write the head where rows are hidden states."""
@@ -136,9 +127,9 @@ class LocalBackend:
         hidden_BTH = compute_teacher_hidden(self._model, input_ids_BT.to(self._device), self._bf16)
         for row, (trace_id, tokens) in enumerate(batch):
             hidden_RH = hidden_BTH[row, : len(tokens) - 1]
-            yield CapturedSequence(trace_id, tokens, self._pack(hidden_RH, tokens))
+            yield CapturedSequence(trace_id, tokens, self._pack(hidden_RH))
 
-    def _pack(self, hidden_RH: Tensor, tokens: NDArray[np.int32]) -> dict[str, Tensor]:
+    def _pack(self, hidden_RH: Tensor) -> dict[str, Tensor]:
         if self.identity.mode == "hidden":
             return {"hidden": hidden_RH.bfloat16().cpu()}
         dtype = torch.bfloat16 if self._bf16 else hidden_RH.dtype
@@ -147,20 +138,9 @@ class LocalBackend:
         reduced = []
         for start in range(0, len(hidden_RH), chunk):
             logits_nV = project(hidden_RH[start : start + chunk])
-            if self.identity.mode == "topk":
-                reduced.append(reduce_to_topk(logits_nV, self.identity.k))
-            else:
-                reduced.append(
-                    draw_from(logits_nV, self.identity.k, self._generator(tokens, start))
-                )
+            reduced.append(reduce_to_topk(logits_nV, self.identity.k))
         ids_RK, logprobs_RK, tail_R = (torch.cat(parts) for parts in zip(*reduced, strict=True))
         return pack_rows(self.identity, ids_RK, logprobs_RK, tail_R)
-
-    def _generator(self, tokens: NDArray[np.int32], start: int) -> torch.Generator:
-        """Seeded by the content, so that the order of capture and its restarts change nothing."""
-        content = f"{self._seed} {start} ".encode() + content_key(tokens)
-        mixed = int.from_bytes(hashlib.sha256(content).digest()[:8], "little") >> 1
-        return torch.Generator(self._device).manual_seed(mixed)
 
 
 def reduce_to_topk(logits_nV: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,25 +154,3 @@ def reduce_to_topk(logits_nV: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     tail_n = tail_max_n + tail_total_n.log()
     lse_n = torch.cat([top_nK, tail_n[:, None]], dim=1).logsumexp(1)
     return ids_nK, top_nK - lse_n[:, None], tail_n - lse_n
-
-
-def draw_from(
-    logits_nV: Tensor, num_draws: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`num_draws` tokens a row, as distinct ids with log(count / num_draws), -inf in empty slots.
-
-    The cross-entropy against these shares is an unbiased estimate of that against the whole
-    distribution, and so is its gradient (Anshumann et al. 2025, arXiv:2503.16870).
-    """
-    draws_nK = torch.multinomial(
-        logits_nV.softmax(1), num_draws, replacement=True, generator=generator
-    )
-    ids_nK = draws_nK.sort(dim=1).values
-    is_first_nK = torch.ones_like(ids_nK, dtype=torch.bool)
-    is_first_nK[:, 1:] = ids_nK[:, 1:] != ids_nK[:, :-1]
-    slot_nK = is_first_nK.cumsum(1) - 1
-    counts_nK = torch.zeros_like(ids_nK, dtype=logits_nV.dtype)
-    counts_nK.scatter_add_(1, slot_nK, torch.ones_like(counts_nK))
-    distinct_nK = torch.zeros_like(ids_nK).scatter_(1, slot_nK, ids_nK)
-    logprobs_nK = (counts_nK / num_draws).log()
-    return distinct_nK, logprobs_nK, torch.full_like(logprobs_nK[:, 0], -torch.inf)

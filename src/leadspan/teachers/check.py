@@ -26,8 +26,7 @@ class Comparison:
 
     num_rows: int
     mean_kl: float
-    """KL(live || cached) over the classes that the cache has; of all tokens in mode hidden, and
-    KL(drawn || live) in mode sampled, which shrinks as draws are added."""
+    """KL(live || cached) over the classes that the cache has; of all tokens in mode hidden."""
     max_kl: float
     max_logprob_error: float
     """Largest |difference| of a log-probability whose live value is above log(0.001)."""
@@ -73,10 +72,7 @@ def compare(
         live = Projection(head_of(model), cache.identity.vocab_size, dtype)
         log_p_RV = live(hidden_BTH[0, :-1]).double().log_softmax(1)
         teacher = cache.rows(tokens, np.arange(len(tokens) - 1))
-        if cache.identity.mode == "sampled":
-            assert isinstance(teacher, SparseTeacher)
-            parts.append(_compare_draws(log_p_RV, teacher))
-        elif isinstance(teacher, SparseTeacher):
+        if isinstance(teacher, SparseTeacher):
             parts.append(compare_rows(log_p_RV, teacher))
         else:
             hidden_RH = teacher.hidden_NH.to(device)
@@ -113,14 +109,6 @@ def compare_rows(log_p_RV: Tensor, teacher: SparseTeacher) -> tuple[Tensor, ...]
     even_R = live_tail_R - float(np.log(max(1, num_outside)))
     spread_R = _kl(outside_RV, even_R[:, None])
     return kl_R, _worst(live_RC, cached_RC), kept_R, spread_R
-
-
-def _compare_draws(log_p_RV: Tensor, teacher: SparseTeacher) -> tuple[Tensor, ...]:
-    ids_RK = teacher.topk_ids_NK.to(log_p_RV.device)
-    drawn_RK = teacher.topk_logprobs_NK.to(log_p_RV)
-    live_RK = log_p_RV.gather(1, ids_RK)
-    kept_R = (live_RK.exp() * (drawn_RK > -torch.inf)).sum(1)
-    return _kl(drawn_RK, live_RK), 0 * kept_R, kept_R, 0 * kept_R
 
 
 def _compare_dense(log_p_RV: Tensor, log_q_RV: Tensor) -> tuple[Tensor, ...]:

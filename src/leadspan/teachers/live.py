@@ -23,6 +23,7 @@ from leadspan.models import (
     compute_hidden,
     load_causal_lm,
     load_tokenizer,
+    real_vocab_size,
 )
 from leadspan.precision import bf16_products
 from leadspan.records import Sequence
@@ -85,6 +86,18 @@ def live_vocabulary(shared: SharedVocabulary, model: Any) -> TeacherVocabulary:
         return bool(ids_T.max(initial=0) < num_rows) and not np.isin(ids_T, misread).any()
 
     return TeacherVocabulary(shared.size, reads, str(shared))
+
+
+def check_given_teacher(model: Any, tokenizer: Any, name: str) -> TeacherVocabulary:
+    """Check a teacher in memory, which reads the student's token ids.
+
+    Raises:
+        DataError: Its head is narrower than the vocabulary, or cannot be taken apart.
+    """
+    shared = SharedVocabulary(real_vocab_size(tokenizer))
+    check_head_width(model, shared.size, name)
+    check_head(model, name)
+    return live_vocabulary(shared, model)
 
 
 def load_teacher(

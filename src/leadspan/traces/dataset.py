@@ -33,7 +33,7 @@ from leadspan.identity import code_digest, digest, file_digest, tokenizer_finger
 from leadspan.records import Sequence, Span, Trace
 from leadspan.traces.cut import TOKENS_SUFFIX, cut_point
 from leadspan.traces.render import Renderer, iter_rendered
-from leadspan.traces.rows import local_files
+from leadspan.traces.rows import Place, local_files
 from leadspan.traces.sections import SkippedRow
 from leadspan.traces.sources import LoadedTraces, iter_traces
 
@@ -148,20 +148,30 @@ class SequenceSet:
 
 
 def build_sequences(
-    config: RunConfig, tokenizer: Any, annotate: Annotate | None = None
+    config: RunConfig,
+    tokenizer: Any,
+    annotate: Annotate | None = None,
+    rows: Iterable[Place] | None = None,
 ) -> SequenceSet:
     """Load, render, filter by length, sample and split; the rendered rows are cached by content.
+
+    Args:
+        config: The run.
+        tokenizer: The student's.
+        annotate: Adds to each trace's `meta`; what is rendered so is not cached.
+        rows: Read instead of `config.traces.path`, and not cached.
 
     Raises:
         DataError: The source cannot be read, or no row of it is usable.
     """
     check_annotated(config.truncation, annotate)
     renderer = Renderer(tokenizer, config.render)
-    folder = None if annotate else cache_folder(config, tokenizer, renderer.layout.identity)
+    has_file = annotate is None and rows is None
+    folder = cache_folder(config, tokenizer, renderer.layout.identity) if has_file else None
     cached = load_sequences(folder) if folder else None
     if cached is None:
         counts = LoadedTraces()
-        pairs = iter_sequences(config.traces, renderer, counts, config.truncation, annotate)
+        pairs = iter_sequences(config.traces, renderer, counts, config.truncation, annotate, rows)
         sequences = [sequence for _, sequence in pairs]
         if folder:
             save_sequences(folder, sequences, counts)
@@ -204,6 +214,7 @@ def iter_sequences(
     counts: LoadedTraces,
     truncation: TruncationConfig | None = None,
     annotate: Annotate | None = None,
+    rows: Iterable[Place] | None = None,
 ) -> Iterator[tuple[Trace, Sequence]]:
     """Stream traces with their sequences, after every filter and the sample.
 
@@ -213,8 +224,9 @@ def iter_sequences(
         counts: Receives what was refused, and notes.
         truncation: Where its cut points are in characters, they are turned into tokens.
         annotate: Adds to each trace's `meta`.
+        rows: Read instead of the source's own.
     """
-    traces: Iterable[Trace] = counts.sift(iter_traces(config))
+    traces: Iterable[Trace] = counts.sift(iter_traces(config, rows))
     if annotate is not None:
         traces = (replace(t, meta={**t.meta, **annotate(t)}) for t in traces)
     fitting = _fitting(config, iter_rendered(traces, renderer, config.num_processes), counts)

@@ -12,7 +12,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,13 @@ def iter_rows(
             yield from _dataset_rows(name, table)
         else:
             yield from _text_rows(file)
+
+
+def iter_given_rows(rows: Iterable[Any]) -> Iterator[Place]:
+    """The rows of a list or of a `datasets.Dataset` in memory, each with its number."""
+    for number, row in enumerate(rows):
+        is_row = isinstance(row, Mapping)
+        yield f"row[{number}]", dict(row) if is_row else SkippedRow("not_an_object")
 
 
 def local_files(path: str) -> list[Path] | None:

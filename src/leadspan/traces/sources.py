@@ -20,7 +20,7 @@ from leadspan.records import Trace
 from leadspan.registry import registered
 from leadspan.traces.drafts import Reading, digest_of, read_turns
 from leadspan.traces.formats import FORMATS, iter_traces_of, mapped
-from leadspan.traces.rows import iter_rows
+from leadspan.traces.rows import Place, iter_rows
 from leadspan.traces.sections import (
     FAMILIES,
     THINK,
@@ -187,20 +187,31 @@ def load_traces(source: str | Path | TracesConfig, **overrides: Any) -> LoadedTr
     return loaded
 
 
-def iter_traces(config: TracesConfig) -> Iterator[Trace | SkippedRow]:
+def iter_traces(
+    config: TracesConfig, rows: Iterable[Place] | None = None
+) -> Iterator[Trace | SkippedRow]:
     """Stream every row as its traces or as the reason why there are none, filters applied.
 
     Length, sample and split are not applied here: they need tokens (see `dataset`).
 
+    Args:
+        config: The source, how it is read, and the filters.
+        rows: Read instead of the source's own.
+
     Raises:
         DataError: The source cannot be read, or holds no rows at all.
     """
-    rows = _read(config)
+    given = (
+        iter_rows(config.path, config.split, config.config, config.revision)
+        if rows is None
+        else rows
+    )
+    stream = _read(config, given)
     for check in _filters(config):
-        rows = _checked(rows, check)
+        stream = _checked(stream, check)
     if config.only_correct:
-        rows = _graded(rows)
-    return _checked(rows, _Distinct(config.drop_duplicates))
+        stream = _graded(stream)
+    return _checked(stream, _Distinct(config.drop_duplicates))
 
 
 Rows = Iterator[Trace | SkippedRow]
@@ -211,7 +222,7 @@ def _checked(rows: Rows, check: Check) -> Rows:
     return (check(row) if isinstance(row, Trace) else row for row in rows)
 
 
-def _read(config: TracesConfig) -> Rows:
+def _read(config: TracesConfig, rows: Iterable[Place]) -> Rows:
     known = None if config.format == "auto" or config.columns else FORMATS.get(config.format)
     if known is None and config.format != "auto":
         raise ConfigError(
@@ -221,7 +232,7 @@ def _read(config: TracesConfig) -> Rows:
     rename = mapped(config.columns) if config.columns else None
     mapped_names = frozenset(config.columns)
     empty, hinted = True, set()
-    for where, row in iter_rows(config.path, config.split, config.config, config.revision):
+    for where, row in rows:
         empty = False
         if isinstance(row, SkippedRow):
             yield SkippedRow(row.reason, where)

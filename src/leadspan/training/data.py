@@ -23,7 +23,7 @@ class ExampleSource:
 
     Args:
         cut: Cut and supervision.
-        sequences: Uncut, or cut where `cut` keeps everything.
+        sequences: Uncut, or cut where `cut` keeps everything; an Example stays as it is, cut and labels.
         vocabulary: What the teacher shares with the student: labels outside it are not scored, and
             sequences that the teacher cannot read are left out. None without a teacher.
     """
@@ -31,7 +31,7 @@ class ExampleSource:
     def __init__(
         self,
         cut: Cut,
-        sequences: SequenceABC[Sequence],
+        sequences: SequenceABC[Sequence | Example],
         vocabulary: TeacherVocabulary | None = None,
     ) -> None:
         self._cut, self._vocabulary = cut, vocabulary
@@ -50,7 +50,8 @@ class ExampleSource:
         self.num_dropped = len(sequences) - len(kept) - self.num_unread
         """Other sequences of which no token is ever scored."""
         self.num_with_unshared_labels = sum(
-            any(self._has_unshared_labels(example) for example in made[index]) for index in kept
+            any(self._has_unshared_labels(sequences[index], example) for example in made[index])
+            for index in kept
         )
         """Kept sequences of which some label is not scored, because the teacher lacks the token."""
 
@@ -59,7 +60,7 @@ class ExampleSource:
 
     def sequences(self, indices: Iterable[int]) -> list[Sequence]:
         """The sequences at `indices`, uncut where the source was given them so."""
-        return [self._sequences[index] for index in indices]
+        return [sequence_of(self._sequences[index]) for index in indices]
 
     def at_step(self, step: int, num_steps: int, indices: Iterable[int]) -> list[Example]:
         """The examples at `indices` in 0-based `step`: the last step is cut as `lsp_end` says."""
@@ -72,19 +73,47 @@ class ExampleSource:
             return [self._fixed[index] for index in chosen]
         return [self._example(self._sequences[index], progress) for index in chosen]
 
-    def _example(self, sequence: Sequence, progress: float) -> Example:
-        example = self._cut.example(sequence, progress)
+    def _example(self, given: Sequence | Example, progress: float) -> Example:
+        example = given if isinstance(given, Example) else self._cut.example(given, progress)
         if self._vocabulary is None:
             return example
         is_shared_T = example.sequence.input_ids_T < self._vocabulary.size
         return replace(example, supervised_T=example.supervised_T & is_shared_T)
 
-    def _has_unshared_labels(self, example: Example) -> bool:
+    def _has_unshared_labels(self, given: Sequence | Example, example: Example) -> bool:
         highest = example.sequence.input_ids_T.max(initial=0)
         if self._vocabulary is None or highest < self._vocabulary.size:
             return False
-        asked = supervise(example.sequence, self._cut.supervision).num_scored_tokens
-        return example.num_scored_tokens < asked
+        asked = given
+        if not isinstance(asked, Example):
+            asked = supervise(example.sequence, self._cut.supervision)
+        return example.num_scored_tokens < asked.num_scored_tokens
+
+
+def sequence_of(given: Sequence | Example) -> Sequence:
+    """The tokens of what a run was given."""
+    return given.sequence if isinstance(given, Example) else given
+
+
+def describe_cut(
+    given: Iterable[Sequence | Example], examples: SequenceABC[Example]
+) -> dict[str, float | int]:
+    """What was really cut, for the manifest.
+
+    Args:
+        given: What the run was given.
+        examples: What of it is trained on, at the start of the training.
+
+    Returns:
+        `kept_fraction`, the examples' tokens over those of the whole sequences, and `num_given_cut`,
+        the sequences that were cut before the run, of which its config cannot know.
+    """
+    kept = sum(len(example.sequence) for example in examples)
+    full = sum(example.sequence.num_full_tokens for example in examples)
+    return {
+        "kept_fraction": kept / max(1, full),
+        "num_given_cut": sum(sequence_of(one).was_cut for one in given),
+    }
 
 
 CostOf = Callable[[SequenceABC[int]], float]

@@ -1,24 +1,29 @@
-"""One training run: from run.yaml, or from sequences in memory, to a student on disk."""
+"""One training run: from run.yaml, or from what `training.distill` was given, to a student on disk."""
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping
 from collections.abc import Sequence as SequenceABC
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from leadspan.config import PACKING, RunConfig
-from leadspan.config_io import validate
+from leadspan.config import PACKING, ModelConfig, RunConfig
 from leadspan.errors import DataError
 from leadspan.generation.local import check_attention, stop_ids_of
-from leadspan.identity import digest, model_fingerprint, sequences_fingerprint
+from leadspan.identity import (
+    digest,
+    loaded_model_fingerprint,
+    model_fingerprint,
+    sequences_fingerprint,
+)
 from leadspan.integrity import write_checksums
 from leadspan.losses.heads import check_head
 from leadspan.models import (
@@ -40,7 +45,7 @@ from leadspan.parallel import (
 )
 from leadspan.precision import describe_precision, explain_bf16, resolve_bf16, settle_precision
 from leadspan.progress import say
-from leadspan.records import Sequence
+from leadspan.records import Example, Sequence
 from leadspan.runs import (
     RunFolder,
     describe_environment,
@@ -55,17 +60,18 @@ from leadspan.teachers.live import (
     LiveTeacher,
     TeacherSource,
     TeacherVocabulary,
+    check_given_teacher,
     load_teacher,
 )
 from leadspan.traces.cut import Cut
 from leadspan.traces.dataset import Annotate, build_sequences
 from leadspan.training.checkpoint import gather_weights
-from leadspan.training.data import ExampleSource
+from leadspan.training.data import ExampleSource, describe_cut, sequence_of
 from leadspan.training.objective import Objective
 from leadspan.training.rollouts import RolloutWriter, check_context, closing_ids
 from leadspan.training.trainer import Trainer
 
-IN_MEMORY = "<in memory>"
+Sequences = SequenceABC[Sequence | Example]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,22 @@ class TrainedRun:
     student_path: Path
     """An ordinary Hugging Face folder."""
     manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunInputs:
+    """What a run is made of besides its config."""
+
+    tokenizer: Any
+    """The student's."""
+    train: Sequences
+    validation: Sequences = ()
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    """What became of the rows, for the manifest."""
+    student: Any = None
+    """A model in memory, of which a copy is trained; None loads the one of the config."""
+    teacher: Any = None
+    """A model in memory; None loads the one of the config."""
 
 
 def train(config: RunConfig, output: Path, annotate: Annotate | None = None) -> TrainedRun:
@@ -96,63 +118,16 @@ def train(config: RunConfig, output: Path, annotate: Annotate | None = None) -> 
         )
         data = build_sequences(config, tokenizer, annotate)
         counts = {"refused": dict(data.refused), "notes": dict(data.notes)}
-        return _run(config, output, ranks, tokenizer, data.train, data.validation, counts)
+        inputs = RunInputs(tokenizer, data.train, data.validation, counts)
+        return complete_run(config, output, ranks, inputs)
 
 
-def distill(
-    sequences: SequenceABC[Sequence],
-    *,
-    student: str | Path | Mapping[str, Any],
-    output: str | Path,
-    teacher: str | Path | Mapping[str, Any] | None = None,
-    validation: SequenceABC[Sequence] = (),
-    sections: SequenceABC[str] = ("cot", "answer"),
-    kd_ratio: float = 0.5,
-    seed: int = 0,
-    **training: Any,
-) -> TrainedRun:
-    """Train a student on sequences that are already rendered and cut.
+def complete_run(config: RunConfig, output: Path, ranks: Ranks, inputs: RunInputs) -> TrainedRun:
+    """Claim the folder, and train in it unless it holds the complete run.
 
-    Args:
-        sequences: From `render` and `truncate`.
-        student: Model folder or hub id, or the keys of `StudentConfig`.
-        output: The run folder.
-        teacher: Model folder or hub id, or the keys of `TeacherConfig`; not needed where `kd_ratio`
-            is 0.
-        validation: Held-out sequences; with none, the last weights are the result.
-        sections: Which tokens are scored.
-        kd_ratio: Weight of the distillation term.
-        seed: Of the data order.
-        **training: Keys of `TrainingConfig`, such as `steps=100, learning_rate=3e-4`.
+    Raises:
+        LeadspanError: Config, inputs or folder are not fit for it.
     """
-    content = {
-        "teacher": None if teacher is None else _model_keys(teacher),
-        "student": _model_keys(student),
-        "traces": {"path": IN_MEMORY},
-        "supervision": {"sections": list(sections)},
-        "loss": {"kd_ratio": kd_ratio},
-        "training": training,
-        "seed": seed,
-    }
-    config = validate(RunConfig, content, "distill")
-    with join_ranks() as ranks:
-        tokenizer = load_tokenizer(config.student.path, config.student.revision)
-        return _run(config, Path(output), ranks, tokenizer, sequences, validation, {})
-
-
-def _model_keys(model: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    return dict(model) if isinstance(model, Mapping) else {"path": str(model)}
-
-
-def _run(
-    config: RunConfig,
-    output: Path,
-    ranks: Ranks,
-    tokenizer: Any,
-    train_sequences: SequenceABC[Sequence],
-    validation_sequences: SequenceABC[Sequence],
-    counts: Mapping[str, Any],
-) -> TrainedRun:
     folder = RunFolder(output)
     with lock_folder(output) if ranks.is_first else nullcontext():
         precision = describe_precision(config, ranks.device)
@@ -160,13 +135,11 @@ def _run(
             described = {**describe_environment(), **_describe_torch(), "precision": precision}
             for change in folder.claim(config, described):
                 say(f"warning: {output}: the last bits may differ from what was begun: {change}")
-            folder.claim_inputs(_inputs(config, train_sequences, validation_sequences))
+            folder.claim_inputs(_fingerprints(config, inputs))
         ranks.barrier()
         if not folder.is_complete:
             config = _settle(folder, config, precision, ranks)
-            return _train_in(
-                folder, config, ranks, tokenizer, train_sequences, validation_sequences, counts
-            )
+            return _train_in(folder, config, ranks, inputs)
         say(f"{output}: already complete.")
         return TrainedRun(output, folder.student_path, folder.manifest)
 
@@ -185,44 +158,39 @@ def _settle(folder: RunFolder, config: RunConfig, here: dict[str, Any], ranks: R
     return settle_precision(config, begun)
 
 
-def _inputs(
-    config: RunConfig,
-    train_sequences: SequenceABC[Sequence],
-    validation_sequences: SequenceABC[Sequence],
-) -> dict[str, str | None]:
+def _fingerprints(config: RunConfig, inputs: RunInputs) -> dict[str, str | None]:
     """Fingerprints of everything the weights depend on besides the config."""
-    inputs = {
-        "training sequences": sequences_fingerprint(train_sequences),
-        "validation sequences": sequences_fingerprint(validation_sequences),
-        "student": model_fingerprint(config.student.path, config.student.revision),
+    found = {
+        "training sequences": sequences_fingerprint(inputs.train),
+        "validation sequences": sequences_fingerprint(inputs.validation),
+        "student": _model_fingerprint(config.student, inputs.student),
     }
     teacher = config.teacher
     if teacher is None or config.loss.kd_ratio == 0:
-        return inputs
+        return found
     if teacher.cache is None:
-        return {**inputs, "teacher": model_fingerprint(teacher.path, teacher.revision)}
+        return {**found, "teacher": _model_fingerprint(teacher, inputs.teacher)}
     made = identity_json(TeacherCache(teacher.cache).identity)
-    return {**inputs, "teacher cache": digest(json.dumps(made, sort_keys=True))}
+    return {**found, "teacher cache": digest(json.dumps(made, sort_keys=True))}
 
 
-def _train_in(
-    folder: RunFolder,
-    config: RunConfig,
-    ranks: Ranks,
-    tokenizer: Any,
-    train_sequences: SequenceABC[Sequence],
-    validation_sequences: SequenceABC[Sequence],
-    counts: Mapping[str, Any],
-) -> TrainedRun:
+def _model_fingerprint(config: ModelConfig, model: Any) -> str | None:
+    if model is not None:
+        return loaded_model_fingerprint(model)
+    return model_fingerprint(config.path, config.revision)
+
+
+def _train_in(folder: RunFolder, config: RunConfig, ranks: Ranks, inputs: RunInputs) -> TrainedRun:
     torch.manual_seed(config.seed)
-    teacher, vocabulary = build_teacher(config, tokenizer, ranks)
+    tokenizer = inputs.tokenizer
+    teacher, vocabulary = build_teacher(config, tokenizer, ranks, inputs.teacher)
     cut = Cut(config.truncation, config.supervision)
-    examples = ExampleSource(cut, train_sequences, vocabulary)
-    held_out = ExampleSource(cut, validation_sequences, vocabulary)
+    examples = ExampleSource(cut, inputs.train, vocabulary)
+    held_out = ExampleSource(cut, inputs.validation, vocabulary)
     validation = held_out.at(1.0)
     if not len(examples):
         raise DataError(
-            f"{config.traces.path}: nothing is left to train on; of {len(train_sequences)} sequences "
+            f"{config.traces.path}: nothing is left to train on; of {len(inputs.train)} sequences "
             f"{examples.num_dropped} hold no scored token after the cut and {examples.num_unread} hold "
             "tokens that the teacher does not have. Raise truncation.lsp, score more sections, or take "
             "a teacher with the student's tokenizer."
@@ -242,8 +210,8 @@ def _train_in(
         )
     if config.student.attention in PACKING and isinstance(teacher, LiveTeacher):
         check_packing(teacher.model_config, ranks.device, "teacher")
-    objective = _load_objective(config, ranks, own_size, vocab_size)
-    rollouts = build_rollouts(config, ranks, objective, tokenizer, train_sequences)
+    objective = _load_objective(config, ranks, own_size, vocab_size, inputs.student)
+    rollouts = build_rollouts(config, ranks, objective, tokenizer, inputs.train)
     measured = Trainer(
         config, folder, ranks, objective, teacher, examples, validation, rollouts
     ).run()
@@ -253,8 +221,9 @@ def _train_in(
         "num_train": len(examples),
         "num_validation": len(validation),
         "nothing_to_score": examples.num_dropped,
+        **describe_cut(inputs.train, examples.at(0.0)),
         **unshared,
-        **counts,
+        **inputs.counts,
         "num_parameters": sum(parameter.numel() for parameter in objective.parameters()),
         "device": _device_name(ranks.device),
         "bf16": resolve_bf16(config.training.bf16, ranks.device),
@@ -278,7 +247,7 @@ def build_rollouts(
     ranks: Ranks,
     objective: Objective,
     tokenizer: Any,
-    sequences: SequenceABC[Sequence],
+    given: Sequences,
 ) -> RolloutWriter | None:
     """What writes the run's rollouts, where it has any.
 
@@ -288,6 +257,7 @@ def build_rollouts(
     """
     if config.rollout is None:
         return None
+    sequences = [sequence_of(one) for one in given]
     student = objective.causal_lm
     check_attention(student.config)
     check_context(config.rollout, sequences, student.config, config.student.path)
@@ -305,7 +275,9 @@ def build_rollouts(
     )
 
 
-def _load_objective(config: RunConfig, ranks: Ranks, own_size: int, vocab_size: int) -> Objective:
+def _load_objective(
+    config: RunConfig, ranks: Ranks, own_size: int, vocab_size: int, given: Any = None
+) -> Objective:
     """The student and its loss, checked, on this rank's device; sharded where there are several.
 
     Args:
@@ -313,10 +285,14 @@ def _load_objective(config: RunConfig, ranks: Ranks, own_size: int, vocab_size: 
         ranks: Every rank calls this.
         own_size: Of the student's own vocabulary.
         vocab_size: Of what it shares with the teacher.
+        given: A model in memory to train a copy of, instead of the one of the config.
     """
 
     def load(device: str) -> Objective:
-        student = load_student(config.student, device)
+        if given is None:
+            student = load_student(config.student, device)
+        else:
+            student = copy.deepcopy(given).to(device).train()
         check_head_width(student, own_size, config.student.path)
         if device != "meta":
             check_head(causal_lm_of(student), config.student.path)
@@ -334,14 +310,27 @@ def _load_objective(config: RunConfig, ranks: Ranks, own_size: int, vocab_size: 
 
 
 def build_teacher(
-    config: RunConfig, tokenizer: Any, ranks: Ranks
+    config: RunConfig, tokenizer: Any, ranks: Ranks, given: Any = None
 ) -> tuple[TeacherSource, TeacherVocabulary] | tuple[None, None]:
-    """The source of the teacher's rows, and what it shares with the student's vocabulary."""
+    """The source of the teacher's rows, and what it shares with the student's vocabulary.
+
+    Args:
+        config: The run.
+        tokenizer: The student's.
+        ranks: Every rank calls this.
+        given: A model in memory of the student's tokenizer, instead of the one of the config.
+    """
     if config.loss.kd_ratio == 0 or config.teacher is None:
         return None, None
     if config.teacher.cache is not None:
         cached = load_cached_teacher(config.teacher, config.loss, tokenizer)
         return cached, cached.vocabulary()
+    bf16 = resolve_bf16(config.training.bf16, ranks.device)
+    if given is not None:
+        vocabulary = check_given_teacher(given, tokenizer, config.teacher.path)
+        if not getattr(given, "is_quantized", False):
+            given.to(ranks.device)
+        return LiveTeacher(given.eval(), bf16), vocabulary
     teacher, student_path = config.teacher, config.student.path
     vocabularies: list[TeacherVocabulary] = []
 
@@ -354,7 +343,7 @@ def build_teacher(
         model = load_sharded(load, lambda whole: shard_teacher(backbone_of(whole).layers), ranks)
     else:
         model = load(str(ranks.device))
-    return LiveTeacher(model, resolve_bf16(config.training.bf16, ranks.device)), vocabularies[0]
+    return LiveTeacher(model, bf16), vocabularies[0]
 
 
 def _device_name(device: torch.device) -> str:

@@ -85,10 +85,16 @@ def build_model_card(
     """The text of the card."""
     flat = flatten(config)
     student, lsp = str(flat["student.path"]), flat.get("truncation.lsp")
-    cut = Cut(validate(TruncationConfig, config.get("truncation") or {}, "run.yaml: truncation"))
+    cut = str(
+        Cut(validate(TruncationConfig, config.get("truncation") or {}, "run.yaml: truncation"))
+    )
+    if manifest.get("num_given_cut"):
+        kept = f"{100 * manifest['kept_fraction']:.3g} %"
+        cut = f"sequences cut before the run, {kept} of their tokens kept,"
+        flat["truncation.lsp"] = lsp = None
     parts = [
         f"---\n{_front_matter(flat, evaluation)}\n---",
-        f"# {escape(_name(student))}, distilled at lsp {say_lsp(lsp)}",
+        f"# {escape(_name(student))}, distilled" + (f" at lsp {say_lsp(lsp)}" if lsp else ""),
         _what(flat, cut),
         "## Settings",
         _pairs(_settings(flat, cut)),
@@ -120,7 +126,7 @@ def _front_matter(flat: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str
     ).to_yaml()
 
 
-def _what(flat: Mapping[str, Any], cut: Cut) -> str:
+def _what(flat: Mapping[str, Any], cut: str) -> str:
     teacher = flat.get("teacher.path")
     source = f"taught by {_name(str(teacher))}" if teacher else "fine-tuned"
     return escape(
@@ -129,14 +135,14 @@ def _what(flat: Mapping[str, Any], cut: Cut) -> str:
     )
 
 
-def _settings(flat: Mapping[str, Any], cut: Cut) -> list[tuple[str, str]]:
+def _settings(flat: Mapping[str, Any], cut: str) -> list[tuple[str, str]]:
     sections = "+".join(flat.get("supervision.sections") or ())
     shown = [
         ("student", _name(str(flat["student.path"]))),
         ("teacher", _name(str(flat.get("teacher.path") or "none"))),
         ("traces", _name(str(flat["traces.path"]))),
         ("lsp", say_lsp(flat.get("truncation.lsp"))),
-        ("trained on", str(cut)),
+        ("trained on", cut),
         ("scored sections", say_sections(sections)),
     ]
     return shown + [(key, str(flat[key])) for key in KEYS if flat.get(key) is not None]
