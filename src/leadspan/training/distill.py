@@ -59,12 +59,14 @@ def distill(
         truncation: A TruncationConfig or its keys, such as `{"lsp": 0.5}`; None cuts nothing.
         sections: Which tokens are scored.
         render: A RenderConfig or its keys; for rows alone.
-        traces: Keys of `TracesConfig` that say how rows are read and which of them are used.
+        traces: Keys of `TracesConfig` that say how rows are read and which of them are used; for rows
+            alone, those of `validation` too. `validation_fraction` is 0 unless given here.
         seed: Of the data order.
         **training: Keys of `TrainingConfig`, such as `steps=100, learning_rate=3e-4`.
 
     Raises:
         LeadspanError: An argument, the data, a model or the run folder is not fit for it.
+        ValueError: `truncation` would cut a sequence that is cut already.
     """
     kind, given = _told(data, "data")
     held_kind, held_out = _told(validation, "validation")
