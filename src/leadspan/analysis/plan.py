@@ -221,7 +221,7 @@ def _plan(
         raise ConfigError(
             "truncation.lsp_end must be null to plan: a row is one lsp. Plan both ends of the schedule."
         )
-    student = shape_of(config.student.path)
+    student = shape_of(config.student.path, config.student.revision)
     teacher = live_teacher_shape(config)
     points = tuple(
         predict_cost(config, workload(lsp), student, teacher, speed, device, num_ranks)
@@ -242,7 +242,7 @@ def live_teacher_shape(config: RunConfig) -> ModelShape | None:
     """Sizes of the teacher that is run beside the student; None where none is."""
     if config.loss.kd_ratio == 0 or config.teacher is None or config.teacher.cache is not None:
         return None
-    return shape_of(config.teacher.path)
+    return shape_of(config.teacher.path, config.teacher.revision)
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -88,9 +88,7 @@ def train(config: RunConfig, output: Path, annotate: Annotate | None = None) -> 
     """
     config = with_date(config, output)
     with join_ranks() as ranks:
-        tokenizer = load_tokenizer(
-            config.student.path, config.student.revision, config.render.chat_template
-        )
+        tokenizer = load_tokenizer(config.student, config.render)
         data = build_sequences(config, tokenizer, annotate)
         counts = {"refused": dict(data.refused), "notes": dict(data.notes)}
         return _run(config, output, ranks, tokenizer, data.train, data.validation, counts)
@@ -133,7 +131,7 @@ def distill(
     }
     config = validate(RunConfig, content, "distill")
     with join_ranks() as ranks:
-        tokenizer = load_tokenizer(config.student.path, config.student.revision)
+        tokenizer = load_tokenizer(config.student, config.render)
         return _run(config, Path(output), ranks, tokenizer, sequences, validation, {})
 
 
