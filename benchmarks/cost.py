@@ -22,6 +22,7 @@ import torch
 from leadspan import distill
 from leadspan.analysis.cost import Measurement, fit_speed, measurement_of
 from leadspan.analysis.memory import GIB, StepShape, predict_memory
+from leadspan.config import ModelConfig
 from leadspan.flops import model_shape
 from leadspan.models import load_tokenizer
 from leadspan.sizes import load_model_config
@@ -34,7 +35,7 @@ CHECKED_LSPS = (0.3, 0.4, 0.6, 0.75)
 
 
 def measure_time(world: Path, rounds: int, steps: int) -> None:
-    tokenizer = load_tokenizer(world / "student")
+    tokenizer = load_tokenizer(ModelConfig(path=str(world / "student")))
     sequences = render(load_traces(str(world / "traces.jsonl")).traces[:400], tokenizer)
     found: dict[float, list[Measurement]] = {}
     for number in range(rounds):

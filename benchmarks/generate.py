@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    tokenizer = load_tokenizer(options.student)
+    tokenizer = load_tokenizer(ModelConfig(path=str(options.student)))
     model = load_causal_lm(ModelConfig(path=str(options.student), dtype="float32"))
     asked = LocalStudent(options.student, EvaluationConfig(), RenderConfig())
     prompts = [prompt.ids for prompt in asked.prompts(mixed(options.problems, options.count))]

@@ -22,7 +22,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from leadspan.config import RenderConfig, RunConfig
+from leadspan.config import ModelConfig, RenderConfig, RunConfig
 from leadspan.models import load_tokenizer
 from leadspan.records import Trace
 from leadspan.traces.prepare import prepare
@@ -119,8 +119,8 @@ def main() -> None:
     parser.add_argument("--characters", type=int, default=4000)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    tokenizer = load_tokenizer(arguments.tokenizer, chat_template=arguments.chat_template)
-    renderer = Renderer(tokenizer, RenderConfig())
+    render = RenderConfig(chat_template=arguments.chat_template)
+    renderer = Renderer(load_tokenizer(ModelConfig(path=arguments.tokenizer), render), render)
     if arguments.stream:
         result = measure_stream(
             renderer, arguments.stream, arguments.characters, arguments.tokenizer

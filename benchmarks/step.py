@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from leadspan.config import LossConfig, StudentConfig, TeacherConfig, TrainingConfig
+from leadspan.config import LossConfig, ModelConfig, StudentConfig, TeacherConfig, TrainingConfig
 from leadspan.flops import training_flops
 from leadspan.losses.fused import rows_in_budget
 from leadspan.models import load_causal_lm, load_student, load_tokenizer, real_vocab_size
@@ -132,7 +132,7 @@ def parse() -> argparse.Namespace:
 
 def prepare(arguments: argparse.Namespace, folder: Path) -> None:
     """Write models, rows and the teacher's cache, for this process and those of the memory."""
-    tokenizer = load_tokenizer(arguments.tokenizer)
+    tokenizer = load_tokenizer(ModelConfig(path=str(arguments.tokenizer)))
     sample = 20 if arguments.quick else None
     rendered = render(load_traces(arguments.traces, sample=sample).traces, tokenizer)
     rows = sorted(rendered, key=lambda row: abs(len(row) - arguments.row_tokens))[: arguments.rows]
@@ -178,7 +178,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows: list[Sequence] = pickle.loads((folder / "rows.pickle").read_bytes())
-        self.tokenizer = load_tokenizer(folder / "student")
+        self.tokenizer = load_tokenizer(ModelConfig(path=str(folder / "student")))
         self.student = load_student(StudentConfig(path=str(folder / "student")))
         self.optimizer = build_optimizer(self.student, TRAINING, CPU)
         self._teacher_model: Any = None

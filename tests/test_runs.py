@@ -182,4 +182,4 @@ def test_a_damaged_student_is_refused(tiny_student: Path, tmp_path: Path, name: 
         load_causal_lm(ModelConfig(path=str(student)))
     if name == "tokenizer.json":
         with pytest.raises(DamagedError, match=name):
-            load_tokenizer(student)
+            load_tokenizer(ModelConfig(path=str(student)))

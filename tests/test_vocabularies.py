@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from leadspan.config import ModelConfig
 from leadspan.errors import DataError
 from leadspan.models import SharedVocabulary, check_same_vocabulary, load_tokenizer, real_vocab_size
 from tests.conftest import build_tiny_tokenizer
@@ -58,7 +59,7 @@ def edited(folder: Path, old: str, new: str) -> PreTrainedTokenizerFast:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-    return load_tokenizer(folder)
+    return load_tokenizer(ModelConfig(path=str(folder)))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,8 @@ def test_qwen3_and_qwen25_are_one_family(shared_data: Path, tmp_path: Path) -> N
     added = content["added_tokens_decoder"]
     content["added_tokens_decoder"] = {i: t for i, t in added.items() if int(i) < 151_665}
     path.write_text(json.dumps(content), encoding="utf-8")
-    shared = check_same_vocabulary(load_tokenizer(qwen25), load_tokenizer(qwen3), "s", "t")
+    student, teacher = (load_tokenizer(ModelConfig(path=str(p))) for p in (qwen25, qwen3))
+    shared = check_same_vocabulary(student, teacher, "s", "t")
     assert shared.size == 151_665
     assert shared.student_only == ()
     assert shared.teacher_only == ("<tool_response>", "</tool_response>", "<think>", "</think>")

@@ -10,7 +10,11 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
+
+from leadspan.config import PLAIN, RenderConfig
+from leadspan.errors import DataError
 
 SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token")
 CLOCKS = ("now", "datetime", "today", "today_date", "current_date", "current_datetime", "date")
@@ -115,6 +119,34 @@ class ChatTemplate:
             }
         )
         return text
+
+
+def choose_template(tokenizer: Any, config: RenderConfig) -> str | None:
+    """The Jinja text that prompts go through: `render.chat_template`, else the tokenizer's own.
+
+    Returns:
+        None where prompts are rendered plainly.
+
+    Raises:
+        DataError: The file cannot be read, or the tokenizer has several templates and no default.
+    """
+    if config.chat_template == PLAIN:
+        return None
+    if config.chat_template:
+        try:
+            return Path(config.chat_template).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"render.chat_template: must be a readable Jinja file or plain; "
+                f"got {config.chat_template!r} ({error})."
+            ) from None
+    if not tokenizer.chat_template:
+        return None
+    try:
+        text: str = tokenizer.get_chat_template()
+    except ValueError as error:  # several by name, none of them the default
+        raise DataError(f"chat template: must be one; {error} Give render.chat_template.") from None
+    return text
 
 
 def special_tokens(tokenizer: Any) -> dict[str, str]:

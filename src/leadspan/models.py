@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leadspan.chat import ChatMessage, ChatTemplate, special_tokens, with_parts
-from leadspan.config import PLAIN, LoraConfig, ModelConfig, StudentConfig, TeacherConfig
+from leadspan.chat import ChatMessage, ChatTemplate, choose_template, special_tokens, with_parts
+from leadspan.config import LoraConfig, ModelConfig, RenderConfig, StudentConfig, TeacherConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.integrity import check_checksums
 
@@ -26,10 +26,11 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def load_tokenizer(
-    path: str | Path, revision: str | None = None, chat_template: str | Path | None = None
-) -> Any:
-    """Load a fast tokenizer; `chat_template` names a Jinja file that replaces its own, or is `plain`.
+def load_tokenizer(model: ModelConfig, render: RenderConfig | None = None) -> Any:
+    """Load a model's fast tokenizer at its revision, with the chat template that `render` asks for.
+
+    The one way from a config to a tokenizer. Without `render` it keeps its own template, which only a
+    caller who renders nothing may do.
 
     Raises:
         DataError: There is no tokenizer, or the template file cannot be read.
@@ -37,26 +38,21 @@ def load_tokenizer(
     """
     from transformers import AutoTokenizer
 
-    check_checksums(Path(path), skipped=WEIGHTS)
-    if (
-        Path(path).is_dir()
-        and not any(Path(path).glob("*token*"))
-        and not any(Path(path).glob("vocab*"))
-    ):
+    folder = Path(model.path)
+    check_checksums(folder, skipped=WEIGHTS)
+    if folder.is_dir() and not [*folder.glob("*token*"), *folder.glob("vocab*")]:
         raise DataError(
-            f"{path}: holds no tokenizer. Save one there with tokenizer.save_pretrained({str(path)!r})."
+            f"{folder}: holds no tokenizer. Save one there with "
+            f"tokenizer.save_pretrained({model.path!r})."
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
     except Exception as error:  # transformers raises many kinds for one cause
-        raise DataError(f"{path}: no tokenizer could be loaded ({_first_line(error)}).") from None
-    if chat_template == PLAIN:
-        tokenizer.chat_template = None
-    elif chat_template is not None:
-        try:
-            tokenizer.chat_template = Path(chat_template).read_text(encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"{chat_template}: cannot be read ({error.strerror}).") from None
+        raise DataError(
+            f"{model.path}: no tokenizer could be loaded ({_first_line(error)})."
+        ) from None
+    if render is not None and render.chat_template is not None:
+        tokenizer.chat_template = choose_template(tokenizer, render)
     return tokenizer
 
 

@@ -1,6 +1,6 @@
 """How big a model and its run folder are: parameters by part and bytes on disk, from shapes alone.
 
-Shapes come from a model's folder, or from the published config.json files of Qwen3, without a
+Shapes come from a model on this machine, or from the published config.json files of Qwen3, without a
 download. Knows nothing about time or memory.
 """
 
@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from leadspan.config import StudentConfig
 from leadspan.errors import ConfigError
 from leadspan.flops import ModelShape, model_shape
+from leadspan.identity import model_folder
 
 STEP_CHECKPOINTS = 3
 """Resumable checkpoints on disk at one time: the last two, and the one that is being written."""
@@ -130,13 +131,13 @@ QWEN3_CONFIGS: dict[str, dict[str, Any]] = {
 """Model name -> the keys of its config.json that decide its cost; `-Base` models share them."""
 
 
-def load_model_config(path: str) -> dict[str, Any]:
-    """The config of a model folder, or of a published Qwen3 model by its hub id.
+def load_model_config(path: str, revision: str | None = None) -> dict[str, Any]:
+    """The config of a model that is on this machine, or of a published Qwen3 model by its hub id.
 
     Raises:
         ConfigError: There is no config.json, it is not JSON, or the hub id is not a known one.
     """
-    file = Path(path) / "config.json"
+    file = (model_folder(path, revision) or Path(path)) / "config.json"
     if file.is_file():
         try:
             content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -152,13 +153,13 @@ def load_model_config(path: str) -> dict[str, Any]:
     return known
 
 
-def shape_of(path: str) -> ModelShape:
-    """Sizes of the model at `path`.
+def shape_of(path: str, revision: str | None = None) -> ModelShape:
+    """Sizes of the model at `path`: a folder or a hub id, whose revision may be given.
 
     Raises:
         ConfigError: There is no config, or its architecture is not one whose cost is known.
     """
     try:
-        return model_shape(load_model_config(path))
+        return model_shape(load_model_config(path, revision))
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None

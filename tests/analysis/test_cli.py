@@ -98,7 +98,7 @@ def test_plan_of_stated_data(run_yaml: Path) -> None:
 
 
 def test_a_file_needs_a_tokenizer(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--tokenizer must be given"):
+    with pytest.raises(ConfigError, match="give --tokenizer"):
         _call("analyze", _write_world(tmp_path / "w.jsonl"))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from leadspan.config import RenderConfig
+from leadspan.config import ModelConfig, RenderConfig
 from leadspan.models import load_tokenizer
 from leadspan.records import Sequence
 from leadspan.traces.render import Renderer, iter_rendered
@@ -59,7 +59,7 @@ def test_hard_rows_are_read_or_refused_for_a_reason(shared_data: Path, name: str
 
 @pytest.fixture(scope="module")
 def light_tokenizer(shared_data: Path) -> Any:
-    return load_tokenizer(shared_data / "tokenizers" / "minimind")
+    return load_tokenizer(ModelConfig(path=str(shared_data / "tokenizers" / "minimind")))
 
 
 def check_round_trips(shared_data: Path, tokenizer: Any, rows: int | None) -> None:
@@ -84,7 +84,9 @@ def test_round_trips_with_a_light_tokenizer(shared_data: Path, light_tokenizer: 
 @pytest.mark.slow
 def test_round_trips_of_all_rows_with_the_qwen3_tokenizer(shared_data: Path) -> None:
     check_round_trips(
-        shared_data, load_tokenizer(shared_data / "tokenizers" / "Qwen3-derived"), None
+        shared_data,
+        load_tokenizer(ModelConfig(path=str(shared_data / "tokenizers" / "Qwen3-derived"))),
+        None,
     )
 
 

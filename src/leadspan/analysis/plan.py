@@ -226,7 +226,7 @@ def _plan(
             "rollout must be null to plan: how long the student writes is not known beforehand. Run a "
             "few steps; manifest.json has the FLOPs and seconds of rollouts."
         )
-    student = shape_of(config.student.path)
+    student = shape_of(config.student.path, config.student.revision)
     teacher = live_teacher_shape(config)
     points = tuple(
         predict_cost(config, workload(lsp), student, teacher, speed, device, num_ranks)
@@ -247,7 +247,7 @@ def live_teacher_shape(config: RunConfig) -> ModelShape | None:
     """Sizes of the teacher that is run beside the student; None where none is."""
     if config.loss.kd_ratio == 0 or config.teacher is None or config.teacher.cache is not None:
         return None
-    return shape_of(config.teacher.path)
+    return shape_of(config.teacher.path, config.teacher.revision)
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leadspan.cli.train import SetOption
+from leadspan.cli.common import (
+    YAML_SUFFIXES,
+    JsonOption,
+    SetOption,
+    SourceArgument,
+    TokenizerOption,
+    print_json,
+    read_run,
+    read_source,
+    tokenizer_of,
+)
 
 if TYPE_CHECKING:
-    from leadspan.analysis.analyze import Analysis
+    from collections.abc import Sequence
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-TokenizerOption = Annotated[
-    str | None, typer.Option("--tokenizer", help="Folder or hub id; needed with a file of traces.")
-]
-YAML_SUFFIXES = (".yaml", ".yml")
+    from leadspan.analysis.plan import Plan
+    from leadspan.config import RunConfig, TracesConfig
+
 SHOWN_LSPS = ("0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1")
 
 
@@ -29,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def analyze(
-    source: Annotated[str, typer.Argument(help="Traces (file, folder, hub id) or a run.yaml.")],
+    source: SourceArgument,
     tokenizer: TokenizerOption = None,
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
@@ -46,38 +54,41 @@ def analyze(
     ] = False,
 ) -> None:
     """Say where traces first derive their answers, and which cut keeps it."""
+    run, loaded = read_source(source, tokenizer, overrides)
+    from leadspan.analysis.analyze import analyze as analyze_traces
     from leadspan.analysis.analyze import reading_rows, summarise
     from leadspan.runs import write_text_atomic
 
-    analysis, loaded = _read(source, tokenizer, overrides)
+    analysis = analyze_traces(run.traces, loaded, run.render)
     summary = summarise(analysis)
     if traces_output is not None:
         lines = (json.dumps(row, ensure_ascii=False) for row in reading_rows(analysis))
         write_text_atomic(traces_output, "".join(f"{line}\n" for line in lines))
     if judge_url is not None:
-        summary["judge"] = _judge(loaded, judge_url, judge_model, judge_sample, yes)
+        summary["judge"] = _judge(run.traces, judge_url, judge_model, judge_sample, yes)
     if as_json:
-        typer.echo(json.dumps(summary, ensure_ascii=False))
+        print_json(summary)
     else:
         _print_summary(source, summary)
 
 
 def advise(
-    source: Annotated[str, typer.Argument(help="Traces (file, folder, hub id) or a run.yaml.")],
+    source: SourceArgument,
     tokenizer: TokenizerOption = None,
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Recommend a cut for these traces, or advise against one, with the reasons in numbers."""
+    run, loaded = read_source(source, tokenizer, overrides)
     from leadspan.analysis.advise import advise as advise_on
+    from leadspan.analysis.analyze import analyze as analyze_traces
 
-    analysis, _ = _read(source, tokenizer, overrides)
-    advice = advise_on(analysis)
+    advice = advise_on(analyze_traces(run.traces, loaded, run.render))
     found = advice.to_json()
     if source.endswith(YAML_SUFFIXES) and advice.kept_tokens_fraction is not None:
-        found["saving"] = _saving(source, overrides, advice.recommended_lsp)
+        found["saving"] = _saving(run, loaded, advice.recommended_lsp)
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        print_json(found)
         return
     for reason in advice.reasons:
         typer.echo(f"- {reason}")
@@ -86,54 +97,23 @@ def advise(
     typer.echo(advice.order)
 
 
-def _read(source: str, tokenizer: str | None, overrides: list[str]) -> tuple[Analysis, Any]:
-    """Analyse a file of traces, or the traces of a run.yaml; also returns their config."""
-    from leadspan.analysis.analyze import analyze as analyze_traces
-    from leadspan.config import RenderConfig, TracesConfig
-    from leadspan.config_io import apply_override, load_run_config, validate
-    from leadspan.errors import ConfigError
-    from leadspan.models import load_tokenizer
-
-    if source.endswith(YAML_SUFFIXES):
-        run = load_run_config(Path(source), tuple(overrides))
-        traces, render = run.traces, run.render
-        path = tokenizer or run.student.path
-    else:
-        if tokenizer is None:
-            raise ConfigError(
-                "--tokenizer must be given with a file of traces; got none. Name the student's folder."
-            )
-        content: dict[str, Any] = {"traces": {"path": source}, "render": {}}
-        for assignment in overrides:
-            if not assignment.startswith(("traces.", "render.")):
-                raise ConfigError(
-                    f"--set {assignment}: write traces.KEY=VALUE or render.KEY=VALUE."
-                )
-            content = apply_override(content, assignment)
-        traces = validate(TracesConfig, content["traces"], "--set traces")
-        render = validate(RenderConfig, content["render"], "--set render")
-        path = tokenizer
-    return analyze_traces(traces, load_tokenizer(path), render), traces
-
-
-def _saving(source: str, overrides: list[str], lsp: float | None) -> dict[str, float] | None:
+def _saving(run: RunConfig, tokenizer: Any, lsp: float | None) -> dict[str, float] | None:
     """Predicted cost of the recommended lsp as a share of lsp 1.0."""
     from leadspan.analysis.plan import plan_run
     from leadspan.config import TruncationConfig
-    from leadspan.config_io import load_run_config
-    from leadspan.models import load_tokenizer
 
     if lsp is None:
         return None
-    run = load_run_config(Path(source), tuple(overrides))
     # The advice is a plain lead, and its saving that of equal data, whatever this run cuts and spends.
     epoch = run.training.model_copy(update={"epochs": 1.0, "steps": None, "budget": None})
     run = run.model_copy(update={"truncation": TruncationConfig(), "training": epoch})
-    row = plan_run(run, load_tokenizer(run.student.path), lsps=(lsp, 1.0)).to_json()["rows"][0]
+    row = plan_run(run, tokenizer, lsps=(lsp, 1.0)).to_json()["rows"][0]
     return {"flops": row["flops_ratio"], "memory": row["memory_ratio"]}
 
 
-def _judge(traces: Any, url: str, model: str | None, sample: int, yes: bool) -> dict[str, Any]:
+def _judge(
+    traces: TracesConfig, url: str, model: str | None, sample: int, yes: bool
+) -> dict[str, Any]:
     from leadspan.analysis.judge import estimate, judge_traces
     from leadspan.config import EndpointConfig
     from leadspan.config_io import validate
@@ -187,13 +167,6 @@ def _print_summary(source: str, summary: dict[str, Any]) -> None:
         typer.echo(f"judge: {json.dumps(summary['judge'])}")
 
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from leadspan.analysis.plan import Plan
-    from leadspan.config import RunConfig
-
-
 def plan(
     config: Annotated[Path, typer.Argument(help="run.yaml or sweep.yaml")],
     tokenizer: TokenizerOption = None,
@@ -219,9 +192,8 @@ def plan(
     traces.sample and traces.max_tokens. A sweep is planned setting by setting, and summed up.
     """
     from leadspan.analysis.plan import PLANNED_LSPS, plan_run, plan_stated, stated_size
-    from leadspan.config_io import load_run_config, read_yaml
+    from leadspan.config_io import read_yaml
     from leadspan.errors import ConfigError
-    from leadspan.models import load_tokenizer
     from leadspan.study.advice import plan_sweep, sum_up
     from leadspan.study.run import annotator_of
     from leadspan.study.sweep import expand, load_sweep
@@ -231,8 +203,7 @@ def plan(
     def plan_one(run: RunConfig, lsps: Sequence[float]) -> Plan:
         stated = stated_size(run, num_traces, tokens)
         if stated is None:
-            loaded = load_tokenizer(tokenizer or run.student.path)
-            annotate = annotator_of(run.truncation)
+            loaded, annotate = tokenizer_of(run, tokenizer), annotator_of(run.truncation)
             return plan_run(run, loaded, speed, device, ranks, lsps, annotate)
         return plan_stated(run, *stated, prompt_tokens, speed, device, ranks, lsps)
 
@@ -243,10 +214,10 @@ def plan(
         found = sum_up(planned, ranks)
         shown = [(f"{one['name']}, {one['runs']} runs", one) for one in found["settings"]]
     else:
-        found = plan_one(load_run_config(config, tuple(overrides)), PLANNED_LSPS).to_json()
+        found = plan_one(read_run(config, overrides), PLANNED_LSPS).to_json()
         shown = [("", found)]
     if as_json:
-        typer.echo(json.dumps(found))
+        print_json(found)
         return
     for title, content in shown:
         _print_plan(content, title)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from leadspan.cli.common import JsonOption, SetOption, print_json
 
 if TYPE_CHECKING:
     from leadspan.config import EvaluationConfig, RenderConfig
     from leadspan.evaluation.compare import Compared, RunComparison
     from leadspan.evaluation.summary import BenchmarkResult, EvaluationResult
 
-SetOption = Annotated[
-    list[str],
-    typer.Option("--set", help="Change one key: evaluation.sampling.num_samples=4"),
+SettingsOption = Annotated[
+    Path | None, typer.Option("--config", help="A run.yaml, for its evaluation and render parts.")
 ]
 StudentArgument = Annotated[str, typer.Argument(help="Run folder, model folder or hub id.")]
 
@@ -33,12 +34,10 @@ def evaluate(
     benchmark: Annotated[
         list[str], typer.Option(help="Registered name, file or hub id; instead of the config's.")
     ] = [],  # noqa: B006
-    config: Annotated[
-        Path | None, typer.Option(help="A run.yaml, for its evaluation and render parts.")
-    ] = None,
+    config: SettingsOption = None,
     output: Annotated[Path | None, typer.Option(help="RUN/evaluation by default.")] = None,
     overrides: SetOption = [],  # noqa: B006
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Evaluate a student on benchmarks; keeps every sample, goes on where it was stopped."""
     from leadspan.errors import ConfigError
@@ -52,7 +51,7 @@ def evaluate(
 
     result = run_evaluation(path, settings, folder, render)
     if as_json:
-        typer.echo(_json(result))
+        print_json(asdict(result), indent=2)
         return
     _print_result(result)
     typer.echo(f"samples: {folder / 'samples.jsonl'}")
@@ -66,14 +65,14 @@ def grade(
     limit_seconds: Annotated[
         float | None, typer.Option(help="Another limit of one answer.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Grade kept samples again, without generating, and rewrite the figures."""
     from leadspan.evaluation.regrade import regrade
 
     regraded = regrade(samples, grading, limit_seconds)
     if as_json:
-        typer.echo(_json(regraded))
+        print_json(asdict(regraded), indent=2)
         return
     _print_result(regraded.result)
     changes = ", ".join(f"{change}: {count}" for change, count in regraded.changes.items())
@@ -86,21 +85,22 @@ def compare(
     force: Annotated[
         bool, typer.Option("--force", help="Compare though they were evaluated differently.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare two evaluated runs problem by problem: difference, retention, p-value."""
     from leadspan.evaluation.compare import compare_runs
 
     comparison = compare_runs(run_a, run_b, force)
-    typer.echo(_json(comparison)) if as_json else _print_comparison(comparison)
+    if as_json:
+        print_json(asdict(comparison), indent=2)
+    else:
+        _print_comparison(comparison)
 
 
 def generate(
     student: StudentArgument,
     prompt: Annotated[str, typer.Argument(help="What to ask.")],
-    config: Annotated[
-        Path | None, typer.Option(help="A run.yaml, for its evaluation and render parts.")
-    ] = None,
+    config: SettingsOption = None,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Ask a student one question and print what it writes."""
@@ -137,12 +137,6 @@ def _read_settings(
     render = validate(RenderConfig, content["render"], f"{where}: render")
     path = str(folder / "student") if (folder / "student").is_dir() else student
     return path, evaluation, render
-
-
-def _json(result: Any) -> str:
-    from dataclasses import asdict
-
-    return json.dumps(asdict(result), indent=2, ensure_ascii=False)
 
 
 def _print_result(result: EvaluationResult) -> None:

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from leadspan.errors import ConfigError
-
-LAUNCHERS = ("local", "slurm", "submitit-local")
+from leadspan.cli.common import OutputOption, check_choice
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +32,7 @@ def demo(
 
 def sweep(
     config: Annotated[Path, typer.Argument(help="sweep.yaml")],
-    output: Annotated[Path | None, typer.Option(help="Sweep folder; runs/NAME by default.")] = None,
+    output: OutputOption = None,
     jobs: Annotated[
         int, typer.Option(help="Runs side by side on this machine, in turn on its GPUs.", min=1)
     ] = 1,
@@ -56,8 +54,7 @@ def sweep(
         read_failure,
     )
 
-    if launcher not in LAUNCHERS:
-        raise ConfigError(f"--launcher must be one of {', '.join(LAUNCHERS)}; got {launcher!r}.")
+    check_choice("launcher", launcher, ("local", "slurm", "submitit-local"))
     folder = output or Path("runs") / config.stem
     settings = load_sweep(config)
     points = prepare_sweep(settings, folder)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-SetOption = Annotated[
-    list[str], typer.Option("--set", help="Change one key of the file: truncation.lsp=0.25")
-]
+from leadspan.cli.common import (
+    ConfigArgument,
+    JsonOption,
+    OutputOption,
+    SetOption,
+    check_choice,
+    print_json,
+    read_run,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -50,14 +55,12 @@ def init(
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="run.yaml")],
-    output: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME by default.")] = None,
+    config: ConfigArgument,
+    output: OutputOption = None,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Train a student, then evaluate it where run.yaml names benchmarks."""
-    from leadspan.config_io import load_run_config
-
-    run_config = load_run_config(config, tuple(overrides))
+    run_config = read_run(config, overrides)
     from leadspan.study.run import check, is_first_rank, run
 
     folder = output or Path("runs") / config.stem
@@ -83,7 +86,6 @@ def train(
 
 
 cache_app = typer.Typer(help="Look into teacher caches.", no_args_is_help=True)
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 CachePath = Annotated[Path, typer.Argument(help="Cache folder.")]
 
 
@@ -102,12 +104,12 @@ def capture(
 ) -> None:
     """Run the teacher once over every trace; any lead, sections and epochs then read from disk."""
     from leadspan.config import EndpointConfig
-    from leadspan.config_io import load_run_config, validate
+    from leadspan.config_io import validate
     from leadspan.teachers.capture import CaptureSettings, capture_run
 
-    _check_choice("mode", mode, ("topk", "hidden"))
-    _check_choice("logprobs", logprobs, ("8bit", "fp16"))
-    _check_choice("backend", backend, ("local", "endpoint", "vllm"))
+    check_choice("mode", mode, ("topk", "hidden"))
+    check_choice("logprobs", logprobs, ("8bit", "fp16"))
+    check_choice("backend", backend, ("local", "endpoint", "vllm"))
     server = None
     if backend != "local":
         content = {"base_url": base_url, "model": served_model, "concurrency": concurrency}
@@ -120,7 +122,7 @@ def capture(
         endpoint=server,
         shard_mib=shard_mib,
     )
-    report = capture_run(load_run_config(config, tuple(overrides)), output, settings)
+    report = capture_run(read_run(config, overrides), output, settings)
     per_token = report.num_bytes / max(1, report.num_tokens)
     typer.echo(
         f"{output}: {report.num_sequences} sequences, {report.num_tokens} tokens, "
@@ -188,7 +190,7 @@ def compare(
         dtype=dtype,  # type: ignore[arg-type]
         quantization=next((bits for bits in ("8bit", "4bit") if bits in how), None),  # type: ignore[arg-type]
     )
-    cache.check_fits(config, load_tokenizer(config.path, config.revision))
+    cache.check_fits(config, load_tokenizer(config))
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -211,16 +213,9 @@ def merge(
     )
 
 
-def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    from leadspan.errors import ConfigError
-
-    if value not in allowed:
-        raise ConfigError(f"--{option} must be one of {', '.join(allowed)}; got {value!r}.")
-
-
 def _print(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(facts))
+        print_json(facts)
         return
     width = max(map(len, facts))
     for name, value in facts.items():

@@ -95,7 +95,7 @@ class LocalStudent:
         from leadspan.models import load_tokenizer
 
         self._path, self._revision, self._config = str(path), revision, config
-        self._tokenizer = load_tokenizer(self._path, revision)
+        self._tokenizer = load_tokenizer(ModelConfig(path=self._path, revision=revision), render)
         self._renderer = Renderer(self._tokenizer, render)
         self._layout = self._renderer.layout
         self._block = self._layout.block

@@ -205,4 +205,4 @@ def _by_lsp(points: Sequence[Point]) -> dict[float, Point]:
 
 
 def _tokenizer_of(run: RunConfig) -> Any:
-    return load_tokenizer(run.student.path, run.student.revision, run.render.chat_template)
+    return load_tokenizer(run.student, run.render)

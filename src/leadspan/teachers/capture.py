@@ -294,9 +294,7 @@ def capture_run(config: RunConfig, output: Path, settings: CaptureSettings) -> C
             "capture of its own. Use a live teacher."
         )
     with join_ranks() as ranks:
-        tokenizer = load_tokenizer(
-            config.student.path, config.student.revision, config.render.chat_template
-        )
+        tokenizer = load_tokenizer(config.student, config.render)
         data = build_sequences(config, tokenizer)
         backend, reads = _build_backend(config, config.teacher, tokenizer, settings, ranks)
         asked = list(sequences_to_capture(config, [*data.train, *data.validation]))

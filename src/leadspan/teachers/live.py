@@ -108,7 +108,7 @@ def load_teacher(
     Raises:
         DataError: The vocabularies are of two families, or the head cannot be taken apart.
     """
-    theirs = load_tokenizer(teacher.path, teacher.revision)
+    theirs = load_tokenizer(teacher)
     shared = check_same_vocabulary(tokenizer, theirs, student_path, teacher.path)
     model = load_causal_lm(teacher, device)
     check_head_width(model, shared.size, teacher.path)

@@ -170,7 +170,7 @@ def _try(findings: list[Finding], check: str, work: Callable[[], Any]) -> Any:
 
 
 def _tokenizer(model: ModelConfig) -> Any:
-    return load_tokenizer(model.path, model.revision)
+    return load_tokenizer(model)
 
 
 def _special_tokens(tokenizer: Any) -> Findings:

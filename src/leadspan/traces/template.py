@@ -10,11 +10,16 @@ import copy
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
-from leadspan.chat import ChatMessage, ChatTemplate, assistant_messages, special_tokens
-from leadspan.config import PLAIN, RenderConfig
+from leadspan.chat import (
+    ChatMessage,
+    ChatTemplate,
+    assistant_messages,
+    choose_template,
+    special_tokens,
+)
+from leadspan.config import RenderConfig
 from leadspan.errors import DataError, LeadspanError
 from leadspan.models import end_of_turn_id
 from leadspan.traces.sections import FAMILIES, THINK
@@ -224,7 +229,7 @@ def build_layout(tokenizer: Any, config: RenderConfig) -> Layout:
         DataError: The template cannot be read or fails, closes the think block before the model can
             think, or there is no end-of-turn token.
     """
-    text = _template(tokenizer, config)
+    text = choose_template(tokenizer, config)
     chat = None
     if text is not None:
         variables = {**special_tokens(tokenizer), **SWITCHES, **config.template_variables}
@@ -245,26 +250,6 @@ def build_layout(tokenizer: Any, config: RenderConfig) -> Layout:
             f"chat template: must render a user and an assistant turn; {error}."
         ) from None
     return Layout(chat, block, ending, _own_bos(tokenizer) if chat is None else ())
-
-
-def _template(tokenizer: Any, config: RenderConfig) -> str | None:
-    if config.chat_template == PLAIN:
-        return None
-    if config.chat_template:
-        try:
-            return Path(config.chat_template).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"render.chat_template: must be a readable Jinja file or plain; "
-                f"got {config.chat_template!r} ({error})."
-            ) from None
-    if not tokenizer.chat_template:
-        return None
-    try:
-        text: str = tokenizer.get_chat_template()
-    except ValueError as error:  # several by name, none of them the default
-        raise DataError(f"chat template: must be one; {error} Give render.chat_template.") from None
-    return text
 
 
 def _own_markers(block: ThinkBlock, config: RenderConfig) -> ThinkBlock:

@@ -189,4 +189,4 @@ def _student_tokenizer(config: RunConfig, tokenizer: Any) -> Any:
         return tokenizer
     if config.student.path == MODEL_IN_MEMORY:
         raise ConfigError("distill: tokenizer is required with a student in memory.")
-    return load_tokenizer(config.student.path, config.student.revision, config.render.chat_template)
+    return load_tokenizer(config.student, config.render)

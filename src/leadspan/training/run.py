@@ -113,9 +113,7 @@ def train(config: RunConfig, output: Path, annotate: Annotate | None = None) -> 
     """
     config = with_date(config, output)
     with join_ranks() as ranks:
-        tokenizer = load_tokenizer(
-            config.student.path, config.student.revision, config.render.chat_template
-        )
+        tokenizer = load_tokenizer(config.student, config.render)
         data = build_sequences(config, tokenizer, annotate)
         counts = {"refused": dict(data.refused), "notes": dict(data.notes)}
         inputs = RunInputs(tokenizer, data.train, data.validation, counts)
