@@ -6,7 +6,6 @@ written last: where it is, the run is complete. Knows nothing about torch.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from leadspan.config import RunConfig
 from leadspan.config_io import config_hash, content_hash, load_run_config, read_yaml
@@ -91,20 +91,23 @@ def read_json(path: Path, sealed: bool = False) -> Any:
 
 @contextmanager
 def lock_folder(path: Path) -> Iterator[None]:
-    """Hold the folder for this process; the kernel lets go when the process ends, however it ends.
+    """Hold the folder for this process; the lock is let go when the process ends, however it ends.
 
     Raises:
         FolderHeldError: Another process holds it.
     """
     path.mkdir(parents=True, exist_ok=True)
-    with (path / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise FolderHeldError(
-                f"{path}: another process is writing here. Wait for it or end it."
-            ) from None
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FolderHeldError(
+            f"{path}: another process is writing here. Wait for it or end it."
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def is_held(path: Path) -> bool:
@@ -116,6 +119,16 @@ def is_held(path: Path) -> bool:
             return False
     except FolderHeldError:
         return True
+
+
+def cache_root() -> Path:
+    """Where everything is kept that lies outside run folders; it may be deleted at any time.
+
+    `$LEADSPAN_CACHE`, else `leadspan` in `$XDG_CACHE_HOME`, else `~/.cache/leadspan`.
+    """
+    if own := os.environ.get("LEADSPAN_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leadspan"
 
 
 def describe_environment() -> dict[str, Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import multiprocessing
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -246,3 +249,30 @@ def test_report_counts_what_survives(run: Callable[..., RunConfig]) -> None:
     only_answers = SupervisionConfig(sections=("answer",))
     none = report_cuts(sequences, Cut(TruncationConfig(lsp=0.5), only_answers))
     assert (none.dropped, none.kept_tokens) == (60, 0)
+
+
+def _build(config: RunConfig, cache: Path, rendered: Any) -> None:
+    os.environ["LEADSPAN_CACHE"] = str(cache)
+    render = dataset.iter_sequences
+
+    def slowly(*arguments: Any) -> Any:
+        with rendered.get_lock():
+            rendered.value += 1
+        time.sleep(0.5)  # the others ask while this one still renders
+        return render(*arguments)
+
+    dataset.iter_sequences = slowly  # type: ignore[assignment]
+    assert len(build_sequences(config, byte_level()).train) > 0
+
+
+def test_of_several_processes_one_renders(run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    rendered = context.Value("i", 0)
+    arguments = (run(), tmp_path / "cache", rendered)
+    children = [context.Process(target=_build, args=arguments) for _ in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(120)
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    assert rendered.value == 1

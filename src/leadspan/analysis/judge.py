@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from leadspan.config import EndpointConfig
 from leadspan.endpoint import Answer, Call, Endpoint
 from leadspan.messages import Unusable, read_message
 from leadspan.records import Trace
-from leadspan.runs import write_json_atomic
+from leadspan.runs import cache_root, write_json_atomic
 
 Question = Literal["prompt", "answer", "derivation"]
 
@@ -118,7 +117,7 @@ def judge_traces(
         ConfigError: The `endpoint` extra is missing.
         RunError: The server cannot be reached or refuses.
     """
-    folder = cache or default_cache()
+    folder = cache or cache_root() / "judge"
     questions = {
         _key(endpoint, text): (trace, question, text)
         for trace in traces
@@ -138,12 +137,6 @@ def judge_traces(
     replies = {(questions[key][0].trace_id, questions[key][1]): text for key, text in known.items()}
     verdicts = tuple(_verdict(trace, replies, unusable) for trace in traces)
     return Judgement(verdicts, dict(unusable), len(missing))
-
-
-def default_cache() -> Path:
-    """Where answers are kept."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "leadspan" / "judge"
 
 
 def _questions(trace: Trace) -> Iterator[tuple[Question, str]]:

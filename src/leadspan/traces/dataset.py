@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from leadspan.config import (
     DERIVATION_COLUMN,
@@ -31,6 +32,7 @@ from leadspan.config import (
 from leadspan.errors import ConfigError, DataError
 from leadspan.identity import code_digest, digest, file_digest, tokenizer_fingerprint
 from leadspan.records import Sequence, Span, Trace
+from leadspan.runs import cache_root
 from leadspan.traces.cut import TOKENS_SUFFIX, cut_point
 from leadspan.traces.render import Renderer, iter_rendered
 from leadspan.traces.rows import Place, local_files
@@ -39,6 +41,11 @@ from leadspan.traces.sources import LoadedTraces, iter_traces
 
 NOT_IN_KEY = {"path", "num_processes", "validation_fraction"}
 """Fields of TracesConfig that do not change the rendered rows, or are hashed by content."""
+
+
+Annotate = Callable[[Trace], Mapping[str, Any]]
+"""Adds entries to a trace's `meta` before it is rendered, such as its own cut point."""
+Rendered = tuple[list[Sequence], LoadedTraces]
 
 
 def cache_folder(config: RunConfig, tokenizer: Any, layout: list[Any]) -> Path | None:
@@ -64,11 +71,10 @@ def cache_folder(config: RunConfig, tokenizer: Any, layout: list[Any]) -> Path |
         "code": code_digest(),
     }
     key = digest(json.dumps(made_of, sort_keys=True, default=str))
-    root = os.environ.get("LEADSPAN_CACHE") or Path.home() / ".cache" / "leadspan"
-    return Path(root) / "sequences" / key
+    return cache_root() / "sequences" / key
 
 
-def load_sequences(folder: Path) -> tuple[list[Sequence], LoadedTraces] | None:
+def load_sequences(folder: Path) -> Rendered | None:
     """Read a stored set; None where there is none."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -129,10 +135,6 @@ def _content(path: str, revision: str | None) -> Any:
     return [file_digest(file) for file in inner if file.is_file()]
 
 
-Annotate = Callable[[Trace], Mapping[str, Any]]
-"""Adds entries to a trace's `meta` before it is rendered, such as its own cut point."""
-
-
 @dataclass(slots=True)
 class SequenceSet:
     """Uncut sequences of a run, and what became of the rows that are not among them."""
@@ -155,6 +157,9 @@ def build_sequences(
 ) -> SequenceSet:
     """Load, render, filter by length, sample and split; the rendered rows are cached by content.
 
+    Of several processes that ask for one set, such as the ranks of a run, one renders; the others wait
+    and read what it wrote.
+
     Args:
         config: The run.
         tokenizer: The student's.
@@ -166,23 +171,48 @@ def build_sequences(
     """
     check_annotated(config.truncation, annotate)
     renderer = Renderer(tokenizer, config.render)
-    has_file = annotate is None and rows is None
-    folder = cache_folder(config, tokenizer, renderer.layout.identity) if has_file else None
-    cached = load_sequences(folder) if folder else None
-    if cached is None:
+
+    def rendered() -> Rendered:
         counts = LoadedTraces()
         pairs = iter_sequences(config.traces, renderer, counts, config.truncation, annotate, rows)
-        sequences = [sequence for _, sequence in pairs]
-        if folder:
-            save_sequences(folder, sequences, counts)
-    else:
-        sequences, counts = cached
+        return [sequence for _, sequence in pairs], counts
+
+    has_file = annotate is None and rows is None
+    folder = cache_folder(config, tokenizer, renderer.layout.identity) if has_file else None
+    sequences, counts = rendered() if folder is None else _read_or_make(folder, rendered)
     if not sequences:
         raise DataError(nothing_usable(config.traces, counts))
     train, validation = split_validation(
         sequences, config.traces.validation_fraction, config.traces.seed
     )
     return SequenceSet(train, validation, counts.refused, counts.notes, counts.places)
+
+
+def _read_or_make(folder: Path, make: Callable[[], Rendered]) -> Rendered:
+    if stored := load_sequences(folder):
+        return stored
+    with _waiting_for_others(folder):
+        if stored := load_sequences(folder):
+            return stored
+        made = make()
+        save_sequences(folder, *made)
+        return made
+
+
+@contextmanager
+def _waiting_for_others(folder: Path) -> Iterator[None]:
+    """Hold the set for this process, once others have let it go; nothing where no lock can be had."""
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, NotImplementedError):  # then the set cannot be written here either
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_annotated(truncation: TruncationConfig, annotate: Annotate | None) -> None:
