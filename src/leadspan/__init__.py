@@ -1,6 +1,13 @@
 """leadspan: distil reasoning on truncated, section-supervised traces, and measure what the cut cost.
 
 Importing this module imports nothing heavy; each public name is loaded when it is first used.
+
+- Traces: `load_traces`, `render`, `truncate`, `supervise`, `Cut`
+- Training and evaluation: `distill`, `evaluate`, `compare_runs`, `Grader`, `RunFolder`
+- Before training: `analyze`, `advise`
+- Plain data: `Trace`, `Message`, `Sequence`, `Span`, `Example`
+- run.yaml: `load_run_config`, `RunConfig` and its parts
+- What a user can put right is a `LeadspanError`
 """
 
 from __future__ import annotations
@@ -10,22 +17,63 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "load_traces": "leadspan.traces.sources",
-    "render": "leadspan.traces.render",
-    "truncate": "leadspan.traces.cut",
-    "supervise": "leadspan.traces.cut",
-    "distill": "leadspan.training.distill",
-    "evaluate": "leadspan.evaluation.evaluate",
-}
-
 if TYPE_CHECKING:
+    from leadspan.analysis.advise import advise as advise
+    from leadspan.analysis.analyze import analyze as analyze
+    from leadspan.config import EvaluationConfig as EvaluationConfig
+    from leadspan.config import LossConfig as LossConfig
+    from leadspan.config import RenderConfig as RenderConfig
+    from leadspan.config import RolloutConfig as RolloutConfig
+    from leadspan.config import RunConfig as RunConfig
+    from leadspan.config import SupervisionConfig as SupervisionConfig
+    from leadspan.config import TracesConfig as TracesConfig
+    from leadspan.config import TrainingConfig as TrainingConfig
+    from leadspan.config import TruncationConfig as TruncationConfig
+    from leadspan.config_io import load_run_config as load_run_config
+    from leadspan.errors import LeadspanError as LeadspanError
+    from leadspan.evaluation.compare import compare_runs as compare_runs
     from leadspan.evaluation.evaluate import evaluate as evaluate
+    from leadspan.grading import Grader as Grader
+    from leadspan.records import Example as Example
+    from leadspan.records import Message as Message
+    from leadspan.records import Sequence as Sequence
+    from leadspan.records import Span as Span
+    from leadspan.records import Trace as Trace
+    from leadspan.runs import RunFolder as RunFolder
+    from leadspan.traces.cut import Cut as Cut
     from leadspan.traces.cut import supervise as supervise
     from leadspan.traces.cut import truncate as truncate
     from leadspan.traces.render import render as render
     from leadspan.traces.sources import load_traces as load_traces
     from leadspan.training.distill import distill as distill
+
+_NAMES = {
+    "leadspan.analysis.advise": ("advise",),
+    "leadspan.analysis.analyze": ("analyze",),
+    "leadspan.config": (
+        "EvaluationConfig",
+        "LossConfig",
+        "RenderConfig",
+        "RolloutConfig",
+        "RunConfig",
+        "SupervisionConfig",
+        "TracesConfig",
+        "TrainingConfig",
+        "TruncationConfig",
+    ),
+    "leadspan.config_io": ("load_run_config",),
+    "leadspan.errors": ("LeadspanError",),
+    "leadspan.evaluation.compare": ("compare_runs",),
+    "leadspan.evaluation.evaluate": ("evaluate",),
+    "leadspan.grading": ("Grader",),
+    "leadspan.records": ("Example", "Message", "Sequence", "Span", "Trace"),
+    "leadspan.runs": ("RunFolder",),
+    "leadspan.traces.cut": ("Cut", "supervise", "truncate"),
+    "leadspan.traces.render": ("render",),
+    "leadspan.traces.sources": ("load_traces",),
+    "leadspan.training.distill": ("distill",),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = ["__version__", *_HOMES]
 

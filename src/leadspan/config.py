@@ -279,6 +279,15 @@ Divergence = Literal[
 ]
 
 
+DIVERGENCE_PARAMETER = {
+    "jsd": "beta",
+    "mixed_kl": "beta",
+    "skew_kl": "alpha",
+    "reverse_skew_kl": "alpha",
+}
+"""What `LossConfig.beta` is called by the divergences that read it."""
+
+
 class LossConfig(ConfigModel):
     """loss = (1 - kd_ratio) * CE + kd_ratio * KD, summed over scored tokens, divided by their count."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from leadspan.config import LossConfig, RunConfig
+from leadspan.config import DIVERGENCE_PARAMETER, LossConfig, RunConfig
 from leadspan.errors import DataError
 from leadspan.records import Example, Sequence
 
@@ -32,7 +32,6 @@ SPEED_KEYS = (
     "evaluation",
 )
 """Keys, or whole parts, that may change while a run goes on: no weight depends on them."""
-READS_BETA = ("jsd", "skew_kl", "reverse_skew_kl", "mixed_kl")
 
 
 def effective(config: RunConfig) -> RunConfig:
@@ -43,7 +42,7 @@ def effective(config: RunConfig) -> RunConfig:
     teacher = config.teacher
     if loss.kd_ratio == 0:
         loss, teacher = LossConfig(kd_ratio=0), None
-    elif loss.divergence not in READS_BETA:
+    elif loss.divergence not in DIVERGENCE_PARAMETER:
         loss = loss.model_copy(update={"beta": LossConfig().beta})
     return config.model_copy(
         update={

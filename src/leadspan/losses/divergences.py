@@ -16,14 +16,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from leadspan.config import LossConfig
-
+from leadspan.config import DIVERGENCE_PARAMETER, LossConfig
 
 LOG_OF_NOTHING = -1e4
 """Stands for log(0): exp(-1e4) is 0 in float32 and float64, and 0 * 1e4 is 0 where 0 * inf is NaN."""
@@ -177,12 +174,12 @@ DIVERGENCES: dict[str, Callable[..., Tensor]] = {
     "total_variation": total_variation,
     "mixed_kl": mixed_kl,
 }
-PARAMETER = {"jsd": "beta", "mixed_kl": "beta", "skew_kl": "alpha", "reverse_skew_kl": "alpha"}
 
 
 def divergence(student_logits_NV: Tensor, teacher_logits_NV: Tensor, loss: LossConfig) -> Tensor:
     """Per-token distillation term of a config, shape [N]; `loss.beta` is beta or alpha."""
-    options = {PARAMETER[loss.divergence]: loss.beta} if loss.divergence in PARAMETER else {}
+    parameter = DIVERGENCE_PARAMETER.get(loss.divergence)
+    options = {} if parameter is None else {parameter: loss.beta}
     compute = DIVERGENCES[loss.divergence]
     return compute(student_logits_NV, teacher_logits_NV, loss.kd_temperature, **options)
 
