@@ -21,7 +21,7 @@ Compute = Literal["autocast", "float32", "bfloat16"]
 
 _FLOAT, _HALF = 4, 2
 _CHUNK_BYTES = {"cpu": 256 * 2**20, "cuda": 1024 * 2**20}
-"""Budget of the fused loss for its logits, as `distill.projection` sets it."""
+"""Budget of the fused loss for its logits, as `losses.fused` sets it."""
 
 
 @dataclass(frozen=True, slots=True)
