@@ -126,7 +126,6 @@ class Rows:
         with_entropies: bool,
     ) -> None:
         self._model, self._sampling, self._vocab_size = model, sampling, vocab_size
-        self._with_entropies = with_entropies
         self._device = model.device
         self._longest_answer = longest_answer
         self._stop_ids = frozenset(stop_ids)
@@ -145,7 +144,7 @@ class Rows:
         if sampling.sampling_temperature > 0:
             shape = (num_rows, longest_answer)
             self._uniform_BT = torch.zeros(shape, dtype=torch.float64, device=self._device)
-        self._entropy_BT = torch.zeros_like(self._written_BT, dtype=torch.float32)
+        self._entropy_BT = torch.zeros_like(self._written_BT).float() if with_entropies else None
         self._width = 1
         self._most_written = 0
 
@@ -223,7 +222,7 @@ class Rows:
             past_key_values=self._cache,
             use_cache=True,
         ).logits[:, -1, : self._vocab_size]
-        if self._with_entropies:
+        if self._entropy_BT is not None:
             self._entropy_B = compute_entropy(logits_BV)
         if self._uniform_BT is None:
             self._token_B = choose_greedy(logits_BV)
@@ -244,9 +243,10 @@ class Rows:
         if self._most_written > self._written_BT.shape[1]:
             more = min(self._longest_answer, 2 * self._most_written) - self._written_BT.shape[1]
             self._written_BT = torch.nn.functional.pad(self._written_BT, (0, more))
-            self._entropy_BT = torch.nn.functional.pad(self._entropy_BT, (0, more))
+            if self._entropy_BT is not None:
+                self._entropy_BT = torch.nn.functional.pad(self._entropy_BT, (0, more))
         self._written_BT[self._index_B, self._count_B] = self._token_B
-        if self._with_entropies:
+        if self._entropy_BT is not None:
             self._entropy_BT[self._index_B, self._count_B] = self._entropy_B
         self._count_B += self._live_B
         ended_B = torch.isin(self._token_B, self._stops) | (self._count_B >= self._limit_B)
@@ -264,8 +264,9 @@ class Rows:
             assert entry is not None
             token_ids = self._written_BT[row, : counts[row]].tolist()
             stopped = token_ids[-1] in self._stop_ids
-            known = counts[row] if self._with_entropies else 0
-            entropies = self._entropy_BT[row, :known].tolist()
+            entropies = []
+            if self._entropy_BT is not None:
+                entropies = self._entropy_BT[row, : counts[row]].tolist()
             finished.append(Finished(entry[0], token_ids, stopped, now - entry[1], entropies))
         self._count_B *= self._live_B
         self._position_B *= self._live_B
@@ -282,7 +283,8 @@ class Rows:
         self._token_B, self._position_B = self._token_B[kept], self._position_B[kept]
         self._count_B, self._limit_B = self._count_B[kept], self._limit_B[kept]
         self._live_B, self._written_BT = self._live_B[kept], self._written_BT[kept]
-        self._entropy_BT = self._entropy_BT[kept]
+        if self._entropy_BT is not None:
+            self._entropy_BT = self._entropy_BT[kept]
         if self._uniform_BT is not None:
             self._uniform_BT = self._uniform_BT[kept]
 
