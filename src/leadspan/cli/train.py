@@ -40,9 +40,9 @@ def init(
 
     if path.exists():
         raise ConfigError(f"{path}: is there already. Give another name or delete it.")
-    import torch
+    from leadspan.precision import own_device
 
-    on_cpu = not torch.cuda.is_available()
+    on_cpu = own_device() == "cpu"
     teacher = teacher or ("Qwen/Qwen3-1.7B" if on_cpu else "Qwen/Qwen3-8B")
     write_template(path, teacher, student, traces, first_run=on_cpu)
     if on_cpu:
@@ -179,6 +179,7 @@ def compare(
 
     from leadspan.config import TeacherConfig
     from leadspan.models import load_causal_lm, load_tokenizer
+    from leadspan.precision import own_device
     from leadspan.teachers import check
     from leadspan.teachers.cache import TeacherCache
 
@@ -191,10 +192,7 @@ def compare(
         quantization=next((bits for bits in ("8bit", "4bit") if bits in how), None),  # type: ignore[arg-type]
     )
     cache.check_fits(config, load_tokenizer(config))
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = check.compare(cache, load_causal_lm(config, device), sample, "autocast" in how)
+    found = check.compare(cache, load_causal_lm(config, own_device()), sample, "autocast" in how)
     _print(asdict(found), as_json)
 
 
