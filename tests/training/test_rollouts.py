@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 from leadspan import render
@@ -27,11 +22,27 @@ from leadspan.generation.local import generate
 from leadspan.generation.requests import Request
 from leadspan.records import Message, Sequence, Span, Trace
 from leadspan.runs import RunFolder
-from leadspan.training.rollouts import Horizon, Rollout, by_decile, closing_ids, in_tokens
+from leadspan.training.rollouts import (
+    Horizon,
+    Rollout,
+    by_decile,
+    closing_ids,
+    in_tokens,
+    num_context_tokens,
+    stand_in,
+)
 from leadspan.training.run import train
 from tests.conftest import build_tiny_tokenizer
+from tests.training.launching import (
+    assert_equal_weights,
+    assert_same_run,
+    leave_time_to_be_killed,
+    metrics_of,
+    start_child,
+    torchrun,
+    wait_for,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
 END = 1
 
 
@@ -162,14 +173,7 @@ def test_a_prefix_stands_in_context_and_is_not_scored(
 
 
 def _train_in_child(keys: dict[str, Any], folder: Path) -> None:
-    torch.set_num_threads(1)
-    append = RunFolder.append_metrics
-
-    def append_and_wait(self: RunFolder, record: dict[str, Any]) -> None:
-        append(self, record)
-        time.sleep(0.02)  # leave the parent time to kill it between steps
-
-    RunFolder.append_metrics = append_and_wait  # type: ignore[method-assign]
+    leave_time_to_be_killed()
     train(validate(RunConfig, keys, "test"), folder)
 
 
@@ -177,61 +181,26 @@ def _train_in_child(keys: dict[str, Any], folder: Path) -> None:
 def test_killed_and_resumed_equals_undisturbed_to_the_bit(
     kill_after_lines: int, whole_run: Path, on_policy: dict[str, Any], tmp_path: Path
 ) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["leadspan.training.run", "tests.conftest"])
     folder = tmp_path / "run"
-    child = context.Process(target=_train_in_child, args=(on_policy, folder))
-    child.start()
-    deadline = time.monotonic() + 60
-    while len(RunFolder(folder).read_metrics()) < kill_after_lines and time.monotonic() < deadline:
-        time.sleep(0.001)
-    os.kill(child.pid or 0, signal.SIGKILL)
+    child = start_child(_train_in_child, on_policy, folder)
+    wait_for(lambda: len(RunFolder(folder).read_metrics()) >= kill_after_lines, child)
+    os.kill(child.pid, signal.SIGKILL)
     child.join()
+    assert not RunFolder(folder).is_complete
     train(validate(RunConfig, on_policy, "test"), folder)
-    clock = {"seconds", "tokens_per_second"}
-    found, expected = (
-        [{k: v for k, v in m.items() if k not in clock} for m in RunFolder(path).read_metrics()]
-        for path in (folder, whole_run)
-    )
-    assert found == expected
-    weights = load_file(whole_run / "student" / "model.safetensors")
-    for name, weight in load_file(folder / "student" / "model.safetensors").items():
-        assert torch.equal(weight, weights[name]), name
+    assert metrics_of(folder) == metrics_of(whole_run)
+    assert_equal_weights(folder, whole_run)
 
 
 def test_two_ranks_write_and_learn_what_one_does(
     whole_run: Path, on_policy: dict[str, Any], tmp_path: Path
 ) -> None:
-    path = tmp_path / "run.yaml"
+    path, folder = tmp_path / "run.yaml", tmp_path / "run"
     path.write_text(json.dumps(on_policy), encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    done = subprocess.run(
-        [*command, "-m", "leadspan", "train", str(path), "--output", str(tmp_path / "run")],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = torchrun(2, "leadspan", "train", str(path), "--output", str(folder))
     assert done.returncode == 0, done.stderr
-    assert [r["text"] for r in rollouts_of(tmp_path / "run")] == [
-        r["text"] for r in rollouts_of(whole_run)
-    ]
-    clock = {"kind", "seconds", "tokens_per_second", "grad_norm"}
-    for found, expected in zip(
-        *(RunFolder(folder).read_metrics() for folder in (tmp_path / "run", whole_run)), strict=True
-    ):
-        for key in expected.keys() - clock:
-            # float32 sums in another order, amplified by AdamW over six steps
-            assert found[key] == pytest.approx(expected[key], rel=1e-5), key
+    assert [r["text"] for r in rollouts_of(folder)] == [r["text"] for r in rollouts_of(whole_run)]
+    assert_same_run(folder, whole_run)
 
 
 def test_a_rollout_does_not_depend_on_what_is_written_beside_it(tiny_student: Path) -> None:
@@ -289,6 +258,19 @@ def sequence(prompt: int, cot: int, answer: int, close: int = 0) -> Sequence:
 )
 def test_amounts_are_tokens_or_shares(amount: float, length: int, expected: int) -> None:
     assert in_tokens(amount, amount, length) == expected
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"), [(0, 3), (2, 5), (0.5, 6), (1.0, 8), (99, 8)], ids=str
+)
+def test_a_prefix_is_a_lead_of_the_completion_without_its_last_token(
+    prefix: float, expected: int
+) -> None:
+    config = RolloutConfig(prefix=prefix, horizon=2)
+    assert num_context_tokens(config, sequence(3, 4, 2)) == expected
+    cost = stand_in(config, sequence(3, 4, 2))
+    assert list(cost.supervised_T[:expected]) == [False] * expected
+    assert cost.num_scored_tokens == min(2, 9 - expected)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import random
 import shutil
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +32,13 @@ from leadspan.training.optimizer import compute_lr_factor
 from leadspan.training.run import TrainedRun, train
 from leadspan.training.trainer import compute_validation_steps
 from tests.conftest import build_tiny_tokenizer, build_traces
-
-NOT_COMPARED = {"seconds", "tokens_per_second"}
-"""What a clock decides; every other field of metrics.jsonl must be equal to the bit."""
+from tests.training.launching import (
+    assert_equal_weights,
+    leave_time_to_be_killed,
+    metrics_of,
+    start_child,
+    wait_for,
+)
 
 
 def _sequences(lsp: float = 0.6) -> list[Sequence]:
@@ -63,11 +64,6 @@ def _run(
     )
 
 
-def _metrics(folder: Path) -> list[dict[str, Any]]:
-    records = RunFolder(folder).read_metrics()
-    return [{k: v for k, v in record.items() if k not in NOT_COMPARED} for record in records]
-
-
 @pytest.fixture(scope="module")
 def whole_run(
     tmp_path_factory: pytest.TempPathFactory, tiny_student: Path, tiny_teacher: Path
@@ -77,7 +73,7 @@ def whole_run(
 
 
 def test_the_loss_falls_and_the_student_is_an_ordinary_model(whole_run: TrainedRun) -> None:
-    losses = [record["loss"] for record in _metrics(whole_run.path) if record["kind"] == "train"]
+    losses = [record["loss"] for record in metrics_of(whole_run.path) if record["kind"] == "train"]
     assert losses[-1] < losses[0] - 0.1
     model = AutoModelForCausalLM.from_pretrained(whole_run.student_path)
     tokenizer = AutoTokenizer.from_pretrained(whole_run.student_path)
@@ -87,14 +83,16 @@ def test_the_loss_falls_and_the_student_is_an_ordinary_model(whole_run: TrainedR
 
 
 def test_the_manifest_tells_what_the_run_cost(whole_run: TrainedRun) -> None:
-    records = [record for record in _metrics(whole_run.path) if record["kind"] == "train"]
+    records = [record for record in metrics_of(whole_run.path) if record["kind"] == "train"]
     manifest = whole_run.manifest
     assert manifest["tokens_scored"] == sum(record["tokens_scored"] for record in records)
     assert manifest["tokens_forwarded"] == sum(record["tokens_forwarded"] for record in records)
     assert manifest["teacher_tokens_forwarded"] == manifest["tokens_forwarded"]
     assert 0 < manifest["teacher_flops"] < manifest["train_flops"]
     assert manifest["val_loss"] == min(
-        record["val_loss"] for record in _metrics(whole_run.path) if record["kind"] == "validation"
+        record["val_loss"]
+        for record in metrics_of(whole_run.path)
+        if record["kind"] == "validation"
     )
     assert 0 < manifest["peak_step_memory_gib"] < manifest["peak_memory_gib"]
     assert manifest["tokens_per_second"] == pytest.approx(
@@ -150,7 +148,9 @@ def test_accumulation_changes_nothing(
     shared_out = _run(
         tmp_path / "run", tiny_student, tiny_teacher, micro_batch_tokens=micro_batch_tokens
     )
-    for expected, found in zip(_metrics(whole_run.path), _metrics(shared_out.path), strict=True):
+    for expected, found in zip(
+        metrics_of(whole_run.path), metrics_of(shared_out.path), strict=True
+    ):
         assert found.keys() == expected.keys()
         # The first step shows sums in another order; from then on AdamW amplifies the last bits.
         first = expected["kind"] == "train" and expected["step"] == 1
@@ -159,31 +159,9 @@ def test_accumulation_changes_nothing(
             assert found[key] == pytest.approx(expected[key], rel=tolerance), key
 
 
-def _train_in_child(folder: Path, student: Path, teacher: Path, slowly: bool) -> None:
-    torch.set_num_threads(1)
-    if slowly:  # leave the parent time to kill it between steps
-        append = RunFolder.append_metrics
-
-        def append_and_wait(self: RunFolder, record: dict[str, Any]) -> None:
-            append(self, record)
-            time.sleep(0.02)
-
-        RunFolder.append_metrics = append_and_wait  # type: ignore[method-assign]
+def _train_in_child(folder: Path, student: Path, teacher: Path) -> None:
+    leave_time_to_be_killed()
     _run(folder, student, teacher)
-
-
-def _start_child(*arguments: Any) -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["leadspan.training.run", "tests.conftest"])
-    child = context.Process(target=_train_in_child, args=arguments)
-    child.start()
-    return child
-
-
-def _wait_for(condition: Callable[[], bool], child: Any) -> None:
-    deadline = time.monotonic() + 60
-    while not condition() and child.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.001)
 
 
 @pytest.mark.parametrize("kill_after_lines", random.Random(7).sample(range(1, 40), 10))
@@ -195,35 +173,33 @@ def test_killed_and_resumed_equals_undisturbed_to_the_bit(
     tiny_teacher: Path,
 ) -> None:
     folder = tmp_path / "run"
-    num_lines = len(_metrics(whole_run.path))
+    num_lines = len(metrics_of(whole_run.path))
     target = 1 + kill_after_lines % (num_lines - 1)
-    child = _start_child(folder, tiny_student, tiny_teacher, True)
-    _wait_for(lambda: len(RunFolder(folder).read_metrics()) >= target, child)
+    child = start_child(_train_in_child, folder, tiny_student, tiny_teacher)
+    wait_for(lambda: len(RunFolder(folder).read_metrics()) >= target, child)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     assert not RunFolder(folder).is_complete
     resumed = _run(folder, tiny_student, tiny_teacher)
-    assert _metrics(folder) == _metrics(whole_run.path)
+    assert metrics_of(folder) == metrics_of(whole_run.path)
     for key in ("train_loss", "val_loss", "best_step", "tokens_scored", "train_flops"):
         assert resumed.manifest[key] == whole_run.manifest[key]
-    expected = load_file(whole_run.student_path / "model.safetensors")
-    for name, weight in load_file(resumed.student_path / "model.safetensors").items():
-        assert torch.equal(weight, expected[name]), name
+    assert_equal_weights(folder, whole_run.path)
 
 
 def test_an_interrupt_leaves_a_checkpoint_and_says_how_to_go_on(
     whole_run: TrainedRun, tmp_path: Path, tiny_student: Path, tiny_teacher: Path
 ) -> None:
     folder = tmp_path / "run"
-    child = _start_child(folder, tiny_student, tiny_teacher, True)
-    _wait_for(lambda: len(RunFolder(folder).read_metrics()) >= 3, child)
+    child = start_child(_train_in_child, folder, tiny_student, tiny_teacher)
+    wait_for(lambda: len(RunFolder(folder).read_metrics()) >= 3, child)
     os.kill(child.pid, signal.SIGINT)
     child.join()
     last = find_last(folder / "checkpoints")
     assert last is not None
     assert not RunFolder(folder).is_complete
     _run(folder, tiny_student, tiny_teacher)
-    assert _metrics(folder) == _metrics(whole_run.path)
+    assert metrics_of(folder) == metrics_of(whole_run.path)
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +253,7 @@ def test_a_damaged_run_goes_back_and_comes_out_the_same(
     err = capsys.readouterr().err
     assert said in err
     assert ("warning" in err) == bool(said)
-    assert _metrics(folder) == _metrics(whole_run.path)
+    assert metrics_of(folder) == metrics_of(whole_run.path)
     expected = load_file(whole_run.student_path / "model.safetensors")
     for name, weight in load_file(resumed.student_path / "model.safetensors").items():
         assert torch.equal(weight, expected[name]), name

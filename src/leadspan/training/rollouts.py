@@ -112,6 +112,20 @@ def in_tokens(amount: float, kind: float, num_trace_tokens: int) -> int:
     return max(1, math.floor(amount * num_trace_tokens + 1e-9))
 
 
+def num_completion_tokens(sequence: Sequence) -> int:
+    """Tokens behind the prompt: what a share of the trace is a share of."""
+    return len(sequence) - sequence.prompt.end
+
+
+def num_context_tokens(config: RolloutConfig, sequence: Sequence) -> int:
+    """Tokens before the first sampled one: the prompt and the prefix, which never holds the last token."""
+    if not config.prefix:
+        return sequence.prompt.end
+    completion = num_completion_tokens(sequence)
+    prefix = in_tokens(config.prefix, config.prefix, completion)
+    return sequence.prompt.end + min(prefix, completion - 1)
+
+
 class RolloutWriter:
     """Writes the rollouts of a step with the weights in training; no copy of the student is made.
 
@@ -127,6 +141,7 @@ class RolloutWriter:
         decode: Callable[[list[int]], str],
         stop_ids: Iterable[int],
         close_ids: tuple[int, ...],
+        batch_size: int,
         seed: int,
         bf16: bool,
     ) -> None:
@@ -134,17 +149,30 @@ class RolloutWriter:
         self._decode = decode
         self._stop_ids, self._close_ids = sorted(stop_ids), close_ids
         self._seed, self._bf16 = seed, bf16
+        self.num_prompts = round(config.share * batch_size) // config.num_samples
+        """Of a step."""
+        self.horizon = Horizon()
+
+    def expected(self, sequences: Iterable[Sequence]) -> list[Example]:
+        """Stand-ins of the rollouts of a step for its cost: the traces themselves, up to the horizon."""
+        return [stand_in(self._config, one) for one in sequences] * self._config.num_samples
 
     def write(
-        self, step: int, sequences: SequenceABC[Sequence], lengths: SequenceABC[int]
+        self, step: int, num_steps: int, num_validations: int, sequences: SequenceABC[Sequence]
     ) -> list[Rollout]:
         """Every rank's share of the rollouts of a step, on every rank, in order.
 
         Args:
             step: 0-based.
+            num_steps: Of the whole run.
+            num_validations: Of the whole run.
             sequences: Uncut, one a prompt.
-            lengths: The horizon of each, in tokens.
         """
+        progress = step / max(1, num_steps - 1)
+        lengths = [
+            self.horizon.length(self._config, num_completion_tokens(one), progress, num_validations)
+            for one in sequences
+        ]
         asked = [
             (sequence, sample, length)
             for sequence, length in zip(sequences, lengths, strict=True)
@@ -183,18 +211,20 @@ class RolloutWriter:
         written: dict[int, tuple[list[int], list[float]]] = {}
         for part in self._ranks.gather(finished):
             written |= part
-        return [
+        rollouts = [
             self._rollout(sequence, sample, *written[place])
             for place, (sequence, sample, _) in enumerate(asked)
         ]
+        self.horizon.note(rollouts)
+        return rollouts
+
+    def note_validation(self) -> None:
+        """A validation has taken place, at which the horizon may grow."""
+        self.horizon.close_interval(self._config.entropy_floor)
 
     def _context(self, sequence: Sequence) -> Any:
-        """What stands before the first sampled token: the prompt and the prefix."""
-        num_completion = len(sequence) - sequence.prompt.end
-        prefix = 0
-        if self._config.prefix:
-            prefix = in_tokens(self._config.prefix, self._config.prefix, num_completion)
-        return sequence.input_ids_T[: sequence.prompt.end + min(prefix, num_completion)]
+        """What stands before the first sampled token."""
+        return sequence.input_ids_T[: num_context_tokens(self._config, sequence)]
 
     def _rollout(
         self, sequence: Sequence, sample: int, ids: list[int], entropies: list[float]
@@ -203,8 +233,7 @@ class RolloutWriter:
         ended = ids[-1] in self._stop_ids
         ids_T = np.concatenate([context_T, np.array(ids, dtype=np.int32)])
         edge = _find(ids_T, self._close_ids, sequence.prompt.end)
-        supervised_T = np.zeros(len(ids_T), dtype=np.bool_)
-        supervised_T[len(context_T) :] = True
+        supervised_T = np.arange(len(ids_T)) >= len(context_T)
         rolled = Sequence(
             trace_id=f"{sequence.trace_id}#{sample}",
             input_ids_T=ids_T,
@@ -257,10 +286,9 @@ def closing_ids(sequences: SequenceABC[Sequence], tokenizer: Any) -> tuple[int, 
 
 def stand_in(config: RolloutConfig, sequence: Sequence) -> Example:
     """What a rollout is expected to cost before it is written: as long as the trace, or the horizon."""
-    completion = len(sequence) - sequence.prompt.end
-    prefix = in_tokens(config.prefix, config.prefix, completion) if config.prefix else 0
-    start = sequence.prompt.end + min(prefix, completion - 1)
-    end = min(len(sequence), start + in_tokens(config.horizon, config.horizon, completion))
+    start = num_context_tokens(config, sequence)
+    horizon = in_tokens(config.horizon, config.horizon, num_completion_tokens(sequence))
+    end = min(len(sequence), start + horizon)
     kept = select(sequence, np.arange(end))
     return Example(kept, np.arange(end) >= start)
 
@@ -277,16 +305,14 @@ def check_context(
     if most is None:
         return
     for sequence in sequences:
-        completion = len(sequence) - sequence.prompt.end
+        context = num_context_tokens(config, sequence)
         ends = [config.horizon, config.horizon_start or config.horizon]
-        length = max(in_tokens(end, end, completion) for end in ends)
-        if config.prefix:
-            length += in_tokens(config.prefix, config.prefix, completion)
-        if sequence.prompt.end + length > most:
+        length = max(in_tokens(end, end, num_completion_tokens(sequence)) for end in ends)
+        if context + length > most:
             raise ConfigError(
-                f"rollout.horizon must fit the context of {path}, {most} tokens; the prompt of "
-                f"{sequence.trace_id} has {sequence.prompt.end} and {length} may follow. Lower it, or "
-                "leave long prompts out with traces.max_tokens."
+                f"rollout.horizon must fit the context of {path}, {most} tokens; prompt and prefix of "
+                f"{sequence.trace_id} have {context} and {length} may follow. Lower it, or leave long "
+                "prompts out with traces.max_tokens."
             )
 
 

@@ -267,6 +267,7 @@ def build_rollouts(
             tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False
         ),
         stop_ids=stop_ids_of(student, tokenizer),
+        batch_size=config.training.batch_size,
         close_ids=closing_ids(sequences, tokenizer),
         seed=config.seed,
         bf16=resolve_bf16(config.training.bf16, ranks.device),

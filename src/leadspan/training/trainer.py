@@ -61,7 +61,6 @@ from leadspan.training.rollouts import (
     Rollout,
     RolloutWriter,
     by_decile,
-    stand_in,
 )
 from leadspan.training.tracking import Log, open_tracker
 
@@ -141,7 +140,6 @@ class Trainer:
         self._examples = examples
         self._validation = validation
         self._rollouts = rollouts
-        self._horizon = Horizon()
         self._recent = RecentRollouts(folder.rollouts_path)
         self._packed = config.student.attention in PACKING
         teacher_config = teacher.model_config if teacher else None
@@ -216,7 +214,8 @@ class Trainer:
         )
         if state is not None:
             self._totals = Totals(**state["totals"])
-            self._horizon = Horizon(**state["horizon"])
+            if self._rollouts is not None:
+                self._rollouts.horizon = Horizon(**state["horizon"])
             self._saved_step = self._totals.step
         if is_first:
             folder.restore_metrics(state["metrics"]["size"] if state is not None else 0)
@@ -349,40 +348,19 @@ class Trainer:
         return self._ranks.sum(sums)
 
     def _prompts(self, members: SequenceABC[int]) -> list[Sequence]:
-        """Whose rollouts a step has: the first `share` of its members are prompts, not traces."""
-        rollout = self._config.rollout
-        if rollout is None:
+        """Whose rollouts a step has: the first of its members are prompts, not traces."""
+        if self._rollouts is None:
             return []
-        num_rollouts = round(rollout.share * self._training.batch_size)
-        return self._examples.sequences(members[: num_rollouts // rollout.num_samples])
-
-    def _expected_rollouts(self, members: SequenceABC[int]) -> list[Example]:
-        """Stand-ins of a step's rollouts for its cost: the traces themselves, up to the horizon."""
-        rollout = self._config.rollout
-        if rollout is None:
-            return []
-        each = [stand_in(rollout, sequence) for sequence in self._prompts(members)]
-        return each * rollout.num_samples
+        return self._examples.sequences(members[: self._rollouts.num_prompts])
 
     def _write_rollouts(self, step: int, members: SequenceABC[int]) -> list[Rollout]:
         """The rollouts of a step."""
-        rollout = self._config.rollout
-        if rollout is None or self._rollouts is None:
+        if self._rollouts is None:
             return []
         started = time.perf_counter()
-        sequences = self._prompts(members)
-        progress = step / max(1, self._num_steps - 1)
-        lengths = [
-            self._horizon.length(
-                rollout,
-                len(sequence) - sequence.prompt.end,
-                progress,
-                len(self._validation_steps),
-            )
-            for sequence in sequences
-        ]
-        written = self._rollouts.write(step, sequences, lengths)
-        self._horizon.note(written)
+        written = self._rollouts.write(
+            step, self._num_steps, len(self._validation_steps), self._prompts(members)
+        )
         examples = [one.example for one in written]
         flops = self._flops.compute_rollouts(examples)
         totals = self._totals
@@ -418,9 +396,8 @@ class Trainer:
             save_checkpoint(folder, self._ranks, self._objective, None, state)
             self._drop_old()
         totals.validation_seconds += time.perf_counter() - started
-        rollout = self._config.rollout
-        if rollout is not None:
-            self._horizon.close_interval(rollout.entropy_floor)
+        if self._rollouts is not None:
+            self._rollouts.note_validation()
         self._append(
             {"kind": "validation", "step": totals.step, "val_loss": loss, **section_means(sums)}
         )
@@ -431,7 +408,7 @@ class Trainer:
             return compute_num_steps(self._training, len(self._examples))
 
         def cost_of(indices: SequenceABC[int]) -> float:
-            rolled = self._expected_rollouts(indices)
+            rolled = self._rollouts.expected(self._prompts(indices)) if self._rollouts else []
             chosen = self._examples.at(0.0, indices[len(rolled) :])
             if self._training.budget and self._training.budget.tokens:
                 return sum(map(num_forwarded_tokens, chosen))
@@ -503,7 +480,7 @@ class Trainer:
         metrics = self._folder.describe_metrics() if self._ranks.is_first else None
         state = {
             "totals": asdict(self._totals),
-            "horizon": asdict(self._horizon),
+            "horizon": asdict(self._rollouts.horizon) if self._rollouts is not None else None,
             "metrics": metrics,
         }
         save_checkpoint(folder, self._ranks, self._objective, self._optimizer, state)
