@@ -234,11 +234,12 @@ class Trainer:
         # A validation is a forward pass alone, a third of the work.
         cost = share * self._cost(examples) + validations / 3 * self._cost(self._validation)
         left = seconds * cost / max(1.0, self._cost([probe])) / self._ranks.size
+        on_top = "" if self._rollouts is None else " Writing rollouts comes on top."
         if self._ranks.is_first:
             say(
                 f"{self._folder.path}: about {describe_seconds(left)} for {steps} steps and "
                 f"{validations} validations on {device.type}, by a timed pass over "
-                f"{len(probe.sequence)} tokens."
+                f"{len(probe.sequence)} tokens.{on_top}"
             )
 
     def _cost(self, examples: SequenceABC[Example]) -> float:
