@@ -275,17 +275,25 @@ class StudentConfig(ModelConfig):
 
 
 Divergence = Literal[
-    "forward_kl", "reverse_kl", "jsd", "skew_kl", "reverse_skew_kl", "total_variation", "mixed_kl"
+    "forward_kl",
+    "reverse_kl",
+    "jsd",
+    "skew_kl",
+    "reverse_skew_kl",
+    "total_variation",
+    "mixed_kl",
+    "entropy_gated_kl",
 ]
 
 
 DIVERGENCE_PARAMETER = {
-    "jsd": "beta",
-    "mixed_kl": "beta",
-    "skew_kl": "alpha",
-    "reverse_skew_kl": "alpha",
+    "jsd": ("beta", "beta"),
+    "mixed_kl": ("beta", "beta"),
+    "skew_kl": ("beta", "alpha"),
+    "reverse_skew_kl": ("beta", "alpha"),
+    "entropy_gated_kl": ("entropy_threshold", "threshold"),
 }
-"""What `LossConfig.beta` is called by the divergences that read it."""
+"""For each divergence with a parameter: the key of `LossConfig` that holds it, and its name in the formula."""
 
 
 class LossConfig(ConfigModel):
@@ -297,6 +305,9 @@ class LossConfig(ConfigModel):
     """The distillation term; forward_kl is KL(teacher || student)."""
     beta: float = Field(default=0.5, ge=0, le=1)
     """Parameter of jsd, skew_kl, reverse_skew_kl and mixed_kl; the others ignore it."""
+    entropy_threshold: float = Field(default=0.5, ge=0)
+    """Of entropy_gated_kl: forward KL where the teacher's entropy is above this many nats, reverse KL
+    elsewhere (arXiv:2603.07079)."""
     sparse_target: Literal["tail", "renormalised"] = "tail"
     """With a top-k cache: the tail as one extra class, or the kept part scaled to sum to 1 (biased)."""
     kd_temperature: float = Field(default=1.0, gt=0)

@@ -42,8 +42,10 @@ def effective(config: RunConfig) -> RunConfig:
     teacher = config.teacher
     if loss.kd_ratio == 0:
         loss, teacher = LossConfig(kd_ratio=0), None
-    elif loss.divergence not in DIVERGENCE_PARAMETER:
-        loss = loss.model_copy(update={"beta": LossConfig().beta})
+    else:
+        read, _ = DIVERGENCE_PARAMETER.get(loss.divergence, (None, None))
+        unread = {key for key, _ in DIVERGENCE_PARAMETER.values()} - {read}
+        loss = loss.model_copy(update={key: getattr(LossConfig(), key) for key in unread})
     return config.model_copy(
         update={
             "truncation": config.truncation.effective(),

@@ -35,6 +35,13 @@ def jsd_loop(p: list[float], q: list[float], beta: float) -> float:
     return beta * kl_loop(p, m) + (1 - beta) * kl_loop(q, m)
 
 
+def entropy_loop(p: list[float]) -> float:
+    return -math.fsum(x * math.log(x) for x in p)
+
+
+THRESHOLD = 1.2
+
+
 # name -> (options, p, q -> value)
 DEFINITIONS = {
     "forward_kl": ({}, kl_loop),
@@ -47,6 +54,10 @@ DEFINITIONS = {
         lambda p, q: math.fsum(abs(x - y) for x, y in zip(p, q, strict=True)) / 2,
     ),
     "mixed_kl": ({"beta": 0.7}, lambda p, q: 0.7 * kl_loop(p, q) + 0.3 * kl_loop(q, p)),
+    "entropy_gated_kl": (
+        {"threshold": THRESHOLD},
+        lambda p, q: kl_loop(p, q) if entropy_loop(p) > THRESHOLD else kl_loop(q, p),
+    ),
 }
 
 

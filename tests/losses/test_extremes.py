@@ -51,6 +51,9 @@ def oracle(name: str, p: Sequence[float], q: Sequence[float]) -> float:
         return kl(p, q)
     if name == "reverse_kl":
         return kl(q, p)
+    if name == "entropy_gated_kl":
+        entropy = -math.fsum(math.exp(a) * a for a in p if math.exp(a) > 0)
+        return kl(p, q) if entropy > LossConfig().entropy_threshold else kl(q, p)
     if name == "mixed_kl":
         return BETA * kl(p, q) + (1 - BETA) * kl(q, p)
     if name == "total_variation":

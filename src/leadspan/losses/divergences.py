@@ -165,6 +165,30 @@ def mixed_kl(
     return _finish(inside_N, kd_temperature)
 
 
+def entropy_gated_kl(
+    student_logits_NV: Tensor,
+    teacher_logits_NV: Tensor,
+    kd_temperature: float = 1.0,
+    threshold: float = 0.5,
+) -> Tensor:
+    """Per-token KL(p || q) where the entropy of p is above the threshold, KL(q || p) elsewhere, in nats.
+
+    arXiv:2603.07079. The entropy is that of the softened teacher. Arguments, shapes and errors as in
+    `forward_kl`.
+
+    Raises:
+        ValueError: The threshold is negative.
+    """
+    if threshold < 0:
+        raise ValueError(
+            f"entropy_gated_kl: threshold must be at least 0 nats; got {threshold!r}. Write 0.5."
+        )
+    log_p_NV, log_q_NV = _log_probs(student_logits_NV, teacher_logits_NV, kd_temperature)
+    entropy_N = -(log_p_NV.exp() * log_p_NV).sum(-1)
+    forward_N, reverse_N = _kl(log_p_NV, log_q_NV), _kl(log_q_NV, log_p_NV)
+    return _finish(torch.where(entropy_N > threshold, forward_N, reverse_N), kd_temperature)
+
+
 DIVERGENCES: dict[str, Callable[..., Tensor]] = {
     "forward_kl": forward_kl,
     "reverse_kl": reverse_kl,
@@ -173,13 +197,16 @@ DIVERGENCES: dict[str, Callable[..., Tensor]] = {
     "reverse_skew_kl": reverse_skew_kl,
     "total_variation": total_variation,
     "mixed_kl": mixed_kl,
+    "entropy_gated_kl": entropy_gated_kl,
 }
 
 
 def divergence(student_logits_NV: Tensor, teacher_logits_NV: Tensor, loss: LossConfig) -> Tensor:
-    """Per-token distillation term of a config, shape [N]; `loss.beta` is beta or alpha."""
-    parameter = DIVERGENCE_PARAMETER.get(loss.divergence)
-    options = {} if parameter is None else {parameter: loss.beta}
+    """Per-token distillation term of a config, shape [N]."""
+    options = {}
+    if loss.divergence in DIVERGENCE_PARAMETER:
+        key, parameter = DIVERGENCE_PARAMETER[loss.divergence]
+        options[parameter] = getattr(loss, key)
     compute = DIVERGENCES[loss.divergence]
     return compute(student_logits_NV, teacher_logits_NV, loss.kd_temperature, **options)
 

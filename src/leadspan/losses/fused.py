@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from leadspan.config import LossConfig
 from leadspan.losses import kernels
 from leadspan.losses.divergences import LOG_OF_NOTHING
-from leadspan.losses.heads import DenseTeacher, Head, SparseTeacher, Teacher
+from leadspan.losses.heads import DenseTeacher, Head, SampledTeacher, SparseTeacher, Teacher
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -129,7 +129,14 @@ BLOCK_BYTES = {"cpu": 2560 * 2**10, "cuda": 160 * 2**20}
 """Logits whose loss is formed together: on a CPU so few that they stay in its cache, on a GPU enough to
 fill it, while temporaries stay small."""
 
-__all__ = ["DenseTeacher", "FusedLoss", "SparseTeacher", "Teacher", "fused_loss"]
+__all__ = [
+    "DenseTeacher",
+    "FusedLoss",
+    "SampledTeacher",
+    "SparseTeacher",
+    "Teacher",
+    "fused_loss",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,8 @@ class FusedLoss:
     ce_N: Tensor
     """Cross-entropy of each row, in nats, float32."""
     kd_N: Tensor
-    """Divergence of each row times kd_temperature**2, float32; zeros where kd_ratio is 0."""
+    """Divergence of each row times kd_temperature**2, float32; zeros where kd_ratio is 0. With a sampled
+    teacher an estimate, which may be negative."""
     teacher_kept_N: Tensor | None = None
     """Sparse teacher only: its mass on the kept ids."""
     student_kept_N: Tensor | None = None
@@ -166,7 +174,7 @@ def fused_loss(
         student_hidden_NH: Final hidden states of the scored rows, after the label shift.
         head: The student's head, `vocab_size` rows or more; rows past it are left out.
         labels_N: Integer ids in [0, vocab_size).
-        teacher: Dense or sparse, N rows; None needs `loss.kd_ratio` 0, which ignores any teacher.
+        teacher: Dense, sparse or sampled, N rows; None needs `loss.kd_ratio` 0, which ignores any teacher.
         loss: The mix, the divergence, its parameter and temperature.
         vocab_size: Number of tokens that both models share.
         chunk_rows: Rows projected at a time; chosen from a memory budget by default.
@@ -182,6 +190,8 @@ def fused_loss(
     _check(student_hidden_NH, head, labels_N, teacher, loss, vocab_size)
     if isinstance(teacher, SparseTeacher):
         teacher = _prepare_sparse(teacher, loss, vocab_size, student_hidden_NH)
+    elif isinstance(teacher, SampledTeacher):
+        teacher = _prepare_sampled(teacher, loss, student_hidden_NH)
     dtype = _compute_dtype(student_hidden_NH)
     buffers = 2 if isinstance(teacher, DenseTeacher) else 1
     job = _Job(
@@ -325,6 +335,10 @@ def _chunk_terms(
                 labels_n,
                 job.loss,
             )
+        elif isinstance(job.teacher, SampledTeacher):
+            ce_N[rows], kd_N[rows] = kernels.sampled_block(
+                block_nV, job.teacher.logprob_N[rows], labels_n, job.loss
+            )
         else:
             ce_N[rows] = kernels.cross_entropy_block(block_nV, labels_n)
 
@@ -385,6 +399,19 @@ def _prepare_sparse(
         teacher.topk_logprobs_NK.detach().to(device, wide),
         teacher.tail_logprob_N.detach().to(device, wide),
     )
+
+
+def _prepare_sampled(
+    teacher: SampledTeacher, loss: LossConfig, hidden_NH: Tensor
+) -> SampledTeacher:
+    if loss.divergence != "reverse_kl" or loss.kd_temperature != 1.0:
+        raise ValueError(
+            "loss.divergence must be reverse_kl at kd_temperature 1 where the teacher knows the sampled "
+            f"tokens alone; got {loss.divergence!r} at {loss.kd_temperature!r}. Ask it for its likeliest "
+            "ids too."
+        )
+    wide = torch.promote_types(hidden_NH.dtype, torch.float32)
+    return SampledTeacher(teacher.logprob_N.detach().to(hidden_NH.device, wide))
 
 
 def _check(

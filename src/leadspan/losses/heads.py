@@ -148,4 +148,15 @@ class SparseTeacher:
         )
 
 
-Teacher = DenseTeacher | SparseTeacher
+@dataclass(frozen=True, slots=True)
+class SampledTeacher:
+    """The teacher's log-probability of each label and nothing else, for labels that the student sampled."""
+
+    logprob_N: Tensor
+    """Natural logs."""
+
+    def __len__(self) -> int:
+        return len(self.logprob_N)
+
+
+Teacher = DenseTeacher | SparseTeacher | SampledTeacher

@@ -15,6 +15,7 @@ Shape suffixes: n rows of the block, V vocabulary, K kept ids, C classes.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -122,12 +123,37 @@ def sparse_block(
     return ce_n, kd_n.clamp_(min=0).mul_(temperature**2), 1 - q_nC[:, -1]
 
 
+def sampled_block(
+    student_nV: Tensor, logprob_n: Tensor, labels_n: Tensor, loss: LossConfig
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy and an estimate of the reverse KL, both [n], from the labels' log-probabilities alone.
+
+    Where the student sampled the label, log q(label) - log p(label) has the reverse KL as its mean, and
+    that number times the gradient of log q(label) has the KL's gradient as its mean (the score function;
+    Williams 1992). An estimate may be below 0.
+
+    Args:
+        student_nV: Logits; become the estimated gradient of (1 - kd_ratio) * CE + kd_ratio * KL(q || p).
+        logprob_n: The teacher's log-probability of each label.
+        labels_n: int64 ids.
+        loss: Gives `kd_ratio`.
+    """
+    ce_n = cross_entropy_block(student_nV, labels_n)
+    kd_n = -ce_n - logprob_n.clamp(min=LOG_OF_NOTHING)
+    student_nV.mul_((1 - loss.kd_ratio - loss.kd_ratio * kd_n)[:, None])
+    return ce_n, kd_n
+
+
 def class_terms(log_p_nC: Tensor, log_q_nC: Tensor, loss: LossConfig) -> tuple[Tensor, Tensor]:
     """Value [n] and u = q * df/dq [n, C] of a divergence over classes, before any temperature."""
     log_p_nC = log_p_nC.clamp(min=LOG_OF_NOTHING)
     log_q_nC = log_q_nC.clamp(min=LOG_OF_NOTHING)
     p_nC, q_nC = log_p_nC.exp(), log_q_nC.exp()
-    name, beta = loss.divergence, loss.beta
+    name: str = loss.divergence
+    beta: Any = loss.beta
+    if name == "entropy_gated_kl":
+        entropy_n1 = -(p_nC * log_p_nC).sum(1, keepdim=True)
+        name, beta = "mixed_kl", (entropy_n1 > loss.entropy_threshold).to(p_nC.dtype)
     if name == "forward_kl":
         return (p_nC * (log_p_nC - log_q_nC)).sum(1), -p_nC
     if name == "reverse_kl":

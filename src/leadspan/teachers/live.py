@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from leadspan.config import TeacherConfig
-from leadspan.losses.heads import DenseTeacher, SparseTeacher, check_head, head_of
+from leadspan.losses.heads import DenseTeacher, Teacher, check_head, head_of
 from leadspan.models import (
     SharedVocabulary,
     check_head_width,
@@ -36,7 +36,7 @@ class TeacherSource(Protocol):
     model_config: Any
     """The config of the model that is run, for its FLOPs; None where nothing is run."""
 
-    def rows(self, batch: Batch) -> DenseTeacher | SparseTeacher:
+    def rows(self, batch: Batch) -> Teacher:
         """The teacher's distributions for `batch.labels_N`, in that order."""
         ...
 

@@ -13,7 +13,7 @@ import torch
 
 from leadspan.config import LossConfig
 from leadspan.losses.fused import fused_loss
-from leadspan.losses.heads import DenseTeacher, SparseTeacher, head_of
+from leadspan.losses.heads import Teacher, head_of
 from leadspan.models import causal_lm_of, compute_hidden
 from leadspan.traces.batches import Batch
 
@@ -36,7 +36,7 @@ class Objective(torch.nn.Module):
     def forward(
         self,
         batch: Batch,
-        teacher: DenseTeacher | SparseTeacher | None,
+        teacher: Teacher | None,
         is_rollout: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Score a batch.
