@@ -293,7 +293,7 @@ DIVERGENCE_PARAMETER = {
     "reverse_skew_kl": ("beta", "alpha"),
     "entropy_gated_kl": ("entropy_threshold", "threshold"),
 }
-"""For each divergence with a parameter: the key of `LossConfig` that holds it, and its name in the formula."""
+"""Of each divergence with a parameter: the key of `LossConfig` that holds it, and its name in the formula."""
 
 
 class LossConfig(ConfigModel):
