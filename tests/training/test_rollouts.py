@@ -218,7 +218,8 @@ def test_a_rollout_does_not_depend_on_what_is_written_beside_it(tiny_student: Pa
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_generation_flops_against_torch(tiny_student: Path) -> None:
+@pytest.mark.parametrize("num_samples", [1, 2])
+def test_generation_flops_against_torch(num_samples: int) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     config = Qwen3Config(
@@ -231,13 +232,19 @@ def test_generation_flops_against_torch(tiny_student: Path) -> None:
         head_dim=16,
     )
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    asked = [Request(str(n), tuple(range(2, 42)), seed=n) for n in range(4)]
+    asked = [
+        Request(f"{n}#{sample}", tuple(range(2 + n, 42 + n)), seed=n)
+        for n in range(4 // num_samples)
+        for sample in range(num_samples)
+    ]
     sampling = SamplingConfig(max_new_tokens=24, sampling_temperature=1.0)
     with FlopCounterMode(display=False) as counter:
         found = list(generate(model, asked, sampling, [], batch_size=4))
     new = [len(one.token_ids) for one in found]
-    predicted = generation_flops(config, [40] * 4, new, "full")
+    predicted = generation_flops(config, [40] * 4, new, "full", num_samples)
     assert predicted == pytest.approx(counter.get_total_flops(), rel=2e-2)
+    apart = generation_flops(config, [40] * 4, new, "full")
+    assert (apart > 1.1 * predicted) == (num_samples > 1)
 
 
 def sequence(prompt: int, cot: int, answer: int, close: int = 0) -> Sequence:

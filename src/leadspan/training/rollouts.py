@@ -155,7 +155,8 @@ class RolloutWriter:
 
     def expected(self, sequences: Iterable[Sequence]) -> list[Example]:
         """Stand-ins of the rollouts of a step for its cost: the traces themselves, up to the horizon."""
-        return [stand_in(self._config, one) for one in sequences] * self._config.num_samples
+        copies = range(self._config.num_samples)
+        return [stand_in(self._config, one) for one in sequences for _ in copies]
 
     def write(
         self, step: int, num_steps: int, num_validations: int, sequences: SequenceABC[Sequence]
@@ -178,7 +179,9 @@ class RolloutWriter:
             for sequence, length in zip(sequences, lengths, strict=True)
             for sample in range(self._config.num_samples)
         ]
-        mine = range(self._ranks.rank, len(asked), self._ranks.size)
+        # In one piece, so that the samples of a prompt are together and its prompt is read once.
+        rank, size = self._ranks.rank, self._ranks.size
+        mine = range(len(asked) * rank // size, len(asked) * (rank + 1) // size)
         requests = [
             Request(
                 key=str(place),
