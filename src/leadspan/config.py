@@ -596,6 +596,9 @@ class RolloutConfig(ConfigModel):
     """Sample among this many of the likeliest tokens; 0 is all."""
     num_samples: int = Field(default=1, ge=1)
     """Rollouts of each prompt in a step."""
+    refresh_every_steps: int = Field(default=1, ge=1)
+    """Steps whose rollouts are written in one call, by the weights before the first of them; above 1 the
+    rollouts of the later steps are off-policy by as many steps as `staleness` in metrics.jsonl says."""
     max_concurrent: int = Field(default=64, ge=1)
     """Rollouts that are written side by side."""
 

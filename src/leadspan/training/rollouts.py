@@ -9,12 +9,13 @@ Shape suffixes: T tokens of a sequence, G tokens that the student wrote.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as SequenceABC
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,35 @@ class Rollout:
     """It wrote an end token, which is scored too; a rollout that reached the horizon has none."""
     entropies_G: tuple[float, ...]
     """Entropy of the student's distribution at each token, in nats, before top_p and top_k."""
+    staleness: int
+    """Optimiser steps that the weights have taken since they wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What was written for one request of a step, which need not have come yet."""
+
+    ids_G: list[int]
+    entropies_G: list[float]
+
+    def pack(self) -> list[str]:
+        """As JSON, to the bit."""
+        return [_pack(self.ids_G, "<i4"), _pack(self.entropies_G, "<f4")]
+
+    @classmethod
+    def unpack(cls, packed: SequenceABC[str]) -> Sampled:
+        """What `pack` gave."""
+        ids, entropies = packed
+        return cls(_unpack(ids, "<i4"), _unpack(entropies, "<f4"))
+
+
+def _pack(values: SequenceABC[float], dtype: str) -> str:
+    return base64.b64encode(np.array(values, dtype=dtype).tobytes()).decode("ascii")
+
+
+def _unpack(packed: str, dtype: str) -> list[Any]:
+    values: list[Any] = np.frombuffer(base64.b64decode(packed), dtype=dtype).tolist()
+    return values
 
 
 @dataclass
@@ -127,7 +157,7 @@ def num_context_tokens(config: RolloutConfig, sequence: Sequence) -> int:
 
 
 class RolloutWriter:
-    """Writes the rollouts of a step with the weights in training; no copy of the student is made.
+    """Writes rollouts with the weights in training; no copy of the student is made.
 
     A rollout depends on the weights, the run's seed, the step, the prompt and the sample number, not
     on what is written beside it (in float32).
@@ -151,7 +181,10 @@ class RolloutWriter:
         self._seed, self._bf16 = seed, bf16
         self.num_prompts = round(config.share * batch_size) // config.num_samples
         """Of a step."""
+        self.refresh_every_steps = config.refresh_every_steps
         self.horizon = Horizon()
+        self._pending: dict[int, list[Sampled]] = {}
+        """By step, what was written for it and not yet used."""
 
     def expected(self, sequences: Iterable[Sequence]) -> list[Example]:
         """Stand-ins of the rollouts of a step for its cost: the traces themselves, up to the horizon."""
@@ -159,48 +192,57 @@ class RolloutWriter:
         return [stand_in(self._config, one) for one in sequences for _ in copies]
 
     def write(
-        self, step: int, num_steps: int, num_validations: int, sequences: SequenceABC[Sequence]
-    ) -> list[Rollout]:
-        """Every rank's share of the rollouts of a step, on every rank, in order.
+        self,
+        prompts: Mapping[int, SequenceABC[Sequence]],
+        num_steps: int,
+        num_validations: int,
+    ) -> None:
+        """Write the rollouts of one or several steps with the weights as they are; all ranks call this.
 
         Args:
-            step: 0-based.
+            prompts: By 0-based step, uncut sequences, one a prompt.
             num_steps: Of the whole run.
             num_validations: Of the whole run.
-            sequences: Uncut, one a prompt.
         """
-        progress = step / max(1, num_steps - 1)
-        lengths = [
-            self.horizon.length(self._config, num_completion_tokens(one), progress, num_validations)
-            for one in sequences
-        ]
         asked = [
-            (sequence, sample, length)
-            for sequence, length in zip(sequences, lengths, strict=True)
+            (step, sequence, sample)
+            for step, sequences in prompts.items()
+            for sequence in sequences
             for sample in range(self._config.num_samples)
         ]
+
+        def request(place: int) -> Request:
+            step, sequence, sample = asked[place]
+            progress = step / max(1, num_steps - 1)
+            trace_tokens = num_completion_tokens(sequence)
+            return Request(
+                key=str(place),
+                prompt_ids=tuple(self._context(sequence).tolist()),
+                seed=seed_of(self._seed, step, sequence.trace_id, sample),
+                max_new_tokens=self.horizon.length(
+                    self._config, trace_tokens, progress, num_validations
+                ),
+            )
+
         # In one piece, so that the samples of a prompt are together and its prompt is read once.
         rank, size = self._ranks.rank, self._ranks.size
         mine = range(len(asked) * rank // size, len(asked) * (rank + 1) // size)
-        requests = [
-            Request(
-                key=str(place),
-                prompt_ids=tuple(self._context(asked[place][0]).tolist()),
-                seed=seed_of(self._seed, step, asked[place][0].trace_id, asked[place][1]),
-                max_new_tokens=asked[place][2],
-            )
-            for place in mine
-        ]
+        found = self._ranks.together(lambda: self._sample([request(place) for place in mine]))
+        sampled = {key: one for part in found for key, one in part.items()}
+        for place, (step, _, _) in enumerate(asked):
+            self._pending.setdefault(step, []).append(sampled[str(place)])
+
+    def _sample(self, requests: SequenceABC[Request]) -> dict[str, Sampled]:
+        """This rank's share, by the requests' keys."""
         sampling = SamplingConfig(
-            max_new_tokens=max(lengths),
             sampling_temperature=self._config.sampling_temperature,
             top_p=self._config.top_p,
             top_k=self._config.top_k,
         )
         student = self._objective.causal_lm
         with gathered(self._objective), bf16_products(self._ranks.device, self._bf16):
-            finished = {
-                int(answer.request.key): (answer.token_ids, answer.entropies)
+            return {
+                answer.request.key: Sampled(answer.token_ids, answer.entropies)
                 for answer in generate(
                     student,
                     requests,
@@ -211,15 +253,48 @@ class RolloutWriter:
                     with_entropies=True,
                 )
             }
-        written: dict[int, tuple[list[int], list[float]]] = {}
-        for part in self._ranks.gather(finished):
-            written |= part
+
+    def is_written(self, step: int) -> bool:
+        """The rollouts of a 0-based step are there and wait for `take`."""
+        return step in self._pending
+
+    def take(self, step: int, sequences: SequenceABC[Sequence]) -> list[Rollout]:
+        """The rollouts of a 0-based step, every rank's, in order; they are given away once.
+
+        Args:
+            step: One of those that were written.
+            sequences: Those that `write` had for it.
+        """
+        asked = [
+            (sequence, sample)
+            for sequence in sequences
+            for sample in range(self._config.num_samples)
+        ]
+        staleness = step % self._config.refresh_every_steps
         rollouts = [
-            self._rollout(sequence, sample, *written[place])
-            for place, (sequence, sample, _) in enumerate(asked)
+            self._rollout(sequence, sample, sampled, staleness)
+            for (sequence, sample), sampled in zip(asked, self._pending.pop(step), strict=True)
         ]
         self.horizon.note(rollouts)
         return rollouts
+
+    def state(self) -> dict[str, Any]:
+        """What outlives a kill inside the checkpoint, as JSON."""
+        return {
+            "horizon": asdict(self.horizon),
+            "pending": {
+                str(step): [one.pack() for one in sampled]
+                for step, sampled in self._pending.items()
+            },
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.horizon = Horizon(**state["horizon"])
+        self._pending = {
+            int(step): [Sampled.unpack(packed) for packed in sampled]
+            for step, sampled in state["pending"].items()
+        }
 
     def note_validation(self) -> None:
         """A validation has taken place, at which the horizon may grow."""
@@ -230,8 +305,9 @@ class RolloutWriter:
         return sequence.input_ids_T[: num_context_tokens(self._config, sequence)]
 
     def _rollout(
-        self, sequence: Sequence, sample: int, ids: list[int], entropies: list[float]
+        self, sequence: Sequence, sample: int, sampled: Sampled, staleness: int
     ) -> Rollout:
+        ids = sampled.ids_G
         context_T = self._context(sequence)
         ended = ids[-1] in self._stop_ids
         ids_T = np.concatenate([context_T, np.array(ids, dtype=np.int32)])
@@ -252,7 +328,8 @@ class RolloutWriter:
             example=Example(rolled, supervised_T),
             text=self._decode(ids),
             ended=ended,
-            entropies_G=tuple(entropies),
+            entropies_G=tuple(sampled.entropies_G),
+            staleness=staleness,
         )
 
 
@@ -350,6 +427,7 @@ class RecentRollouts:
                 "sample": rollout.sample,
                 "num_tokens": len(rollout.entropies_G),
                 "ended": rollout.ended,
+                "staleness": rollout.staleness,
                 "entropy": math.fsum(rollout.entropies_G) / len(rollout.entropies_G),
                 "kd_by_decile": kds[place],
                 "text": rollout.text,
