@@ -382,16 +382,26 @@ class TransformersBackend:
         sampling: SamplingConfig,
         batch_size: int = 64,
         end_id: int | None = None,
+        vocab_size: int | None = None,
+        with_entropies: bool = False,
     ) -> None:
+        """See `generate`; a `vocab_size` of None is the tokenizer's."""
         self._model, self._tokenizer = model, tokenizer
         self._sampling, self._batch_size = sampling, batch_size
+        self._vocab_size = real_vocab_size(tokenizer) if vocab_size is None else vocab_size
+        self._with_entropies = with_entropies
         self._stop_ids = stop_ids_of(model, tokenizer, end_id)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Yield one completion a request, as they finish; see `generate`."""
-        size = real_vocab_size(self._tokenizer)
         answers = generate(
-            self._model, requests, self._sampling, self._stop_ids, self._batch_size, size
+            self._model,
+            requests,
+            self._sampling,
+            self._stop_ids,
+            self._batch_size,
+            self._vocab_size,
+            self._with_entropies,
         )
         for answer in answers:
             ids = answer.token_ids
@@ -406,6 +416,7 @@ class TransformersBackend:
                 "stop" if answer.stopped else "length",
                 round(answer.seconds, 4),
                 tuple(ids),
+                tuple(answer.entropies),
             )
 
 
@@ -433,5 +444,5 @@ def check_attention(config: Any) -> None:
         found = ", ".join(odd) or config._attn_implementation
         raise DataError(
             f"{config.model_type}: the transformers back end needs full or sliding attention under "
-            f"sdpa or eager; got {found}. Use evaluation.backend vllm or endpoint."
+            f"sdpa or eager; got {found}. Use the backend vllm or endpoint."
         )

@@ -2,7 +2,7 @@
 
 A rollout is a prompt, perhaps a lead of the prompt's own trace, and what the student samples behind
 it, up to a horizon. It is an `Example` like any other: batches, teacher rows and the loss do not know
-who wrote it. Knows nothing about losses, optimisers or files.
+who wrote it. Knows nothing about engines, losses or optimisers.
 
 Shape suffixes: T tokens of a sequence, G tokens that the student wrote.
 """
@@ -22,16 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from leadspan.config import RolloutConfig, SamplingConfig
-from leadspan.errors import ConfigError
-from leadspan.generation.local import generate
-from leadspan.generation.requests import Request, seed_of
-from leadspan.parallel import Ranks, gathered
-from leadspan.precision import bf16_products
+from leadspan.config import RolloutConfig
+from leadspan.errors import ConfigError, RunError
+from leadspan.generation.requests import Backend, Request, seed_of
+from leadspan.parallel import Ranks
 from leadspan.records import Example, Sequence, Span
 from leadspan.runs import replacing
 from leadspan.traces.cut import CLOSE_TOKENS, select
-from leadspan.training.objective import Objective
 
 DECILES = 10
 KEPT_STEPS = 20
@@ -50,17 +47,28 @@ class Rollout:
     ended: bool
     """It wrote an end token, which is scored too; a rollout that reached the horizon has none."""
     entropies_G: tuple[float, ...]
-    """Entropy of the student's distribution at each token, in nats, before top_p and top_k."""
-    staleness: int
-    """Optimiser steps that the weights have taken since they wrote it."""
+    """Entropy of the student's distribution at each token, in nats, before top_p and top_k; empty where
+    what wrote it does not say."""
+    staleness: int | None
+    """Optimiser steps that the weights have taken since they wrote it; None for a server's weights."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Written, and scored."""
+        return self.example.num_scored_tokens
+
+    @property
+    def mean_entropy(self) -> float | None:
+        """In nats; None where it is not known."""
+        return math.fsum(self.entropies_G) / self.num_tokens if self.entropies_G else None
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
     """What was written for one request of a step, which need not have come yet."""
 
-    ids_G: list[int]
-    entropies_G: list[float]
+    ids_G: SequenceABC[int]
+    entropies_G: SequenceABC[float]
 
     def pack(self) -> list[str]:
         """As JSON, to the bit."""
@@ -157,28 +165,29 @@ def num_context_tokens(config: RolloutConfig, sequence: Sequence) -> int:
 
 
 class RolloutWriter:
-    """Writes rollouts with the weights in training; no copy of the student is made.
+    """Has rollouts written: says of what, how long, by which seed, and makes examples of them.
 
-    A rollout depends on the weights, the run's seed, the step, the prompt and the sample number, not
-    on what is written beside it (in float32).
+    By the local back end, a rollout depends on the weights, the run's seed, the step, the prompt and the
+    sample number, not on what is written beside it (in float32).
     """
 
     def __init__(
         self,
         config: RolloutConfig,
-        objective: Objective,
+        engine: Backend,
         ranks: Ranks,
-        decode: Callable[[list[int]], str],
+        decode: Callable[[SequenceABC[int]], str],
+        vocab_size: int,
         stop_ids: Iterable[int],
         close_ids: tuple[int, ...],
         batch_size: int,
         seed: int,
-        bf16: bool,
     ) -> None:
-        self._config, self._objective, self._ranks = config, objective, ranks
-        self._decode = decode
-        self._stop_ids, self._close_ids = sorted(stop_ids), close_ids
-        self._seed, self._bf16 = seed, bf16
+        """`vocab_size` is of the tokens that student and teacher share."""
+        self._config, self._engine, self._ranks = config, engine, ranks
+        self._decode, self._vocab_size = decode, vocab_size
+        self._stop_ids, self._close_ids = frozenset(stop_ids), close_ids
+        self._seed = seed
         self.num_prompts = round(config.share * batch_size) // config.num_samples
         """Of a step."""
         self.refresh_every_steps = config.refresh_every_steps
@@ -203,6 +212,9 @@ class RolloutWriter:
             prompts: By 0-based step, uncut sequences, one a prompt.
             num_steps: Of the whole run.
             num_validations: Of the whole run.
+
+        Raises:
+            RunError: One could not be had; then none is kept.
         """
         asked = [
             (step, sequence, sample)
@@ -234,25 +246,18 @@ class RolloutWriter:
 
     def _sample(self, requests: SequenceABC[Request]) -> dict[str, Sampled]:
         """This rank's share, by the requests' keys."""
-        sampling = SamplingConfig(
-            sampling_temperature=self._config.sampling_temperature,
-            top_p=self._config.top_p,
-            top_k=self._config.top_k,
-        )
-        student = self._objective.causal_lm
-        with gathered(self._objective), bf16_products(self._ranks.device, self._bf16):
-            return {
-                answer.request.key: Sampled(answer.token_ids, answer.entropies)
-                for answer in generate(
-                    student,
-                    requests,
-                    sampling,
-                    self._stop_ids,
-                    self._config.max_concurrent,
-                    self._objective.vocab_size,
-                    with_entropies=True,
+        sampled = {}
+        for answer in self._engine.generate(requests):
+            if answer.finish_reason == "error":
+                raise RunError(f"no answer could be had: {answer.error}.")
+            highest = max(answer.token_ids)
+            if highest >= self._vocab_size:
+                raise RunError(
+                    f"rollout.backend {self._config.backend} wrote token {highest}, and student and "
+                    f"teacher share the first {self._vocab_size}. Write with backend local."
                 )
-            }
+            sampled[answer.key] = Sampled(answer.token_ids, answer.entropies)
+        return sampled
 
     def is_written(self, step: int) -> bool:
         """The rollouts of a 0-based step are there and wait for `take`."""
@@ -270,7 +275,9 @@ class RolloutWriter:
             for sequence in sequences
             for sample in range(self._config.num_samples)
         ]
-        staleness = step % self._config.refresh_every_steps
+        staleness = None
+        if self._config.backend != "endpoint":
+            staleness = step % self._config.refresh_every_steps
         rollouts = [
             self._rollout(sequence, sample, sampled, staleness)
             for (sequence, sample), sampled in zip(asked, self._pending.pop(step), strict=True)
@@ -305,7 +312,7 @@ class RolloutWriter:
         return sequence.input_ids_T[: num_context_tokens(self._config, sequence)]
 
     def _rollout(
-        self, sequence: Sequence, sample: int, sampled: Sampled, staleness: int
+        self, sequence: Sequence, sample: int, sampled: Sampled, staleness: int | None
     ) -> Rollout:
         ids = sampled.ids_G
         context_T = self._context(sequence)
@@ -373,6 +380,13 @@ def stand_in(config: RolloutConfig, sequence: Sequence) -> Example:
     return Example(kept, np.arange(end) >= start)
 
 
+def num_most_tokens(config: RolloutConfig, sequence: Sequence) -> int:
+    """Tokens of the longest rollout of a prompt at any moment, prompt and prefix included."""
+    ends = [config.horizon, config.horizon_start or config.horizon]
+    longest = max(in_tokens(end, end, num_completion_tokens(sequence)) for end in ends)
+    return num_context_tokens(config, sequence) + longest
+
+
 def check_context(
     config: RolloutConfig, sequences: SequenceABC[Sequence], model_config: Any, path: str
 ) -> None:
@@ -385,14 +399,12 @@ def check_context(
     if most is None:
         return
     for sequence in sequences:
-        context = num_context_tokens(config, sequence)
-        ends = [config.horizon, config.horizon_start or config.horizon]
-        length = max(in_tokens(end, end, num_completion_tokens(sequence)) for end in ends)
-        if context + length > most:
+        context, whole = num_context_tokens(config, sequence), num_most_tokens(config, sequence)
+        if whole > most:
             raise ConfigError(
                 f"rollout.horizon must fit the context of {path}, {most} tokens; prompt and prefix of "
-                f"{sequence.trace_id} have {context} and {length} may follow. Lower it, or leave long "
-                "prompts out with traces.max_tokens."
+                f"{sequence.trace_id} have {context} and {whole - context} may follow. Lower it, or "
+                "leave long prompts out with traces.max_tokens."
             )
 
 
@@ -425,10 +437,10 @@ class RecentRollouts:
                 "step": step,
                 "prompt_id": rollout.prompt_id,
                 "sample": rollout.sample,
-                "num_tokens": len(rollout.entropies_G),
+                "num_tokens": rollout.num_tokens,
                 "ended": rollout.ended,
                 "staleness": rollout.staleness,
-                "entropy": math.fsum(rollout.entropies_G) / len(rollout.entropies_G),
+                "entropy": rollout.mean_entropy,
                 "kd_by_decile": kds[place],
                 "text": rollout.text,
             }

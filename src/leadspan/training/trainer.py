@@ -15,7 +15,7 @@ from collections.abc import Sequence as SequenceABC
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -366,7 +366,10 @@ class Trainer:
         if not self._rollouts.is_written(step):
             steps = range(self._num_steps)[step : step + self._rollouts.refresh_every_steps]
             prompts = {each: self._prompts(self._members(each)) for each in steps}
-            self._rollouts.write(prompts, self._num_steps, len(self._validation_steps))
+            try:
+                self._rollouts.write(prompts, self._num_steps, len(self._validation_steps))
+            except RunError as error:
+                self._stop_without_rollouts(error)
         written = self._rollouts.take(step, self._prompts(self._members(step)))
         examples = [one.example for one in written]
         flops = self._flops.compute_rollouts(examples)
@@ -446,16 +449,19 @@ class Trainer:
         return self._speed(num_forwarded, flops.useful, seconds)
 
     def _describe_rollouts(self, written: SequenceABC[Rollout]) -> dict[str, float]:
-        """How a step's rollouts came out: nothing where there are none."""
+        """How a step's rollouts came out, as far as it is known: nothing where there are none."""
         if not written:
             return {}
-        entropies = [entropy for rollout in written for entropy in rollout.entropies_G]
-        return {
-            "tokens_sampled": len(entropies),
+        described = {
+            "tokens_sampled": sum(rollout.num_tokens for rollout in written),
             "rollouts_ended": sum(rollout.ended for rollout in written) / len(written),
-            "entropy": math.fsum(entropies) / len(entropies),
-            "staleness": written[0].staleness,
         }
+        entropies = [entropy for rollout in written for entropy in rollout.entropies_G]
+        if entropies:
+            described["entropy"] = math.fsum(entropies) / len(entropies)
+        if written[0].staleness is not None:
+            described["staleness"] = written[0].staleness
+        return described
 
     def _speed(self, num_tokens: int, useful_flops: int, seconds: float) -> dict[str, float]:
         """Tokens a second over all ranks, and the share of their peak (MFU) where that is known."""
@@ -505,6 +511,15 @@ class Trainer:
             f"{self._folder.path}: stopped at step {self._totals.step} of {self._num_steps}, "
             "checkpoint written. The same command goes on from there."
         )
+
+    def _stop_without_rollouts(self, error: RunError) -> NoReturn:
+        """The engine gave up, before the step has changed anything."""
+        if self._totals.step:
+            self._save_step()
+        raise RunError(
+            f"{self._folder.path}: no rollouts for step {self._totals.step + 1}: {error} The same "
+            "command goes on from the last checkpoint."
+        ) from error
 
     def _summary(self) -> dict[str, Any]:
         totals = self._totals
