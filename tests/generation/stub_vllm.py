@@ -47,7 +47,9 @@ class LLM:
 
     def sleep(self, level: int) -> None:
         """Give the memory back."""
-        assert self.options["enable_sleep_mode"] and self._awake and not self._waiting
+        assert self.options["enable_sleep_mode"]
+        assert self._awake
+        assert not self._waiting
         self._awake = False
         self.calls.append(f"sleep {level}")
 
@@ -70,7 +72,8 @@ class LLM:
 
     def add_request(self, key: str, prompt: Any, params: Any) -> None:
         """Queue a request."""
-        assert self._awake and not self._stale
+        assert self._awake
+        assert not self._stale
         self._waiting.append((key, prompt, params))
 
     def has_unfinished_requests(self) -> bool:

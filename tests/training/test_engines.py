@@ -31,7 +31,14 @@ from leadspan.training.run import train
 from tests.conftest import build_tiny_tokenizer
 from tests.generation.stub_server import Stub, serving
 from tests.generation.stub_vllm import LLM, build_stub_vllm
-from tests.training.launching import assert_equal_weights, metrics_of, start_child, wait_for
+from tests.training.launching import (
+    assert_equal_weights,
+    assert_same_run,
+    metrics_of,
+    start_child,
+    torchrun,
+    wait_for,
+)
 from tests.training.test_rollouts import content, rollouts_of, sequence, write_sums
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -148,7 +155,7 @@ def test_half_a_setting_is_refused(
 
 def test_adapters_are_not_handed_to_vllm(on_policy: dict[str, Any]) -> None:
     student = {**on_policy["student"], "lora": {"rank": 2}}
-    with pytest.raises(ConfigError, match="must be local with student.lora"):
+    with pytest.raises(ConfigError, match=r"must be local with student\.lora"):
         validate(RunConfig, {**by(on_policy, "vllm"), "student": student}, "run.yaml")
 
 
@@ -201,11 +208,30 @@ def test_a_server_writes_with_weights_of_its_own(
             assert record["tokens_scored"] == record["tokens_sampled"] > 0
 
 
+def test_two_ranks_ask_a_server_for_a_share_each(
+    on_policy: dict[str, Any], tiny_student: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.yaml"
+    with serving(answer_with(str(tiny_student))) as server:
+        keys = by(on_policy, "endpoint", endpoint={**ENDPOINT, "base_url": server.url})
+        path.write_text(json.dumps(keys), encoding="utf-8")
+        done = torchrun(2, "leadspan", "train", str(path), "--output", str(tmp_path / "two"))
+        calls = server.calls
+        train(validate(RunConfig, keys, "test"), tmp_path / "one")
+    assert done.returncode == 0, done.stderr
+    texts = [one["text"] for one in rollouts_of(tmp_path / "one")]
+    assert [one["text"] for one in rollouts_of(tmp_path / "two")] == texts
+    assert calls == server.calls - calls == len(texts)
+    assert_same_run(tmp_path / "two", tmp_path / "one")
+
+
+TEXT_ALONE = {"choices": [{"text": "1+1=2.", "finish_reason": "stop"}]}
+
+
 def test_a_server_that_gives_text_alone_is_refused(
     on_policy: dict[str, Any], tmp_path: Path
 ) -> None:
-    reply = {"choices": [{"text": "1+1=2.", "finish_reason": "stop"}]}
-    with serving(lambda number, body: reply) as server:
+    with serving(lambda number, body: TEXT_ALONE) as server:
         keys = by(on_policy, "endpoint", endpoint={**ENDPOINT, "base_url": server.url})
         with pytest.raises(RunError, match=r"no rollouts for step 1: .*got its text alone"):
             train(validate(RunConfig, keys, "test"), tmp_path / "run")
