@@ -71,7 +71,7 @@ class Sampled:
     entropies_G: SequenceABC[float]
 
     def pack(self) -> list[str]:
-        """As JSON, to the bit."""
+        """As JSON, to the bit: entropies come as float32."""
         return [_pack(self.ids_G, "<i4"), _pack(self.entropies_G, "<f4")]
 
     @classmethod
