@@ -596,8 +596,35 @@ class RolloutConfig(ConfigModel):
     """Sample among this many of the likeliest tokens; 0 is all."""
     num_samples: int = Field(default=1, ge=1)
     """Rollouts of each prompt in a step."""
+    refresh_every_steps: int = Field(default=1, ge=1)
+    """Steps whose rollouts are written in one call, by the weights before the first of them; above 1 the
+    rollouts of the later steps are off-policy by as many steps as `staleness` in metrics.jsonl says."""
     max_concurrent: int = Field(default=64, ge=1)
-    """Rollouts that are written side by side."""
+    """Rollouts that are written side by side; with backend endpoint, `endpoint.concurrency` says so."""
+    backend: Literal["local", "vllm", "endpoint"] = "local"
+    """What writes: the weights in training by transformers; vLLM on the same GPU, given them before it
+    writes (one rank, extra `vllm`); or a server, whose weights are its own and are not those in
+    training, so that its rollouts are off-policy and estimates from them biased (extra `endpoint`)."""
+    vllm_memory_fraction: Share = 0.3
+    """Share of the GPU's memory that vLLM takes while it writes."""
+    endpoint: EndpointConfig | None = None
+    """The server of backend endpoint; `api: completions`, and it must return token ids (vLLM does)."""
+
+    @model_validator(mode="after")
+    def _backend(self) -> RolloutConfig:
+        if (self.backend == "endpoint") != (self.endpoint is not None):
+            raise ValueError("endpoint goes with backend endpoint, and only there")
+        if self.endpoint is not None and self.endpoint.api != "completions":
+            raise ValueError(
+                "endpoint.api must be completions, which takes prompts as tokens; got "
+                f"{self.endpoint.api!r}"
+            )
+        if self.backend != "local" and self.schedule == "entropy":
+            raise ValueError(
+                "schedule entropy needs backend local: others do not give entropies; got "
+                f"{self.backend!r}. Use schedule linear"
+            )
+        return self
 
     @model_validator(mode="after")
     def _grows(self) -> RolloutConfig:
@@ -682,6 +709,11 @@ class RunConfig(ConfigModel):
         if self.loss.kd_ratio == 0:
             raise ValueError(
                 "loss.kd_ratio must be above 0 with rollout, whose loss is the teacher's"
+            )
+        if rollout.backend == "vllm" and self.student.lora is not None:
+            raise ValueError(
+                "rollout.backend must be local with student.lora: adapters are not handed to vLLM; "
+                "got 'vllm'"
             )
         num_rollouts = round(rollout.share * self.training.batch_size)
         if num_rollouts == 0 or num_rollouts % rollout.num_samples:

@@ -259,27 +259,27 @@ def generation_flops(
     prompt_lengths: Sequence[int],
     new_lengths: Sequence[int],
     attention: Attention = "full",
+    num_samples: int = 1,
 ) -> int:
     """FLOPs of writing answers token by token with a cache of keys and values.
 
-    All but the last token of a prompt are read in one pass without the head; each step then reads one
-    token, looks back at all before it and applies the head.
+    All but the last token of a prompt are read in one pass without the head, once for all its samples;
+    each step then reads one token, looks back at all before it and applies the head.
 
     Args:
         model_config: A Hugging Face config or a `ModelShape`.
-        prompt_lengths: Tokens of each prompt.
+        prompt_lengths: Tokens of each answer's prompt.
         new_lengths: Tokens written behind it, an end token among them.
         attention: Which pairs the attention kernel computes in the pass over the prompt.
+        num_samples: Answers of each prompt, which stand one behind another.
     """
     shape = _shape(model_config)
     read = [prompt - 1 for prompt in prompt_lengths]
     totals = [prompt + new for prompt, new in zip(read, new_lengths, strict=True)]
-    layers = _layer_parts(shape, totals, "causal").total
-    square, looked_at = (
-        _layer_parts(shape, read, kind).attention for kind in (attention, "causal")
-    )
+    prompts = _layer_parts(shape, read[::num_samples], attention).total
+    whole, before = (_layer_parts(shape, lengths, "causal").total for lengths in (totals, read))
     head = 2 * sum(new_lengths) * shape.hidden * shape.vocabulary
-    return layers + square - looked_at + head
+    return prompts + whole - before + head
 
 
 def training_flops(

@@ -14,8 +14,8 @@ class Stub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, behaviour, models=("student",), key=None, owner="someone", paths=()):
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, behaviour, models=("student",), key=None, owner="someone", paths=(), port=0):
+        super().__init__(("127.0.0.1", port), Handler)
         self.behaviour, self.models, self.key = behaviour, models, key
         self.owner, self.paths = owner, paths
         self.lock, self.calls, self.bodies = threading.Lock(), 0, []

@@ -99,6 +99,34 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(options):
     assert ids_of(model, 32, other, **sampling) != together
 
 
+@pytest.mark.parametrize("family", ["qwen3", "mistral-window"])
+def test_a_prompt_is_read_once_for_its_samples(family):
+    model = build(family)
+    prompts = {request.prompt_ids for request in requests(5) if len(request.prompt_ids) > 1}
+    # The samples of a prompt are asked for far from one another.
+    wanted = [
+        Request(f"{n}#{sample}", prompt, seed=seed_of(n, sample))
+        for sample in range(3)
+        for n, prompt in enumerate(sorted(prompts))
+    ]
+    read = []
+
+    def note(module, arguments, options):
+        if options["input_ids"].shape[1] > 1:
+            read.extend(map(tuple, options["input_ids"].tolist()))
+
+    sampling = {"max_new_tokens": 20, "sampling_temperature": 1.0}
+    alone = {}
+    for request in wanted:
+        alone |= ids_of(model, 1, [request], **sampling)
+    hook = model.model.register_forward_pre_hook(note, with_kwargs=True)
+    together = ids_of(model, len(wanted), wanted, **sampling)
+    hook.remove()
+    assert together == ids_of(model, 4, wanted, **sampling) == alone
+    assert len(set(alone.values())) > len(prompts)
+    assert len(read) == len(prompts) > 2
+
+
 def test_rows_are_refilled_and_each_has_its_own_limit():
     model = build("qwen3")
     wanted = [

@@ -6,22 +6,18 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from leadspan.config import EvaluationConfig, SamplingConfig
+from leadspan.config import SamplingConfig
 from leadspan.errors import ConfigError
 from leadspan.generation.requests import Request
 from leadspan.generation.vllm import VllmBackend
 
-CONFIG = EvaluationConfig(
-    backend="vllm",
-    sampling=SamplingConfig(max_new_tokens=9, sampling_temperature=0.6, top_p=0.95),
-    tensor_parallel_size=2,
-)
+SAMPLING = SamplingConfig(max_new_tokens=9, sampling_temperature=0.6, top_p=0.95)
 
 
 def test_without_vllm_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ConfigError, match=r"pip install leadspan\[vllm\]"):
-        VllmBackend("student", CONFIG, frozenset({1}))
+        VllmBackend("student", SAMPLING, {1}, "evaluation.backend")
 
 
 class Engine:
@@ -49,7 +45,7 @@ def test_sampling_seed_and_stop_reach_vllm(monkeypatch):
     stub.SamplingParams = lambda **options: options
     stub.LLM = lambda **options: made.update(options) or SimpleNamespace(llm_engine=engine)
     monkeypatch.setitem(sys.modules, "vllm", stub)
-    backend = VllmBackend("student", CONFIG, frozenset({7}))
+    backend = VllmBackend("student", SAMPLING, {7}, "evaluation.backend", tensor_parallel_size=2)
     seen = []
     add = engine.add_request
     engine.add_request = lambda key, prompt, params: seen.append(params) or add(key, prompt, params)
@@ -71,9 +67,7 @@ def test_the_real_vllm_writes_what_transformers_writes(tiny_student):
     pytest.importorskip("vllm")
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    config = EvaluationConfig(
-        backend="vllm", dtype="float32", sampling=SamplingConfig(max_new_tokens=8)
-    )
-    backend = VllmBackend(str(tiny_student), config, frozenset({1}))
+    sampling = SamplingConfig(max_new_tokens=8)
+    backend = VllmBackend(str(tiny_student), sampling, {1}, "evaluation.backend", dtype="float32")
     found = list(backend.generate([Request("a", (5, 6, 7)), Request("b", (9,))]))
     assert {completion.key for completion in found} == {"a", "b"}

@@ -177,19 +177,75 @@ def _train_in_child(keys: dict[str, Any], folder: Path) -> None:
     train(validate(RunConfig, keys, "test"), folder)
 
 
+def kill_after(num_lines: int, keys: dict[str, Any], folder: Path) -> None:
+    """Train in a child and kill it once metrics.jsonl has so many lines."""
+    child = start_child(_train_in_child, keys, folder)
+    wait_for(lambda: len(RunFolder(folder).read_metrics()) >= num_lines, child)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    assert not RunFolder(folder).is_complete
+
+
 @pytest.mark.parametrize("kill_after_lines", range(1, 11))
 def test_killed_and_resumed_equals_undisturbed_to_the_bit(
     kill_after_lines: int, whole_run: Path, on_policy: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    child = start_child(_train_in_child, on_policy, folder)
-    wait_for(lambda: len(RunFolder(folder).read_metrics()) >= kill_after_lines, child)
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
-    assert not RunFolder(folder).is_complete
+    kill_after(kill_after_lines, on_policy, folder)
     train(validate(RunConfig, on_policy, "test"), folder)
     assert metrics_of(folder) == metrics_of(whole_run)
     assert_equal_weights(folder, whole_run)
+
+
+def refreshed(on_policy: dict[str, Any], every: int, **training: Any) -> dict[str, Any]:
+    rollout = {**GROWING, "refresh_every_steps": every}
+    return {**on_policy, "rollout": rollout, "training": {**on_policy["training"], **training}}
+
+
+GROWING = {"horizon": 1.0, "horizon_start": 0.2, "schedule": "linear", "num_samples": 2}
+
+
+@pytest.fixture(scope="module")
+def stale_run(tmp_path_factory: pytest.TempPathFactory, on_policy: dict[str, Any]) -> Path:
+    folder = tmp_path_factory.mktemp("stale") / "run"
+    train(validate(RunConfig, refreshed(on_policy, 4), "test"), folder)
+    return folder
+
+
+def test_one_writing_serves_several_steps_each_with_its_own_seeds_and_horizon(
+    stale_run: Path, on_policy: dict[str, Any], tmp_path: Path
+) -> None:
+    """With weights that stand still, it makes no difference when a rollout is written."""
+    still = {"learning_rate": 1e-12}
+    for name, every in (("apart", 1), ("together", 4)):
+        keys = refreshed(on_policy, every, **still)
+        train(validate(RunConfig, keys, "test"), tmp_path / name)
+    apart, together, moving = (
+        {(r["step"], r["prompt_id"], r["sample"]): r["text"] for r in rollouts_of(folder)}
+        for folder in (tmp_path / "apart", tmp_path / "together", stale_run)
+    )
+    assert together == apart
+    assert {k: v for k, v in moving.items() if k[0] <= 4} == {
+        k: v for k, v in apart.items() if k[0] <= 4
+    }
+    assert moving != apart
+    records = [m for m in RunFolder(stale_run).read_metrics() if m["kind"] == "train"]
+    assert [record["staleness"] for record in records] == [0, 1, 2, 3, 0, 1]
+    assert {(r["step"], r["staleness"]) for r in rollouts_of(stale_run)} == {
+        (record["step"], record["staleness"]) for record in records
+    }
+
+
+@pytest.mark.parametrize("kill_after_lines", [3, 5, 6, 9])
+def test_killed_between_writings_and_resumed_equals_undisturbed_to_the_bit(
+    kill_after_lines: int, stale_run: Path, on_policy: dict[str, Any], tmp_path: Path
+) -> None:
+    """Checkpoints stand after steps 2 and 4, writings before 1 and 5."""
+    keys, folder = refreshed(on_policy, 4), tmp_path / "run"
+    kill_after(kill_after_lines, keys, folder)
+    train(validate(RunConfig, keys, "test"), folder)
+    assert metrics_of(folder) == metrics_of(stale_run)
+    assert_equal_weights(folder, stale_run)
 
 
 def test_two_ranks_write_and_learn_what_one_does(
@@ -218,7 +274,8 @@ def test_a_rollout_does_not_depend_on_what_is_written_beside_it(tiny_student: Pa
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_generation_flops_against_torch(tiny_student: Path) -> None:
+@pytest.mark.parametrize("num_samples", [1, 2])
+def test_generation_flops_against_torch(num_samples: int) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     config = Qwen3Config(
@@ -231,13 +288,19 @@ def test_generation_flops_against_torch(tiny_student: Path) -> None:
         head_dim=16,
     )
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    asked = [Request(str(n), tuple(range(2, 42)), seed=n) for n in range(4)]
+    asked = [
+        Request(f"{n}#{sample}", tuple(range(2 + n, 42 + n)), seed=n)
+        for n in range(4 // num_samples)
+        for sample in range(num_samples)
+    ]
     sampling = SamplingConfig(max_new_tokens=24, sampling_temperature=1.0)
     with FlopCounterMode(display=False) as counter:
         found = list(generate(model, asked, sampling, [], batch_size=4))
     new = [len(one.token_ids) for one in found]
-    predicted = generation_flops(config, [40] * 4, new, "full")
+    predicted = generation_flops(config, [40] * 4, new, "full", num_samples)
     assert predicted == pytest.approx(counter.get_total_flops(), rel=2e-2)
+    apart = generation_flops(config, [40] * 4, new, "full")
+    assert (apart > 1.1 * predicted) == (num_samples > 1)
 
 
 def sequence(prompt: int, cot: int, answer: int, close: int = 0) -> Sequence:
@@ -294,7 +357,7 @@ def test_with_schedule_entropy_it_grows_only_while_the_entropy_is_healthy() -> N
     horizon, lengths = Horizon(), []
     for entropy in (2.0, 1.7, 1.5, 1.61):  # 0.8 of the first is 1.6
         lengths.append(horizon.length(config, 100, 0.0, num_validations=5))
-        horizon.note([Rollout("p", 0, None, "", True, (entropy, entropy))])  # type: ignore[arg-type]
+        horizon.note([Rollout("p", 0, None, "", True, (entropy, entropy), 0)])  # type: ignore[arg-type]
         assert horizon.close_interval(config.entropy_floor) == entropy
     lengths.append(horizon.length(config, 100, 0.0, num_validations=5))
     assert lengths == [10, 30, 50, 50, 70]

@@ -168,7 +168,17 @@ class LocalStudent:
         if self._config.backend == "vllm":
             from leadspan.generation.vllm import VllmBackend
 
-            return VllmBackend(self._path, self._config, frozenset({self._end_id}), self._revision)
+            return VllmBackend(
+                self._path,
+                self._config.sampling,
+                {self._end_id},
+                "evaluation.backend",
+                self._revision,
+                dtype=self._config.dtype,
+                tensor_parallel_size=self._config.tensor_parallel_size,
+                max_num_seqs=self._config.batch_size,
+                seed=self._config.sampling.seed,
+            )
         return self._transformers()
 
     def _transformers(self) -> Backend:

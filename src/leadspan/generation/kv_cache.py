@@ -34,7 +34,7 @@ class SlotCache:
         self._values: dict[int, Tensor] = {}
         self._rows_B = torch.arange(num_rows, device=device)
         self._places_B = torch.zeros(num_rows, dtype=torch.long, device=device)
-        self._filled_N: Tensor | None = None
+        self._filled: tuple[Tensor, Tensor] | None = None
 
     def reserve(self, width: int) -> None:
         """Make the next step read `width` places; the room grows by half when it must."""
@@ -50,13 +50,13 @@ class SlotCache:
         self.capacity = capacity
 
     @contextmanager
-    def filling(self, rows_N: Tensor) -> Iterator[None]:
-        """Within, a forward pass writes whole prompts into these rows."""
-        self._filled_N = rows_N
+    def filling(self, rows_N: Tensor, source_N: Tensor) -> Iterator[None]:
+        """Within, a forward pass over whole prompts writes number `source_N` of them into `rows_N`."""
+        self._filled = rows_N, source_N
         try:
             yield
         finally:
-            self._filled_N = None
+            self._filled = None
 
     def place(self, places_B: Tensor) -> None:
         """Where the next step writes each row's token."""
@@ -78,9 +78,10 @@ class SlotCache:
                 shape = (len(self._rows_B), new.shape[1], self.capacity, new.shape[3])
                 store[layer_idx] = new.new_zeros(shape)
         keys, values = self._keys[layer_idx], self._values[layer_idx]
-        if self._filled_N is not None:
-            keys[self._filled_N, :, : key_BHQD.shape[2]] = key_BHQD
-            values[self._filled_N, :, : value_BHQD.shape[2]] = value_BHQD
+        if self._filled is not None:
+            rows_N, source_N = self._filled
+            keys[rows_N, :, : key_BHQD.shape[2]] = key_BHQD[source_N]
+            values[rows_N, :, : value_BHQD.shape[2]] = value_BHQD[source_N]
             return key_BHQD, value_BHQD
         keys[self._rows_B, :, self._places_B] = key_BHQD[:, :, 0]
         values[self._rows_B, :, self._places_B] = value_BHQD[:, :, 0]

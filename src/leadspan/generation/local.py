@@ -6,8 +6,8 @@ is already loaded, such as one in training, and knows tokens alone; `Transformer
 transformers has such batches too (`generate_batch`). In 5.23 they take no seed for a request, and on a
 busy CPU 64 greedy answers of a tiny model took 20.5 s, start-up included, against 0.26 s here.
 
-Shape suffixes: B rows, N rows that are filled, V vocabulary, T steps, L places in the cache, Q prompt
-tokens.
+Shape suffixes: B rows, N rows that are filled, P prompts that are read for them, V vocabulary, T steps,
+L places in the cache, Q prompt tokens.
 """
 
 from __future__ import annotations
@@ -167,31 +167,41 @@ class Rows:
             return
         if len(free) < min(max(1, size // REFILL_SHARE), len(queue)):
             return
-        taken = [(row, queue.popleft()) for row in free[: len(queue)]]
-        while taken:
-            size = max(1, PREFILL_TOKENS // len(taken[0][1].prompt_ids))
-            self._fill(taken[:size])
-            taken = taken[size:]
+        taken: dict[tuple[int, ...], list[tuple[int, Request]]] = {}
+        for row in free[: len(queue)]:
+            request = queue.popleft()
+            taken.setdefault(request.prompt_ids, []).append((row, request))
+        prompts = list(taken)
+        while prompts:
+            size = max(1, PREFILL_TOKENS // len(prompts[0]))
+            self._fill(prompts[:size], [taken[prompt] for prompt in prompts[:size]])
+            prompts = prompts[size:]
 
-    def _fill(self, taken: list[tuple[int, Request]]) -> None:
-        """Read prompts up to their last token, which is the row's first input."""
-        prompts = [list(request.prompt_ids) for _, request in taken]
+    def _fill(self, prompts: list[tuple[int, ...]], asked: list[list[tuple[int, Request]]]) -> None:
+        """Read prompts up to their last token, which is the first input of each row that asked."""
+        taken = [entry for entries in asked for entry in entries]
         rows_N = torch.tensor([row for row, _ in taken], device=self._device)
+        source_N = torch.repeat_interleave(
+            torch.arange(len(prompts), device=self._device),
+            torch.tensor([len(entries) for entries in asked], device=self._device),
+        )
         longest = max(len(prompt) for prompt in prompts)
         self._reserve(max(longest, self._width))
         if longest > 1:
-            padded = [ids[:-1] + [ids[-1]] * (longest - len(ids)) for ids in prompts]
-            with self._cache.filling(rows_N):
+            padded = [[*ids[:-1], *[ids[-1]] * (longest - len(ids))] for ids in prompts]
+            with self._cache.filling(rows_N, source_N):
                 backbone_of(self._model)(
                     input_ids=torch.tensor(padded, device=self._device),
                     position_ids=torch.arange(longest - 1, device=self._device).unsqueeze(0),
-                    attention_mask=self._masks.of_prompts(len(taken), longest - 1),
+                    attention_mask=self._masks.of_prompts(len(prompts), longest - 1),
                     past_key_values=self._cache,
                     use_cache=True,
                 )
-        position_N = torch.tensor([len(ids) - 1 for ids in prompts], device=self._device)
+        position_P = torch.tensor([len(ids) - 1 for ids in prompts], device=self._device)
+        position_N = position_P[source_N]
         self._masks.begin(rows_N, position_N)
-        self._token_B[rows_N] = torch.tensor([ids[-1] for ids in prompts], device=self._device)
+        last_P = torch.tensor([ids[-1] for ids in prompts], device=self._device)
+        self._token_B[rows_N] = last_P[source_N]
         self._position_B[rows_N] = position_N
         self._limit_B[rows_N] = torch.tensor(
             [request.max_new_tokens or self._sampling.max_new_tokens for _, request in taken],
@@ -320,7 +330,8 @@ def generate(
     round otherwise). Seeds by `seed_of(seed, prompt id, sample number)` make samples repeatable.
 
     The longest prompts start first: prompts of like length then share a forward pass, and where a
-    long question takes a long answer, that answer does not come last and alone.
+    long question takes a long answer, that answer does not come last and alone. Requests with the same
+    prompt stand together, and those that start together have it read once.
 
     Args:
         model: A causal language model of transformers, in any dtype and mode.
@@ -340,7 +351,10 @@ def generate(
             raise DataError(f"{request.key}: the prompt must not be empty. Check the template.")
     if not requests:
         return
-    queue = deque(sorted(requests, key=lambda request: -len(request.prompt_ids)))
+    first: dict[tuple[int, ...], int] = {}
+    for place, request in enumerate(requests):
+        first.setdefault(request.prompt_ids, place)
+    queue = deque(sorted(requests, key=lambda r: (-len(r.prompt_ids), first[r.prompt_ids])))
     rows = Rows(
         model,
         sampling,
@@ -368,16 +382,26 @@ class TransformersBackend:
         sampling: SamplingConfig,
         batch_size: int = 64,
         end_id: int | None = None,
+        vocab_size: int | None = None,
+        with_entropies: bool = False,
     ) -> None:
+        """See `generate`; a `vocab_size` of None is the tokenizer's."""
         self._model, self._tokenizer = model, tokenizer
         self._sampling, self._batch_size = sampling, batch_size
+        self._vocab_size = real_vocab_size(tokenizer) if vocab_size is None else vocab_size
+        self._with_entropies = with_entropies
         self._stop_ids = stop_ids_of(model, tokenizer, end_id)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Yield one completion a request, as they finish; see `generate`."""
-        size = real_vocab_size(self._tokenizer)
         answers = generate(
-            self._model, requests, self._sampling, self._stop_ids, self._batch_size, size
+            self._model,
+            requests,
+            self._sampling,
+            self._stop_ids,
+            self._batch_size,
+            self._vocab_size,
+            self._with_entropies,
         )
         for answer in answers:
             ids = answer.token_ids
@@ -392,6 +416,7 @@ class TransformersBackend:
                 "stop" if answer.stopped else "length",
                 round(answer.seconds, 4),
                 tuple(ids),
+                tuple(answer.entropies),
             )
 
 
@@ -419,5 +444,5 @@ def check_attention(config: Any) -> None:
         found = ", ".join(odd) or config._attn_implementation
         raise DataError(
             f"{config.model_type}: the transformers back end needs full or sliding attention under "
-            f"sdpa or eager; got {found}. Use evaluation.backend vllm or endpoint."
+            f"sdpa or eager; got {found}. Use the backend vllm or endpoint."
         )

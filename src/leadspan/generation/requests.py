@@ -45,6 +45,8 @@ class Completion:
     """From the start of this answer's work to its end; answers generated side by side overlap."""
     token_ids: tuple[int, ...] = ()
     """The generated ids, end token included; empty where a server does not give them."""
+    entropies: tuple[float, ...] = ()
+    """Of the model's distribution at each token, in nats; empty where the back end does not say."""
     error: str | None = None
     """What went wrong, for `error`."""
     is_transient: bool = False

@@ -9,11 +9,12 @@ of the server at hand.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from leadspan.config import EndpointConfig, SamplingConfig
 from leadspan.endpoint import Answer, Call, Endpoint, ServerKind
+from leadspan.errors import RunError
 from leadspan.generation.requests import Completion, FinishReason, Request
 from leadspan.messages import Unusable, read_message, without_end_tokens
 
@@ -31,8 +32,20 @@ class EndpointBackend:
         think_open: str = "<think>",
         think_close: str = "</think>",
         added_start: str = "",
+        stop_ids: Collection[int] = (),
     ) -> None:
-        """`added_start`: what the tokenizer itself puts before a text, such as a start token."""
+        """Ask the server what it is.
+
+        Args:
+            config: The server.
+            sampling: Of every answer.
+            think_open: Put before reasoning that the server split off.
+            think_close: Put behind it.
+            added_start: What the tokenizer itself puts before a text, such as a start token.
+            stop_ids: With them the server must take prompts as tokens, end answers at these tokens and
+                return the tokens of each answer; without, texts are enough.
+        """
+        self._stop_ids = sorted(stop_ids)
         self._endpoint = Endpoint(config)
         self._kind = self._endpoint.check()
         self._added_start = added_start
@@ -57,6 +70,8 @@ class EndpointBackend:
             "seed": request.seed % 2**SERVER_SEED_BITS,
             **own_fields(self._kind, self._sampling),
         }
+        if self._stop_ids:
+            body |= {"return_token_ids": True, "stop_token_ids": self._stop_ids}
         if self._api == "completions":
             return Call(request.key, "/completions", {**body, "prompt": self._prompt(request)})
         messages = [{"role": turn.role, "content": turn.content} for turn in request.messages]
@@ -64,7 +79,8 @@ class EndpointBackend:
 
     def _prompt(self, request: Request) -> str | list[int]:
         """Tokens where they are known to be taken; of a text, what the server will not add again."""
-        if request.prompt_ids and self._kind in ("vllm", "sglang", "llamacpp"):
+        takes_ids = self._stop_ids or self._kind in ("vllm", "sglang", "llamacpp")
+        if request.prompt_ids and takes_ids:
             return list(request.prompt_ids)
         return request.prompt_text.removeprefix(self._added_start)
 
@@ -87,7 +103,19 @@ class EndpointBackend:
             text = without_end_tokens(text)
         usage = answer.body.get("usage")
         num_tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-        return Completion(answer.key, text, num_tokens, reason, round(answer.seconds, 4))
+        ids = self._token_ids(choice) if self._stop_ids else ()
+        return Completion(answer.key, text, num_tokens, reason, round(answer.seconds, 4), ids)
+
+    def _token_ids(self, choice: dict[str, Any]) -> tuple[int, ...]:
+        """The tokens that the model wrote; its text read by a tokenizer may give others."""
+        ids = choice.get("token_ids")
+        if not isinstance(ids, list) or not ids or not all(isinstance(one, int) for one in ids):
+            raise RunError(
+                f"{self._endpoint.config.base_url}: must return the tokens of an answer "
+                "(return_token_ids, which vLLM knows from 0.10.2 on); got its text alone, of which the "
+                "tokens are not known. Take such a server, or another backend."
+            )
+        return tuple(ids)
 
     def _read_message(self, choice: dict[str, Any]) -> str:
         """The message as the model wrote it: a server that splits the reasoning off has it joined."""
@@ -103,7 +131,13 @@ class EndpointBackend:
 
     def _failed(self, answer: Answer, error: str, is_transient: bool) -> Completion:
         return Completion(
-            answer.key, "", None, "error", round(answer.seconds, 4), (), error, is_transient
+            answer.key,
+            "",
+            None,
+            "error",
+            round(answer.seconds, 4),
+            error=error,
+            is_transient=is_transient,
         )
 
 

@@ -1,13 +1,17 @@
-"""The vLLM back end, run in this process (extra `vllm`). Knows nothing about grading."""
+"""The vLLM back end, run in this process (extra `vllm`). Knows nothing about grading or training."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from leadspan.config import EvaluationConfig
+import torch
+from torch import Tensor
+
+from leadspan.config import SamplingConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.generation.requests import Completion, FinishReason, Request
 from leadspan.integrity import check_checksums
@@ -19,27 +23,37 @@ class VllmBackend:
     def __init__(
         self,
         student: str,
-        config: EvaluationConfig,
-        stop_ids: frozenset[int],
+        sampling: SamplingConfig,
+        stop_ids: Collection[int],
+        key: str,
         revision: str | None = None,
+        **engine: Any,
     ) -> None:
+        """Load the model.
+
+        Args:
+            student: A folder or hub id.
+            sampling: Of every answer.
+            stop_ids: Tokens that end an answer.
+            key: Of run.yaml, that asks for vLLM.
+            revision: Of the hub.
+            **engine: Further arguments of `vllm.LLM`.
+
+        Raises:
+            ConfigError: vLLM is not installed.
+            DataError: It could not load the model.
+        """
         try:
             import vllm
         except ImportError:
             raise ConfigError(
-                "evaluation.backend vllm needs vLLM and a GPU. pip install leadspan[vllm]"
+                f"{key} vllm needs vLLM and a GPU. pip install leadspan[vllm]"
             ) from None
-        self._vllm, self._sampling, self._stops = vllm, config.sampling, sorted(stop_ids)
+        self._vllm, self._sampling, self._stops = vllm, sampling, sorted(stop_ids)
         check_checksums(Path(student))
         try:
             self._llm = vllm.LLM(
-                model=student,
-                revision=revision,
-                tokenizer_revision=revision,
-                dtype="auto" if config.dtype == "auto" else config.dtype,
-                tensor_parallel_size=config.tensor_parallel_size,
-                max_num_seqs=config.batch_size,
-                seed=config.sampling.seed,
+                model=student, revision=revision, tokenizer_revision=revision, **engine
             )
         except Exception as error:  # vLLM raises many kinds for one cause
             line = " ".join(str(error).split())[:200]
@@ -76,3 +90,41 @@ class VllmBackend:
         return Completion(
             output.request_id, first.text, len(token_ids), reason, round(seconds, 4), token_ids
         )
+
+
+Weights = Callable[[], Iterable[tuple[str, Tensor]]]
+"""The weights of now, by the names that they have in the model's folder."""
+
+
+class ColocatedVllm(VllmBackend):
+    """vLLM beside a training on one GPU: it writes with the weights of then, and sleeps in between."""
+
+    def __init__(
+        self,
+        student: str,
+        sampling: SamplingConfig,
+        stop_ids: Collection[int],
+        key: str,
+        weights: Weights,
+        revision: str | None = None,
+        **engine: Any,
+    ) -> None:
+        """See `VllmBackend`; `weights` are asked for before each writing."""
+        # The engine in this very process: the weights are handed over, not sent.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        super().__init__(
+            student, sampling, stop_ids, key, revision, enable_sleep_mode=True, **engine
+        )
+        self._weights = weights
+        self._llm.sleep(level=1)
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Yield one completion a request, as they finish; the weights must stay until the last one."""
+        torch.cuda.empty_cache()  # what the training has freed is not free for vLLM until then
+        self._llm.wake_up()
+        try:
+            self._llm.apply_model(lambda model: model.load_weights(self._weights()))
+            self._llm.reset_prefix_cache()
+            yield from super().generate(requests)
+        finally:
+            self._llm.sleep(level=1)

@@ -185,6 +185,7 @@ class FlopsMeter:
         self._teacher = _shape_or_none(teacher_config)
         self._recomputes = config.training.gradient_checkpointing
         self._lora_rank = config.student.lora.rank if config.student.lora else None
+        self._samples_of_a_prompt = config.rollout.num_samples if config.rollout else 1
         self.attention: Attention = "full" if config.student.attention == "eager" else "causal"
         """Eager attention computes every pair of tokens, the others only those looking back."""
         self.knows_student = self._student is not None
@@ -214,12 +215,14 @@ class FlopsMeter:
         return StepFlops(student, teacher, once + teacher)
 
     def compute_rollouts(self, rollouts: SequenceABC[Example]) -> int:
-        """Writing `rollouts`: student alone, padding apart."""
+        """Writing `rollouts`, the samples of a prompt together: student alone, padding apart."""
         if self._student is None:
             return 0
         new = [example.num_scored_tokens for example in rollouts]
         prompts = [len(e.sequence) - count for e, count in zip(rollouts, new, strict=True)]
-        return generation_flops(self._student, prompts, new, self.attention)
+        return generation_flops(
+            self._student, prompts, new, self.attention, self._samples_of_a_prompt
+        )
 
 
 def _shape_or_none(model_config: Any) -> ModelShape | None:

@@ -2,35 +2,33 @@
 
 A rollout is a prompt, perhaps a lead of the prompt's own trace, and what the student samples behind
 it, up to a horizon. It is an `Example` like any other: batches, teacher rows and the loss do not know
-who wrote it. Knows nothing about losses, optimisers or files.
+who wrote it. Knows nothing about engines, losses or optimisers.
 
 Shape suffixes: T tokens of a sequence, G tokens that the student wrote.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as SequenceABC
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from leadspan.config import RolloutConfig, SamplingConfig
-from leadspan.errors import ConfigError
-from leadspan.generation.local import generate
-from leadspan.generation.requests import Request, seed_of
-from leadspan.parallel import Ranks, gathered
-from leadspan.precision import bf16_products
+from leadspan.config import RolloutConfig
+from leadspan.errors import ConfigError, RunError
+from leadspan.generation.requests import Backend, Request, seed_of
+from leadspan.parallel import Ranks
 from leadspan.records import Example, Sequence, Span
 from leadspan.runs import replacing
 from leadspan.traces.cut import CLOSE_TOKENS, select
-from leadspan.training.objective import Objective
 
 DECILES = 10
 KEPT_STEPS = 20
@@ -49,7 +47,47 @@ class Rollout:
     ended: bool
     """It wrote an end token, which is scored too; a rollout that reached the horizon has none."""
     entropies_G: tuple[float, ...]
-    """Entropy of the student's distribution at each token, in nats, before top_p and top_k."""
+    """Entropy of the student's distribution at each token, in nats, before top_p and top_k; empty where
+    what wrote it does not say."""
+    staleness: int | None
+    """Optimiser steps that the weights have taken since they wrote it; None for a server's weights."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Written, and scored."""
+        return self.example.num_scored_tokens
+
+    @property
+    def mean_entropy(self) -> float | None:
+        """In nats; None where it is not known."""
+        return math.fsum(self.entropies_G) / self.num_tokens if self.entropies_G else None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What was written for one request of a step, which need not have come yet."""
+
+    ids_G: SequenceABC[int]
+    entropies_G: SequenceABC[float]
+
+    def pack(self) -> list[str]:
+        """As JSON, to the bit: entropies come as float32."""
+        return [_pack(self.ids_G, "<i4"), _pack(self.entropies_G, "<f4")]
+
+    @classmethod
+    def unpack(cls, packed: SequenceABC[str]) -> Sampled:
+        """What `pack` gave."""
+        ids, entropies = packed
+        return cls(_unpack(ids, "<i4"), _unpack(entropies, "<f4"))
+
+
+def _pack(values: SequenceABC[float], dtype: str) -> str:
+    return base64.b64encode(np.array(values, dtype=dtype).tobytes()).decode("ascii")
+
+
+def _unpack(packed: str, dtype: str) -> list[Any]:
+    values: list[Any] = np.frombuffer(base64.b64decode(packed), dtype=dtype).tolist()
+    return values
 
 
 @dataclass
@@ -127,96 +165,143 @@ def num_context_tokens(config: RolloutConfig, sequence: Sequence) -> int:
 
 
 class RolloutWriter:
-    """Writes the rollouts of a step with the weights in training; no copy of the student is made.
+    """Has rollouts written: says of what, how long, by which seed, and makes examples of them.
 
-    A rollout depends on the weights, the run's seed, the step, the prompt and the sample number, not
-    on what is written beside it (in float32).
+    By the local back end, a rollout depends on the weights, the run's seed, the step, the prompt and the
+    sample number, not on what is written beside it (in float32).
     """
 
     def __init__(
         self,
         config: RolloutConfig,
-        objective: Objective,
+        engine: Backend,
         ranks: Ranks,
-        decode: Callable[[list[int]], str],
+        decode: Callable[[SequenceABC[int]], str],
+        vocab_size: int,
         stop_ids: Iterable[int],
         close_ids: tuple[int, ...],
         batch_size: int,
         seed: int,
-        bf16: bool,
     ) -> None:
-        self._config, self._objective, self._ranks = config, objective, ranks
-        self._decode = decode
-        self._stop_ids, self._close_ids = sorted(stop_ids), close_ids
-        self._seed, self._bf16 = seed, bf16
+        """`vocab_size` is of the tokens that student and teacher share."""
+        self._config, self._engine, self._ranks = config, engine, ranks
+        self._decode, self._vocab_size = decode, vocab_size
+        self._stop_ids, self._close_ids = frozenset(stop_ids), close_ids
+        self._seed = seed
         self.num_prompts = round(config.share * batch_size) // config.num_samples
         """Of a step."""
+        self.refresh_every_steps = config.refresh_every_steps
         self.horizon = Horizon()
+        self._pending: dict[int, list[Sampled]] = {}
+        """By step, what was written for it and not yet used."""
 
     def expected(self, sequences: Iterable[Sequence]) -> list[Example]:
         """Stand-ins of the rollouts of a step for its cost: the traces themselves, up to the horizon."""
-        return [stand_in(self._config, one) for one in sequences] * self._config.num_samples
+        copies = range(self._config.num_samples)
+        return [stand_in(self._config, one) for one in sequences for _ in copies]
 
     def write(
-        self, step: int, num_steps: int, num_validations: int, sequences: SequenceABC[Sequence]
-    ) -> list[Rollout]:
-        """Every rank's share of the rollouts of a step, on every rank, in order.
+        self,
+        prompts: Mapping[int, SequenceABC[Sequence]],
+        num_steps: int,
+        num_validations: int,
+    ) -> None:
+        """Write the rollouts of one or several steps with the weights as they are; all ranks call this.
 
         Args:
-            step: 0-based.
+            prompts: By 0-based step, uncut sequences, one a prompt.
             num_steps: Of the whole run.
             num_validations: Of the whole run.
-            sequences: Uncut, one a prompt.
+
+        Raises:
+            RunError: One could not be had; then none is kept.
         """
-        progress = step / max(1, num_steps - 1)
-        lengths = [
-            self.horizon.length(self._config, num_completion_tokens(one), progress, num_validations)
-            for one in sequences
-        ]
         asked = [
-            (sequence, sample, length)
-            for sequence, length in zip(sequences, lengths, strict=True)
+            (step, sequence, sample)
+            for step, sequences in prompts.items()
+            for sequence in sequences
             for sample in range(self._config.num_samples)
         ]
-        mine = range(self._ranks.rank, len(asked), self._ranks.size)
-        requests = [
-            Request(
+
+        def request(place: int) -> Request:
+            step, sequence, sample = asked[place]
+            progress = step / max(1, num_steps - 1)
+            trace_tokens = num_completion_tokens(sequence)
+            return Request(
                 key=str(place),
-                prompt_ids=tuple(self._context(asked[place][0]).tolist()),
-                seed=seed_of(self._seed, step, asked[place][0].trace_id, asked[place][1]),
-                max_new_tokens=asked[place][2],
+                prompt_ids=tuple(self._context(sequence).tolist()),
+                seed=seed_of(self._seed, step, sequence.trace_id, sample),
+                max_new_tokens=self.horizon.length(
+                    self._config, trace_tokens, progress, num_validations
+                ),
             )
-            for place in mine
-        ]
-        sampling = SamplingConfig(
-            max_new_tokens=max(lengths),
-            sampling_temperature=self._config.sampling_temperature,
-            top_p=self._config.top_p,
-            top_k=self._config.top_k,
-        )
-        student = self._objective.causal_lm
-        with gathered(self._objective), bf16_products(self._ranks.device, self._bf16):
-            finished = {
-                int(answer.request.key): (answer.token_ids, answer.entropies)
-                for answer in generate(
-                    student,
-                    requests,
-                    sampling,
-                    self._stop_ids,
-                    self._config.max_concurrent,
-                    self._objective.vocab_size,
-                    with_entropies=True,
+
+        # In one piece, so that the samples of a prompt are together and its prompt is read once.
+        rank, size = self._ranks.rank, self._ranks.size
+        mine = range(len(asked) * rank // size, len(asked) * (rank + 1) // size)
+        found = self._ranks.together(lambda: self._sample([request(place) for place in mine]))
+        sampled = {key: one for part in found for key, one in part.items()}
+        for place, (step, _, _) in enumerate(asked):
+            self._pending.setdefault(step, []).append(sampled[str(place)])
+
+    def _sample(self, requests: SequenceABC[Request]) -> dict[str, Sampled]:
+        """This rank's share, by the requests' keys."""
+        sampled = {}
+        for answer in self._engine.generate(requests):
+            if answer.finish_reason == "error":
+                raise RunError(f"no answer could be had: {answer.error}.")
+            highest = max(answer.token_ids)
+            if highest >= self._vocab_size:
+                raise RunError(
+                    f"rollout.backend {self._config.backend} wrote token {highest}, and student and "
+                    f"teacher share the first {self._vocab_size}. Write with backend local."
                 )
-            }
-        written: dict[int, tuple[list[int], list[float]]] = {}
-        for part in self._ranks.gather(finished):
-            written |= part
+            sampled[answer.key] = Sampled(answer.token_ids, answer.entropies)
+        return sampled
+
+    def is_written(self, step: int) -> bool:
+        """The rollouts of a 0-based step are there and wait for `take`."""
+        return step in self._pending
+
+    def take(self, step: int, sequences: SequenceABC[Sequence]) -> list[Rollout]:
+        """The rollouts of a 0-based step, every rank's, in order; they are given away once.
+
+        Args:
+            step: One of those that were written.
+            sequences: Those that `write` had for it.
+        """
+        asked = [
+            (sequence, sample)
+            for sequence in sequences
+            for sample in range(self._config.num_samples)
+        ]
+        staleness = None
+        if self._config.backend != "endpoint":
+            staleness = step % self._config.refresh_every_steps
         rollouts = [
-            self._rollout(sequence, sample, *written[place])
-            for place, (sequence, sample, _) in enumerate(asked)
+            self._rollout(sequence, sample, sampled, staleness)
+            for (sequence, sample), sampled in zip(asked, self._pending.pop(step), strict=True)
         ]
         self.horizon.note(rollouts)
         return rollouts
+
+    def state(self) -> dict[str, Any]:
+        """What outlives a kill inside the checkpoint, as JSON."""
+        return {
+            "horizon": asdict(self.horizon),
+            "pending": {
+                str(step): [one.pack() for one in sampled]
+                for step, sampled in self._pending.items()
+            },
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.horizon = Horizon(**state["horizon"])
+        self._pending = {
+            int(step): [Sampled.unpack(packed) for packed in sampled]
+            for step, sampled in state["pending"].items()
+        }
 
     def note_validation(self) -> None:
         """A validation has taken place, at which the horizon may grow."""
@@ -227,8 +312,9 @@ class RolloutWriter:
         return sequence.input_ids_T[: num_context_tokens(self._config, sequence)]
 
     def _rollout(
-        self, sequence: Sequence, sample: int, ids: list[int], entropies: list[float]
+        self, sequence: Sequence, sample: int, sampled: Sampled, staleness: int | None
     ) -> Rollout:
+        ids = sampled.ids_G
         context_T = self._context(sequence)
         ended = ids[-1] in self._stop_ids
         ids_T = np.concatenate([context_T, np.array(ids, dtype=np.int32)])
@@ -249,7 +335,8 @@ class RolloutWriter:
             example=Example(rolled, supervised_T),
             text=self._decode(ids),
             ended=ended,
-            entropies_G=tuple(entropies),
+            entropies_G=tuple(sampled.entropies_G),
+            staleness=staleness,
         )
 
 
@@ -293,6 +380,13 @@ def stand_in(config: RolloutConfig, sequence: Sequence) -> Example:
     return Example(kept, np.arange(end) >= start)
 
 
+def num_most_tokens(config: RolloutConfig, sequence: Sequence) -> int:
+    """Tokens of the longest rollout of a prompt at any moment, prompt and prefix included."""
+    ends = [config.horizon, config.horizon_start or config.horizon]
+    longest = max(in_tokens(end, end, num_completion_tokens(sequence)) for end in ends)
+    return num_context_tokens(config, sequence) + longest
+
+
 def check_context(
     config: RolloutConfig, sequences: SequenceABC[Sequence], model_config: Any, path: str
 ) -> None:
@@ -305,14 +399,12 @@ def check_context(
     if most is None:
         return
     for sequence in sequences:
-        context = num_context_tokens(config, sequence)
-        ends = [config.horizon, config.horizon_start or config.horizon]
-        length = max(in_tokens(end, end, num_completion_tokens(sequence)) for end in ends)
-        if context + length > most:
+        context, whole = num_context_tokens(config, sequence), num_most_tokens(config, sequence)
+        if whole > most:
             raise ConfigError(
                 f"rollout.horizon must fit the context of {path}, {most} tokens; prompt and prefix of "
-                f"{sequence.trace_id} have {context} and {length} may follow. Lower it, or leave long "
-                "prompts out with traces.max_tokens."
+                f"{sequence.trace_id} have {context} and {whole - context} may follow. Lower it, or "
+                "leave long prompts out with traces.max_tokens."
             )
 
 
@@ -345,9 +437,10 @@ class RecentRollouts:
                 "step": step,
                 "prompt_id": rollout.prompt_id,
                 "sample": rollout.sample,
-                "num_tokens": len(rollout.entropies_G),
+                "num_tokens": rollout.num_tokens,
                 "ended": rollout.ended,
-                "entropy": math.fsum(rollout.entropies_G) / len(rollout.entropies_G),
+                "staleness": rollout.staleness,
+                "entropy": rollout.mean_entropy,
                 "kd_by_decile": kds[place],
                 "text": rollout.text,
             }

@@ -17,7 +17,6 @@ import torch
 
 from leadspan.config import PACKING, ModelConfig, RunConfig
 from leadspan.errors import DataError
-from leadspan.generation.local import check_attention, stop_ids_of
 from leadspan.identity import (
     digest,
     loaded_model_fingerprint,
@@ -67,8 +66,14 @@ from leadspan.traces.cut import Cut
 from leadspan.traces.dataset import Annotate, build_sequences
 from leadspan.training.checkpoint import gather_weights
 from leadspan.training.data import ExampleSource, describe_cut, sequence_of
+from leadspan.training.engines import build_engine
 from leadspan.training.objective import Objective
-from leadspan.training.rollouts import RolloutWriter, check_context, closing_ids
+from leadspan.training.rollouts import (
+    RolloutWriter,
+    check_context,
+    closing_ids,
+    num_most_tokens,
+)
 from leadspan.training.trainer import Trainer
 
 Sequences = SequenceABC[Sequence | Example]
@@ -250,27 +255,27 @@ def build_rollouts(
     """What writes the run's rollouts, where it has any.
 
     Raises:
-        ConfigError: Prompts and horizon do not fit the student.
-        DataError: The student's memory of the past is not keys and values alone.
+        ConfigError: Prompts and horizon do not fit the student, or see `build_engine`.
+        DataError, RunError: See `build_engine`.
     """
     if config.rollout is None:
         return None
     sequences = [sequence_of(one) for one in given]
-    student = objective.causal_lm
-    check_attention(student.config)
-    check_context(config.rollout, sequences, student.config, config.student.path)
+    check_context(config.rollout, sequences, objective.causal_lm.config, config.student.path)
+    longest = max(num_most_tokens(config.rollout, one) for one in sequences)
+    engine, stop_ids = build_engine(config, ranks, objective, tokenizer, longest)
     return RolloutWriter(
         config.rollout,
-        objective,
+        engine,
         ranks,
         decode=partial(
             tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False
         ),
-        stop_ids=stop_ids_of(student, tokenizer),
+        vocab_size=objective.vocab_size,
+        stop_ids=stop_ids,
         batch_size=config.training.batch_size,
         close_ids=closing_ids(sequences, tokenizer),
         seed=config.seed,
-        bf16=resolve_bf16(config.training.bf16, ranks.device),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence as SequenceABC
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -56,7 +56,6 @@ from leadspan.training.metering import (
 from leadspan.training.objective import Objective
 from leadspan.training.optimizer import build_optimizer, compute_lr_factor
 from leadspan.training.rollouts import (
-    Horizon,
     RecentRollouts,
     Rollout,
     RolloutWriter,
@@ -215,7 +214,7 @@ class Trainer:
         if state is not None:
             self._totals = Totals(**state["totals"])
             if self._rollouts is not None:
-                self._rollouts.horizon = Horizon(**state["horizon"])
+                self._rollouts.restore(state["rollouts"])
             self._saved_step = self._totals.step
         if is_first:
             folder.restore_metrics(state["metrics"]["size"] if state is not None else 0)
@@ -251,9 +250,8 @@ class Trainer:
 
     def _step(self, step: int) -> dict[str, Any]:
         started = time.perf_counter()
-        size = self._training.batch_size
-        members = self._order[step * size : (step + 1) * size].tolist()
-        written = self._write_rollouts(step, members)
+        members = self._members(step)
+        written = self._write_rollouts(step)
         num_rollouts = len(written)
         rolled = [rollout.example for rollout in written]
         chosen = self._examples.at_step(step, self._num_steps, members[num_rollouts:])
@@ -348,20 +346,31 @@ class Trainer:
                 rollout_kds += zip(members, map(by_decile, parts), strict=True)
         return self._ranks.sum(sums)
 
+    def _members(self, step: int) -> list[int]:
+        """Indices of the step's examples."""
+        size = self._training.batch_size
+        members: list[int] = self._order[step * size : (step + 1) * size].tolist()
+        return members
+
     def _prompts(self, members: SequenceABC[int]) -> list[Sequence]:
         """Whose rollouts a step has: the first of its members are prompts, not traces."""
         if self._rollouts is None:
             return []
         return self._examples.sequences(members[: self._rollouts.num_prompts])
 
-    def _write_rollouts(self, step: int, members: SequenceABC[int]) -> list[Rollout]:
-        """The rollouts of a step."""
+    def _write_rollouts(self, step: int) -> list[Rollout]:
+        """The rollouts of a step; those of the steps that share its weights are written with them."""
         if self._rollouts is None:
             return []
         started = time.perf_counter()
-        written = self._rollouts.write(
-            step, self._num_steps, len(self._validation_steps), self._prompts(members)
-        )
+        if not self._rollouts.is_written(step):
+            steps = range(self._num_steps)[step : step + self._rollouts.refresh_every_steps]
+            prompts = {each: self._prompts(self._members(each)) for each in steps}
+            try:
+                self._rollouts.write(prompts, self._num_steps, len(self._validation_steps))
+            except RunError as error:
+                self._stop_without_rollouts(error)
+        written = self._rollouts.take(step, self._prompts(self._members(step)))
         examples = [one.example for one in written]
         flops = self._flops.compute_rollouts(examples)
         totals = self._totals
@@ -440,15 +449,19 @@ class Trainer:
         return self._speed(num_forwarded, flops.useful, seconds)
 
     def _describe_rollouts(self, written: SequenceABC[Rollout]) -> dict[str, float]:
-        """How a step's rollouts came out: nothing where there are none."""
+        """How a step's rollouts came out, as far as it is known: nothing where there are none."""
         if not written:
             return {}
-        entropies = [entropy for rollout in written for entropy in rollout.entropies_G]
-        return {
-            "tokens_sampled": len(entropies),
+        described = {
+            "tokens_sampled": sum(rollout.num_tokens for rollout in written),
             "rollouts_ended": sum(rollout.ended for rollout in written) / len(written),
-            "entropy": math.fsum(entropies) / len(entropies),
         }
+        entropies = [entropy for rollout in written for entropy in rollout.entropies_G]
+        if entropies:
+            described["entropy"] = math.fsum(entropies) / len(entropies)
+        if written[0].staleness is not None:
+            described["staleness"] = written[0].staleness
+        return described
 
     def _speed(self, num_tokens: int, useful_flops: int, seconds: float) -> dict[str, float]:
         """Tokens a second over all ranks, and the share of their peak (MFU) where that is known."""
@@ -481,7 +494,7 @@ class Trainer:
         metrics = self._folder.describe_metrics() if self._ranks.is_first else None
         state = {
             "totals": asdict(self._totals),
-            "horizon": asdict(self._rollouts.horizon) if self._rollouts is not None else None,
+            "rollouts": self._rollouts.state() if self._rollouts is not None else None,
             "metrics": metrics,
         }
         save_checkpoint(folder, self._ranks, self._objective, self._optimizer, state)
@@ -498,6 +511,15 @@ class Trainer:
             f"{self._folder.path}: stopped at step {self._totals.step} of {self._num_steps}, "
             "checkpoint written. The same command goes on from there."
         )
+
+    def _stop_without_rollouts(self, error: RunError) -> NoReturn:
+        """The engine gave up, before the step has changed anything."""
+        if self._totals.step:
+            self._save_step()
+        raise RunError(
+            f"{self._folder.path}: no rollouts for step {self._totals.step + 1}: {error} The same "
+            "command goes on from the last checkpoint."
+        ) from error
 
     def _summary(self) -> dict[str, Any]:
         totals = self._totals
