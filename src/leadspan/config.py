@@ -221,6 +221,25 @@ class SupervisionConfig(ConfigModel):
         return self
 
 
+class EndpointConfig(ConfigModel):
+    """An OpenAI-compatible server (extra `endpoint`). The key comes from the environment."""
+
+    base_url: str
+    """Up to and with the version, such as http://localhost:8000/v1."""
+    model: str
+    """The model's name on the server."""
+    api: Literal["chat", "completions"] = "chat"
+    """chat lets the server apply its chat template; completions sends the prompt rendered here."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; a server without keys needs none."""
+    concurrency: int = Field(default=32, ge=1)
+    """Calls under way at one time."""
+    timeout_seconds: float = Field(default=600.0, gt=0)
+    """Most seconds of one attempt, streaming or not."""
+    max_retries: int = Field(default=5, ge=0)
+    """Further attempts after an overload, a lost connection, a time-out or garbage."""
+
+
 PACKING = ("flex_attention", "flash_attention_2")
 """Attentions of transformers that skip what lies across two sequences; the others would mask it."""
 
@@ -239,6 +258,17 @@ class ModelConfig(ConfigModel):
     `flash-attn` package) student and live teacher run on packed sequences without padding."""
 
 
+class ServedTeacherConfig(EndpointConfig):
+    """A server that scores token ids, by vLLM's `prompt_logprobs` or by `echo` with `logprobs`."""
+
+    estimator: Literal["topk", "sampled"] = "topk"
+    """topk: the k likeliest ids, and all others as one class, so that the divergence is less than the
+    whole one and its gradient biased. sampled: the log-probability of the token that the student sampled,
+    an unbiased estimate of the gradient of the reverse KL, with the variance of one sample."""
+    k: int = Field(default=64, ge=1)
+    """Of topk. A vLLM server needs `--max-logprobs` of as many."""
+
+
 class TeacherConfig(ModelConfig):
     """The model whose distributions the student learns."""
 
@@ -248,6 +278,19 @@ class TeacherConfig(ModelConfig):
     """Under torchrun, share the layers out over the ranks instead of a copy on each."""
     cache: str | None = None
     """Folder written by `leadspan capture`; the teacher model is then never loaded."""
+    endpoint: ServedTeacherConfig | None = None
+    """A server that has the model (extra `endpoint`); `path` then lends its tokenizer alone."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TeacherConfig:
+        if self.cache is not None and self.endpoint is not None:
+            raise ValueError("give cache or endpoint, not both")
+        return self
+
+    @property
+    def is_live(self) -> bool:
+        """The model is loaded and run in this process."""
+        return self.cache is None and self.endpoint is None
 
 
 class LoraConfig(ConfigModel):
@@ -446,25 +489,6 @@ class BenchmarkConfig(ConfigModel):
     """A system turn before it."""
     limit: int | None = Field(default=None, ge=1)
     """Use only the first problems."""
-
-
-class EndpointConfig(ConfigModel):
-    """An OpenAI-compatible server (extra `endpoint`). The key comes from the environment."""
-
-    base_url: str
-    """Up to and with the version, such as http://localhost:8000/v1."""
-    model: str
-    """The model's name on the server."""
-    api: Literal["chat", "completions"] = "chat"
-    """chat lets the server apply its chat template; completions sends the prompt rendered here."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; a server without keys needs none."""
-    concurrency: int = Field(default=32, ge=1)
-    """Calls under way at one time."""
-    timeout_seconds: float = Field(default=600.0, gt=0)
-    """Most seconds of one attempt, streaming or not."""
-    max_retries: int = Field(default=5, ge=0)
-    """Further attempts after an overload, a lost connection, a time-out or garbage."""
 
 
 class AnswerForcingConfig(ConfigModel):
@@ -685,21 +709,51 @@ class RunConfig(ConfigModel):
             )
         if self.rollout is not None:
             self._check_rollout(self.rollout)
-        live = self.teacher is not None and self.teacher.cache is None and self.loss.kd_ratio > 0
-        if live and self.student.attention in PACKING:
-            assert self.teacher is not None
-            if self.teacher.attention not in PACKING:
-                raise ValueError(
-                    f"teacher.attention must be {' or '.join(PACKING)} beside a student whose "
-                    f"{self.student.attention} packs sequences; got {self.teacher.attention!r}"
-                )
+        teacher = self.teacher if self.loss.kd_ratio > 0 else None
+        packs = teacher is not None and teacher.is_live and self.student.attention in PACKING
+        if teacher is not None and packs and teacher.attention not in PACKING:
+            raise ValueError(
+                f"teacher.attention must be {' or '.join(PACKING)} beside a student whose "
+                f"{self.student.attention} packs sequences; got {teacher.attention!r}"
+            )
+        if teacher is not None and teacher.endpoint is not None:
+            self._check_served(teacher.endpoint)
         return self
+
+    def _check_served(self, served: ServedTeacherConfig) -> None:
+        if self.loss.kd_temperature != 1.0:
+            raise ValueError(
+                "loss.kd_temperature must be 1 with teacher.endpoint: a server gives a part of the "
+                f"distribution, and the rest cannot be softened; got {self.loss.kd_temperature:g}"
+            )
+        if served.estimator == "topk":
+            return
+        rollout = self.rollout
+        if (
+            self.loss.divergence != "reverse_kl"
+            or rollout is None
+            or (rollout.share, rollout.sampling_temperature, rollout.top_p, rollout.top_k)
+            != (1.0, 1.0, 1.0, 0)
+            or rollout.backend == "endpoint"
+            or rollout.refresh_every_steps > 1
+        ):
+            raise ValueError(
+                "teacher.endpoint.estimator sampled estimates the reverse KL from the student's own samples: "
+                "it needs loss.divergence reverse_kl, rollout.share 1, sampling_temperature 1, top_p 1, "
+                "top_k 0, refresh_every_steps 1, and the student's own weights as rollout.backend. Use "
+                "estimator topk otherwise"
+            )
+        if self.traces.validation_fraction:
+            raise ValueError(
+                "traces.validation_fraction must be 0 with teacher.endpoint.estimator sampled: traces are "
+                f"not the student's samples; got {self.traces.validation_fraction:g}"
+            )
 
     def _check_rollout(self, rollout: RolloutConfig) -> None:
         if self.teacher is None or self.teacher.cache is not None:
             raise ValueError(
-                "rollout needs a live teacher: a cache holds distributions of the traces alone. Give "
-                "teacher.path without teacher.cache"
+                "rollout needs a teacher that is asked during training: a cache holds distributions of the "
+                "traces alone. Give teacher.path without teacher.cache, or teacher.endpoint"
             )
         if rollout.share == 1.0 and self.loss.kd_ratio < 1.0:
             raise ValueError(

@@ -30,6 +30,11 @@ SPEED_KEYS = (
     "traces.num_processes",
     "tracking",
     "evaluation",
+    *(
+        f"{server}.{key}"
+        for server in ("teacher.endpoint", "rollout.endpoint")
+        for key in ("base_url", "api_key_env", "concurrency", "timeout_seconds", "max_retries")
+    ),
 )
 """Keys, or whole parts, that may change while a run goes on: no weight depends on them."""
 
@@ -60,11 +65,12 @@ def result_keys(config: RunConfig) -> dict[str, Any]:
     """What the trained weights depend on, as plain data: the effective config without SPEED_KEYS."""
     content = effective(config).model_dump(mode="json")
     for key in SPEED_KEYS:
-        part, _, name = key.partition(".")
-        if name:
-            del content[part][name]
-        else:
-            del content[part]
+        *parts, name = key.split(".")
+        inner: Any = content
+        for part in parts:
+            inner = inner and inner[part]
+        if inner:
+            del inner[name]
     return content
 
 

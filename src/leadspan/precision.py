@@ -103,7 +103,7 @@ def bf16_products(device: torch.device, enabled: bool) -> torch.autocast:
 def describe_precision(config: RunConfig, device: torch.device) -> dict[str, Any]:
     """What `auto` comes to on this device, for the run folder."""
     teacher = config.teacher if config.loss.kd_ratio > 0 else None
-    is_live = teacher is not None and teacher.cache is None
+    is_live = teacher is not None and teacher.is_live
     return {
         "bf16": resolve_bf16(config.training.bf16, device),
         "teacher_dtype": resolve_dtype(teacher.dtype, device) if teacher and is_live else None,

@@ -377,8 +377,8 @@ def test_the_closing_marker_is_read_off_the_traces() -> None:
     [
         ({"loss": {"kd_ratio": 0.5}}, "kd_ratio must be 1 with rollout.share 1"),
         ({"rollout": {"share": 0.5}, "loss": {"kd_ratio": 0.0}}, "kd_ratio must be above 0"),
-        ({"teacher": None, "loss": {"kd_ratio": 0.0}}, "live teacher"),
-        ({"teacher": {"path": "t", "cache": "c"}}, "live teacher"),
+        ({"teacher": None, "loss": {"kd_ratio": 0.0}}, "asked during training"),
+        ({"teacher": {"path": "t", "cache": "c"}}, "asked during training"),
         ({"rollout": {"num_samples": 3}}, r"multiple of rollout.num_samples \(3\)"),
         ({"rollout": {"share": 0.05}}, "= 0"),
         ({"rollout": {"horizon": 0}}, "horizon"),

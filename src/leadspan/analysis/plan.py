@@ -245,7 +245,7 @@ def _plan(
 
 def live_teacher_shape(config: RunConfig) -> ModelShape | None:
     """Sizes of the teacher that is run beside the student; None where none is."""
-    if config.loss.kd_ratio == 0 or config.teacher is None or config.teacher.cache is not None:
+    if config.loss.kd_ratio == 0 or config.teacher is None or not config.teacher.is_live:
         return None
     return shape_of(config.teacher.path, config.teacher.revision)
 

@@ -288,6 +288,9 @@ class CachedTeacher:
             size, reads, f"{self.cache.path} holds the first {size:,} token ids"
         )
 
+    def prepare(self, batches: Sequence[Batch], keep: bool = False) -> None:
+        """Nothing: rows are read when they are asked for."""
+
     def rows(self, batch: Batch) -> DenseTeacher | SparseTeacher:
         """The teacher's distributions for `batch.labels_N`, in that order, on the batch's device.
 

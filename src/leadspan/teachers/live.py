@@ -8,6 +8,7 @@ Shape suffixes: B rows of the batch, T tokens, N scored tokens, H the teacher's 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence as SequenceABC
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,6 +37,18 @@ class TeacherSource(Protocol):
     model_config: Any
     """The config of the model that is run, for its FLOPs; None where nothing is run."""
 
+    def prepare(self, batches: SequenceABC[Batch], keep: bool = False) -> None:
+        """Called with all batches of a pass before the rows of the first are asked for.
+
+        Args:
+            batches: Of the pass.
+            keep: They will come again.
+
+        Raises:
+            RunError: The teacher does not answer now.
+        """
+        ...
+
     def rows(self, batch: Batch) -> Teacher:
         """The teacher's distributions for `batch.labels_N`, in that order."""
         ...
@@ -48,6 +61,9 @@ class LiveTeacher:
         self.model_config = model.config
         self._model = model
         self._bf16 = bf16
+
+    def prepare(self, batches: SequenceABC[Batch], keep: bool = False) -> None:
+        """Nothing: each batch is forwarded when its rows are asked for, or they would not fit."""
 
     def rows(self, batch: Batch) -> DenseTeacher:
         """Hidden states [N, H] with the teacher's head."""
@@ -98,6 +114,24 @@ def check_given_teacher(model: Any, tokenizer: Any, name: str) -> TeacherVocabul
     check_head_width(model, shared.size, name)
     check_head(model, name)
     return live_vocabulary(shared, model)
+
+
+def read_shared_vocabulary(
+    teacher: TeacherConfig, tokenizer: Any, student_path: str
+) -> TeacherVocabulary:
+    """What a served teacher shares with the student: tokens that only the student has cannot be sent.
+
+    Raises:
+        DataError: The vocabularies are of two families.
+    """
+    shared = check_same_vocabulary(tokenizer, load_tokenizer(teacher), student_path, teacher.path)
+    misread = sorted(shared.misread_ids)
+
+    def reads(sequence: Sequence) -> bool:
+        ids_T = sequence.input_ids_T
+        return bool(ids_T.max(initial=0) < shared.size) and not np.isin(ids_T, misread).any()
+
+    return TeacherVocabulary(shared.size, reads, str(shared))
 
 
 def load_teacher(

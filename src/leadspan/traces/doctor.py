@@ -217,7 +217,7 @@ def _budget(config: RunConfig) -> Findings:
     if config.training.budget is None or config.training.budget.flops is None:
         return
     models: list[ModelConfig] = [config.student]
-    if config.teacher is not None and config.teacher.cache is None and config.loss.kd_ratio > 0:
+    if config.teacher is not None and config.teacher.is_live and config.loss.kd_ratio > 0:
         models.append(config.teacher)
     for model in models:
         try:

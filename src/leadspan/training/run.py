@@ -61,7 +61,9 @@ from leadspan.teachers.live import (
     TeacherVocabulary,
     check_given_teacher,
     load_teacher,
+    read_shared_vocabulary,
 )
+from leadspan.teachers.served import ServedTeacher
 from leadspan.traces.cut import Cut
 from leadspan.traces.dataset import Annotate, build_sequences
 from leadspan.training.checkpoint import gather_weights
@@ -171,6 +173,8 @@ def _fingerprints(config: RunConfig, inputs: RunInputs) -> dict[str, str | None]
     teacher = config.teacher
     if teacher is None or config.loss.kd_ratio == 0:
         return found
+    if teacher.endpoint is not None:
+        return found  # a server keeps its weights to itself
     if teacher.cache is None:
         return {**found, "teacher": _model_fingerprint(teacher, inputs.teacher)}
     made = identity_json(TeacherCache(teacher.cache).identity)
@@ -329,6 +333,9 @@ def build_teacher(
     if config.teacher.cache is not None:
         cached = load_cached_teacher(config.teacher, config.loss, tokenizer)
         return cached, cached.vocabulary()
+    if config.teacher.endpoint is not None:
+        shared = read_shared_vocabulary(config.teacher, tokenizer, config.student.path)
+        return ServedTeacher(config.teacher.endpoint, shared.size), shared
     bf16 = resolve_bf16(config.training.bf16, ranks.device)
     if given is not None:
         vocabulary = check_given_teacher(given, tokenizer, config.teacher.path)

@@ -155,6 +155,8 @@ class Trainer:
         )
         self._optimizer = build_optimizer(objective, self._training, ranks.device)
         self._totals = Totals()
+        self._before_step: dict[str, Any] | None = None
+        """State at the beginning of the step under way; None between steps."""
         self._saved_step: int | None = None
         """Of the checkpoint that holds what is in memory now."""
         self._peak_memory = PeakMemory(ranks.device)
@@ -250,6 +252,7 @@ class Trainer:
 
     def _step(self, step: int) -> dict[str, Any]:
         started = time.perf_counter()
+        self._before_step = self._state()
         members = self._members(step)
         written = self._write_rollouts(step)
         num_rollouts = len(written)
@@ -271,7 +274,7 @@ class Trainer:
         )
         grad_norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         if not math.isfinite(loss) or not math.isfinite(grad_norm):
-            rows = ", ".join(example.sequence.trace_id for example in chosen)
+            rows = ", ".join(example.sequence.trace_id for example in [*rolled, *chosen])
             raise RunError(
                 f"{self._folder.path}: step {step + 1} has loss {loss} and gradient norm {grad_norm}; "
                 f"its rows are {rows}. Look at them, or lower training.learning_rate."
@@ -298,6 +301,7 @@ class Trainer:
             **speed,
         }
         self._append(record)
+        self._before_step = None
         return record
 
     def _run_passes(
@@ -327,9 +331,12 @@ class Trainer:
             self._packed,
         )[self._ranks.rank]
         sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=self._ranks.device)
-        for members in plan:
-            chosen = [examples[index] for index in members]
-            batch = collate(chosen, self._packed).to(self._ranks.device)
+        batches = [
+            collate([examples[index] for index in members], self._packed) for members in plan
+        ]
+        self._prepare_teacher(batches, keep=not backward)
+        for members, collated in zip(plan, batches, strict=True):
+            batch = collated.to(self._ranks.device)
             teacher_rows = self._teacher.rows(batch) if self._teacher is not None else None
             with bf16_products(self._ranks.device, self._bf16):
                 total, ce_N, kd_N, kept_N2 = self._objective(
@@ -342,9 +349,23 @@ class Trainer:
             if kept_N2 is not None:
                 sums[-2:] += kept_N2.double().sum(dim=0)
             if rollout_kds is not None:
-                parts = kd_N.cpu().split([example.num_scored_tokens for example in chosen])
+                parts = kd_N.cpu().split([one.num_scored_tokens for one in batch.examples])
                 rollout_kds += zip(members, map(by_decile, parts), strict=True)
         return self._ranks.sum(sums)
+
+    def _prepare_teacher(self, batches: SequenceABC[Batch], keep: bool) -> None:
+        """Have the teacher answer for the batches of a pass; one that does not is asked once more."""
+        teacher = self._teacher
+        if teacher is None:
+            return
+        try:
+            self._ranks.together(lambda: teacher.prepare(batches, keep))
+        except RunError as error:
+            say(f"{self._folder.path}: {error} Asking once more.")
+            try:
+                self._ranks.together(lambda: teacher.prepare(batches, keep))
+            except RunError as again:
+                self._stop_without("teacher rows", again)
 
     def _members(self, step: int) -> list[int]:
         """Indices of the step's examples."""
@@ -369,7 +390,7 @@ class Trainer:
             try:
                 self._rollouts.write(prompts, self._num_steps, len(self._validation_steps))
             except RunError as error:
-                self._stop_without_rollouts(error)
+                self._stop_without("rollouts", error)
         written = self._rollouts.take(step, self._prompts(self._members(step)))
         examples = [one.example for one in written]
         flops = self._flops.compute_rollouts(examples)
@@ -487,16 +508,20 @@ class Trainer:
             numbers = {f"{record['kind']}/{k}": v for k, v in record.items() if k != "kind"}
             self._log(numbers, record["step"])
 
-    def _save_step(self) -> None:
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides weights and optimiser, but for the log."""
+        return {
+            "totals": asdict(self._totals),
+            "rollouts": self._rollouts.state() if self._rollouts is not None else None,
+        }
+
+    def _save_step(self, state: dict[str, Any] | None = None) -> None:
+        """Write a checkpoint of the last step, with the state as it is now if none is given."""
         if self._saved_step == self._totals.step:
             return
         folder = step_folder(self._folder.checkpoints_path, self._totals.step)
         metrics = self._folder.describe_metrics() if self._ranks.is_first else None
-        state = {
-            "totals": asdict(self._totals),
-            "rollouts": self._rollouts.state() if self._rollouts is not None else None,
-            "metrics": metrics,
-        }
+        state = {**(state or self._state()), "metrics": metrics}
         save_checkpoint(folder, self._ranks, self._objective, self._optimizer, state)
         self._saved_step = self._totals.step
         self._drop_old()
@@ -512,12 +537,12 @@ class Trainer:
             "checkpoint written. The same command goes on from there."
         )
 
-    def _stop_without_rollouts(self, error: RunError) -> NoReturn:
-        """The engine gave up, before the step has changed anything."""
-        if self._totals.step:
-            self._save_step()
+    def _stop_without(self, missing: str, error: RunError) -> NoReturn:
+        """A server gave up, before the step has changed any weight: keep what was before the step."""
+        if self._totals.step and self._before_step is not None:
+            self._save_step(self._before_step)
         raise RunError(
-            f"{self._folder.path}: no rollouts for step {self._totals.step + 1}: {error} The same "
+            f"{self._folder.path}: no {missing} for step {self._totals.step + 1}: {error} The same "
             "command goes on from the last checkpoint."
         ) from error
 
