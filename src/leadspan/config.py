@@ -19,7 +19,11 @@ class ConfigModel(BaseModel):
     """What every part of run.yaml has in common."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        serialize_by_alias=True,
     )
 
 
@@ -280,11 +284,26 @@ class TeacherConfig(ModelConfig):
     """Folder written by `leadspan capture`; the teacher model is then never loaded."""
     endpoint: ServedTeacherConfig | None = None
     """A server that has the model (extra `endpoint`); `path` then lends its tokenizer alone."""
+    source: Literal["student"] | None = Field(default=None, alias="from")
+    """`from: student`, instead of `path`: the student's own weights as they are before training. With
+    `student.lora` in one process they are the student's without its adapter, and no second copy is held."""
+    adapter: Literal[False] = False
+    """off: with `from: student`, the teacher never has the student's adapter."""
+    system_prompt: str | None = None
+    """A system turn that the teacher alone reads before the prompt, such as `The answer is {gold}.`; {gold},
+    {cot} and {answer} stand for those of the trace. Joined to the trace's own system turn."""
 
     @model_validator(mode="after")
     def _one_source(self) -> TeacherConfig:
         if self.cache is not None and self.endpoint is not None:
             raise ValueError("give cache or endpoint, not both")
+        if self.source is not None and not (self.is_live and self.system_prompt):
+            raise ValueError(
+                "from: student needs system_prompt, and neither cache nor endpoint: the same weights that "
+                "read the same prompt have nothing to teach"
+            )
+        if self.system_prompt is not None and not self.is_live:
+            raise ValueError("system_prompt needs a live teacher, without cache or endpoint")
         return self
 
     @property
@@ -699,6 +718,19 @@ class RunConfig(ConfigModel):
     seed: int = 0
     """Seeds data order and every random choice of training."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _student_as_teacher(cls, content: Any) -> Any:
+        """Where the teacher is the student, it is loaded as the student is."""
+        if not isinstance(content, dict) or not isinstance(content.get("teacher"), dict):
+            return content
+        teacher, student = content["teacher"], content.get("student")
+        if teacher.get("from") != "student" or not isinstance(student, dict) or "path" in teacher:
+            return content
+        own = {key: student[key] for key in ModelConfig.model_fields if key in student}
+        own.setdefault("dtype", StudentConfig.model_fields["dtype"].default)
+        return {**content, "teacher": {**own, **teacher}}
+
     @model_validator(mode="after")
     def _teacher(self) -> RunConfig:
         if self.training.budget is not None and self.truncation.lsp_end is not None:
@@ -718,6 +750,19 @@ class RunConfig(ConfigModel):
             )
         if teacher is not None and teacher.endpoint is not None:
             self._check_served(teacher.endpoint)
+        if teacher is not None and teacher.source is not None:
+            own = (teacher.path, teacher.revision)
+            if own != (self.student.path, self.student.revision):
+                raise ValueError(
+                    f"teacher.path and revision must be the student's with from: student; got {own}. Leave "
+                    "them out"
+                )
+        is_told = teacher is not None and teacher.system_prompt is not None
+        if is_told and ("prompt" in self.supervision.sections or not self.truncation.keep_prompt):
+            raise ValueError(
+                "teacher.system_prompt gives the teacher another prompt than the student's: score cot "
+                "and answer alone, and keep the prompt (truncation.keep_prompt)"
+            )
         return self
 
     def _check_served(self, served: ServedTeacherConfig) -> None:

@@ -77,7 +77,7 @@ def check_head(model: Any, name: str) -> None:
     head = head_of(model)
     input_ids = torch.tensor([[0, 1]], device=head.weight_VH.device)
     backbone = getattr(model, model.base_model_prefix)
-    with _evaluating(model):
+    with evaluating(model):
         expected = model(input_ids=input_ids, use_cache=False).logits[0].float()
         hidden = backbone(input_ids=input_ids, use_cache=False).last_hidden_state[0]
     logits = (hidden.to(head.weight_VH.dtype) @ head.weight_VH.T).float()
@@ -99,7 +99,7 @@ def check_head(model: Any, name: str) -> None:
 
 
 @contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode inside, each module's own mode again afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()

@@ -7,8 +7,9 @@ Shape suffixes: B rows of the batch, T tokens, N scored tokens, H the teacher's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceABC
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,9 +17,10 @@ import numpy as np
 import torch
 
 from leadspan.config import TeacherConfig
-from leadspan.losses.heads import DenseTeacher, Teacher, check_head, head_of
+from leadspan.losses.heads import DenseTeacher, Teacher, check_head, evaluating, head_of
 from leadspan.models import (
     SharedVocabulary,
+    causal_lm_of,
     check_head_width,
     check_same_vocabulary,
     compute_hidden,
@@ -28,7 +30,8 @@ from leadspan.models import (
 )
 from leadspan.precision import bf16_products
 from leadspan.records import Sequence
-from leadspan.traces.batches import Batch
+from leadspan.traces.batches import Batch, collate
+from leadspan.traces.privileged import as_teacher_reads
 
 
 class TeacherSource(Protocol):
@@ -55,22 +58,43 @@ class TeacherSource(Protocol):
 
 
 class LiveTeacher:
-    """The teacher model itself; only hidden states of scored positions are kept."""
+    """The teacher model itself; only hidden states of scored positions are kept.
 
-    def __init__(self, model: Any, bf16: bool) -> None:
+    Args:
+        model: A causal language model, with adapters around it where `without_adapter`.
+        bf16: Compute in bfloat16.
+        without_adapter: The model is the student in training, and teaches as it was before it.
+    """
+
+    def __init__(self, model: Any, bf16: bool, without_adapter: bool = False) -> None:
         self.model_config = model.config
         self._model = model
         self._bf16 = bf16
+        self._without_adapter = without_adapter
 
     def prepare(self, batches: SequenceABC[Batch], keep: bool = False) -> None:
         """Nothing: each batch is forwarded when its rows are asked for, or they would not fit."""
 
     def rows(self, batch: Batch) -> DenseTeacher:
-        """Hidden states [N, H] with the teacher's head."""
-        hidden_BTH = compute_teacher_hidden(
-            self._model, batch.input_ids_BT, self._bf16, batch.positions_BT
-        )
-        return DenseTeacher(hidden_BTH.flatten(0, 1)[batch.rows_N], head_of(self._model))
+        """Hidden states [N, H] with the teacher's head, behind the teacher's own prompt where it has one."""
+        read = [as_teacher_reads(example) for example in batch.examples]
+        if any(mine is not theirs for mine, theirs in zip(read, batch.examples, strict=True)):
+            is_packed = batch.positions_BT is not None
+            batch = collate(read, is_packed).to(batch.input_ids_BT.device)
+        with self._as_it_was():
+            hidden_BTH = compute_teacher_hidden(
+                self._model, batch.input_ids_BT, self._bf16, batch.positions_BT
+            )
+        head = head_of(causal_lm_of(self._model))
+        return DenseTeacher(hidden_BTH.flatten(0, 1)[batch.rows_N], head)
+
+    @contextmanager
+    def _as_it_was(self) -> Iterator[None]:
+        if not self._without_adapter:
+            yield
+            return
+        with self._model.disable_adapter(), evaluating(self._model):
+            yield
 
 
 def compute_teacher_hidden(
@@ -114,6 +138,12 @@ def check_given_teacher(model: Any, tokenizer: Any, name: str) -> TeacherVocabul
     check_head_width(model, shared.size, name)
     check_head(model, name)
     return live_vocabulary(shared, model)
+
+
+def own_vocabulary(tokenizer: Any) -> TeacherVocabulary:
+    """Of a student that teaches itself."""
+    size = real_vocab_size(tokenizer)
+    return TeacherVocabulary(size, lambda sequence: True, f"the student's own {size:,} ids")
 
 
 def read_shared_vocabulary(

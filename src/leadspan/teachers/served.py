@@ -200,9 +200,9 @@ class ServedTeacher:
         parts = [torch.cat(each).to(batch.labels_N.device) for each in zip(*found, strict=True)]
         return SampledTeacher(*parts) if self._is_sampled else SparseTeacher(*parts)
 
-    def _at_labels(self, example: Example) -> list[Tensor]:
+    def _at_labels(self, example: Example) -> tuple[Tensor, ...]:
         places = np.flatnonzero(example.supervised_T) - 1
-        return [part_R[places] for part_R in self._answers[_asked(example).tobytes()]]
+        return tuple(part_R[places] for part_R in self._answers[_asked(example).tobytes()])
 
 
 def _asked(example: Example) -> NDArray[np.int32]:

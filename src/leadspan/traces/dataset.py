@@ -34,6 +34,7 @@ from leadspan.identity import code_digest, digest, file_digest, tokenizer_finger
 from leadspan.records import Sequence, Span, Trace
 from leadspan.runs import cache_root
 from leadspan.traces.cut import TOKENS_SUFFIX, cut_point
+from leadspan.traces.privileged import with_teacher_prompts
 from leadspan.traces.render import Renderer, iter_rendered
 from leadspan.traces.rows import Place, local_files
 from leadspan.traces.sections import SkippedRow
@@ -65,6 +66,7 @@ def cache_folder(config: RunConfig, tokenizer: Any, layout: list[Any]) -> Path |
         "contents": contents,
         "traces": traces,
         "render": config.render.model_dump(mode="json", exclude={"chat_template", "date"}),
+        "teacher_prompt": config.teacher.system_prompt if config.teacher else None,
         "column": [config.truncation.column, config.truncation.column_unit],
         "layout": layout,
         "tokenizer": tokenizer_fingerprint(tokenizer),
@@ -174,7 +176,15 @@ def build_sequences(
 
     def rendered() -> Rendered:
         counts = LoadedTraces()
-        pairs = iter_sequences(config.traces, renderer, counts, config.truncation, annotate, rows)
+        pairs = iter_sequences(
+            config.traces,
+            renderer,
+            counts,
+            config.truncation,
+            annotate,
+            rows,
+            config.teacher.system_prompt if config.teacher else None,
+        )
         return [sequence for _, sequence in pairs], counts
 
     has_file = annotate is None and rows is None
@@ -245,6 +255,7 @@ def iter_sequences(
     truncation: TruncationConfig | None = None,
     annotate: Annotate | None = None,
     rows: Iterable[Place] | None = None,
+    teacher_prompt: str | None = None,
 ) -> Iterator[tuple[Trace, Sequence]]:
     """Stream traces with their sequences, after every filter and the sample.
 
@@ -255,6 +266,7 @@ def iter_sequences(
         truncation: Where its cut points are in characters, they are turned into tokens.
         annotate: Adds to each trace's `meta`.
         rows: Read instead of the source's own.
+        teacher_prompt: The system turn that the teacher alone reads.
     """
     traces: Iterable[Trace] = counts.sift(iter_traces(config, rows))
     if annotate is not None:
@@ -265,6 +277,8 @@ def iter_sequences(
         columns.add(truncation.column)
     for column in columns:
         fitting = _located(fitting, renderer, column)
+    if teacher_prompt is not None:
+        fitting = with_teacher_prompts(fitting, teacher_prompt, renderer, counts)
     return fitting if config.sample is None else _sampled(fitting, config, counts)
 
 

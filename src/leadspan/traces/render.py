@@ -20,7 +20,7 @@ import numpy as np
 
 from leadspan.config import RenderConfig
 from leadspan.errors import DataError
-from leadspan.records import Sequence, Span, Trace
+from leadspan.records import Message, Sequence, Span, Trace
 from leadspan.traces.cut import CLOSE_TOKENS, OPEN_TOKENS
 from leadspan.traces.encoders import ContinuationEncoder
 from leadspan.traces.prompts import PLACED_ANYWHERE, Conversation, Prompt, PromptRenderer, find_loss
@@ -48,6 +48,17 @@ class Renderer:
     def prompts(self, conversations: list[Conversation]) -> list[Prompt | SkippedRow]:
         """What generation feeds for each conversation, or why it cannot be asked."""
         return self._prompts.render([self._asked(one) for one in conversations])
+
+    def prompt_with_system(self, trace: Trace, text: str) -> Prompt | SkippedRow:
+        """The prompt of a trace with `text` as its system turn, before its own where it has one."""
+        asked = self._asked(Conversation.of(trace))
+        first, *rest = asked.messages
+        if first.role == "system":
+            first = replace(first, content=f"{text}\n\n{first.content}")
+        else:
+            first, rest = Message("system", text), [first, *rest]
+        (prompt,) = self._prompts.render([replace(asked, messages=(first, *rest))])
+        return prompt
 
     def render_batch(self, traces: list[Trace]) -> list[Sequence | SkippedRow]:
         """Render a list that fits in memory as tokens."""

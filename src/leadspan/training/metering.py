@@ -31,6 +31,7 @@ from leadspan.flops import (
 )
 from leadspan.records import Example, Sequence, Span
 from leadspan.traces.batches import num_forwarded_tokens
+from leadspan.traces.privileged import as_teacher_reads
 
 GIB = 1024**3
 STATUS = Path("/proc/self/status")
@@ -211,6 +212,7 @@ class FlopsMeter:
                 for recomputes in (self._recomputes, False)
             )
         if self._teacher is not None:
+            lengths = [num_forwarded_tokens(as_teacher_reads(example)) for example in chosen]
             teacher = forward_flops(self._teacher, lengths, num_scored, attention=self.attention)
         return StepFlops(student, teacher, once + teacher)
 

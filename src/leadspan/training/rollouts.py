@@ -328,6 +328,7 @@ class RolloutWriter:
             answer=Span(edge or len(ids_T), len(ids_T)),
             was_cut=not ended,
             closed=edge is not None,
+            meta=sequence.meta,
         )
         return Rollout(
             prompt_id=sequence.trace_id,

@@ -61,6 +61,7 @@ from leadspan.teachers.live import (
     TeacherVocabulary,
     check_given_teacher,
     load_teacher,
+    own_vocabulary,
     read_shared_vocabulary,
 )
 from leadspan.teachers.served import ServedTeacher
@@ -190,7 +191,13 @@ def _model_fingerprint(config: ModelConfig, model: Any) -> str | None:
 def _train_in(folder: RunFolder, config: RunConfig, ranks: Ranks, inputs: RunInputs) -> TrainedRun:
     torch.manual_seed(config.seed)
     tokenizer = inputs.tokenizer
-    teacher, vocabulary = build_teacher(config, tokenizer, ranks, inputs.teacher)
+    teacher: TeacherSource | None
+    vocabulary: TeacherVocabulary | None
+    teaches_itself = _teaches_itself(config, ranks)
+    if teaches_itself:
+        teacher, vocabulary = None, own_vocabulary(tokenizer)
+    else:
+        teacher, vocabulary = build_teacher(config, tokenizer, ranks, inputs.teacher)
     cut = Cut(config.truncation, config.supervision)
     examples = ExampleSource(cut, inputs.train, vocabulary)
     held_out = ExampleSource(cut, inputs.validation, vocabulary)
@@ -218,6 +225,9 @@ def _train_in(folder: RunFolder, config: RunConfig, ranks: Ranks, inputs: RunInp
     if config.student.attention in PACKING and isinstance(teacher, LiveTeacher):
         check_packing(teacher.model_config, ranks.device, "teacher")
     objective = _load_objective(config, ranks, own_size, vocab_size, inputs.student)
+    if teaches_itself:
+        bf16 = resolve_bf16(config.training.bf16, ranks.device)
+        teacher = LiveTeacher(objective.student, bf16, without_adapter=True)
     rollouts = build_rollouts(config, ranks, objective, tokenizer, inputs.train)
     measured = Trainer(
         config, folder, ranks, objective, teacher, examples, validation, rollouts
@@ -247,6 +257,17 @@ def _train_in(folder: RunFolder, config: RunConfig, ranks: Ranks, inputs: RunInp
         write_json_atomic(folder.manifest_path, manifest)
     ranks.barrier()
     return TrainedRun(folder.path, folder.student_path, manifest)
+
+
+def _teaches_itself(config: RunConfig, ranks: Ranks) -> bool:
+    """The teacher is the student without its adapter, so that no second copy of the weights is held.
+
+    FSDP would have to gather the layers for a module that it does not know as its root; there the
+    weights are loaded again.
+    """
+    teacher = config.teacher if config.loss.kd_ratio > 0 else None
+    is_student = teacher is not None and teacher.source is not None
+    return is_student and config.student.lora is not None and ranks.size == 1
 
 
 def build_rollouts(

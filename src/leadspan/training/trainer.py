@@ -35,6 +35,7 @@ from leadspan.traces.batches import (
     num_forwarded_tokens,
     plan_micro_batches,
 )
+from leadspan.traces.privileged import as_teacher_reads
 from leadspan.training.checkpoint import (
     best_folder,
     drop_old,
@@ -459,7 +460,9 @@ class Trainer:
         totals.tokens_forwarded += num_forwarded
         totals.tokens_scored += num_scored
         if self._teacher is not None and self._teacher.model_config is not None:
-            totals.teacher_tokens_forwarded += num_forwarded
+            totals.teacher_tokens_forwarded += sum(
+                num_forwarded_tokens(as_teacher_reads(example)) for example in chosen
+            )
         flops = self._flops.compute(chosen)
         totals.student_flops += flops.student
         totals.teacher_flops += flops.teacher
