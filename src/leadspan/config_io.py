@@ -163,7 +163,7 @@ TEMPLATE = """\
 # A run of leadspan: {student} learns from {teacher} on {traces}.
 # Check it before a GPU is busy:  leadspan doctor {path}
 # Train, and evaluate:            leadspan train {path}
-# Change one key for one run:     leadspan train {path} --set truncation.lsp=0.25
+# Change one key for one run:     leadspan train {path} --set {key}
 
 teacher:
   path: {teacher}        # folder or hub id; not needed with loss.kd_ratio 0
@@ -173,14 +173,7 @@ traces:
   path: {traces}         # JSONL, Parquet, folder, glob or hub id; the format is detected
   max_tokens: 4096       # longer traces are left out and counted
   validation_fraction: 0.05
-{sample}truncation:
-  lsp: 0.5               # Lead-Span Proportion: the share of each sequence that is kept
-{cut}supervision:
-  sections: [cot, answer]    # any of prompt, cot, answer
-loss:
-  kd_ratio: 0.5          # (1 - kd_ratio) * CE + kd_ratio * KD; 0 is plain fine-tuning
-  divergence: forward_kl # KL(teacher || student)
-training:
+{sample}{sequences}training:
 {length}  learning_rate: 4.0e-6
   gradient_checkpointing: {checkpointing}
 evaluation:
@@ -191,9 +184,27 @@ seed: 0
 """
 
 
+OFF_POLICY = """\
+truncation:
+  lsp: 0.5               # Lead-Span Proportion: the share of each sequence that is kept
+{cut}supervision:
+  sections: [cot, answer]    # any of prompt, cot, answer
+loss:
+  kd_ratio: 0.5          # (1 - kd_ratio) * CE + kd_ratio * KD; 0 is plain fine-tuning
+  divergence: forward_kl # KL(teacher || student)
+"""
+ON_POLICY = """\
+rollout:                 # the student writes, the teacher scores every token: docs/on-policy.md
+  share: 1.0             # of each step's sequences; below 1 the others are traces
+{horizon}  num_samples: 1         # rollouts of each prompt in a step
+loss:
+  kd_ratio: 1.0          # a rollout has no label: the teacher's term is the whole loss
+  divergence: forward_kl # or reverse_kl, entropy_gated_kl, jsd, ...
+"""
 FULL_RUN = {
     "sample": "",
     "cut": "",
+    "horizon": "  horizon: 0.5           # most tokens: a number, or a share of the prompt's own trace\n",
     "length": """\
   epochs: 2
   batch_size: 8          # sequences per optimiser step
@@ -202,6 +213,7 @@ FULL_RUN = {
     "checkpointing": "true",
 }
 FIRST_RUN = {
+    "horizon": "  horizon: 64            # most tokens, of a first run; 0.5 is half of the trace\n",
     "sample": "  sample: 40             # of a first run; delete the line to use all traces\n",
     "cut": "  max_tokens: 384        # of a first run, after lsp; delete the line to keep the whole lead\n",
     "length": """\
@@ -216,7 +228,12 @@ FIRST_RUN = {
 
 
 def write_template(
-    path: Path, teacher: str, student: str, traces: str, first_run: bool = False
+    path: Path,
+    teacher: str,
+    student: str,
+    traces: str,
+    first_run: bool = False,
+    on_policy: bool = False,
 ) -> None:
     """Write a commented run.yaml that names the user's own teacher, student and traces.
 
@@ -226,8 +243,12 @@ def write_template(
         student: Folder or hub id.
         traces: File, folder or hub id.
         first_run: A few short steps that a CPU gets through, to see every part at work.
+        on_policy: The student writes the sequences.
     """
     size = FIRST_RUN if first_run else FULL_RUN
-    text = TEMPLATE.format(path=path, teacher=teacher, student=student, traces=traces, **size)
+    sequences = (ON_POLICY if on_policy else OFF_POLICY).format(**size)
+    named = {"path": path, "teacher": teacher, "student": student, "traces": traces}
+    key = "rollout.horizon=0.25" if on_policy else "truncation.lsp=0.25"
+    text = TEMPLATE.format(**named, **size, sequences=sequences, key=key)
     validate(RunConfig, yaml.safe_load(text), str(path))
     path.write_text(text, encoding="utf-8")

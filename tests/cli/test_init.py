@@ -46,3 +46,16 @@ def test_named_models_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code != 0
+
+
+@pytest.mark.parametrize("has_gpu", [True, False], ids=["gpu", "cpu"])
+def test_on_policy_settings_are_a_valid_run(
+    has_gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    path = tmp_path / "run.yaml"
+    CliRunner().invoke(app, ["init", str(path), "--on-policy"], catch_exceptions=False)
+    config = load_run_config(path)
+    assert config.rollout is not None
+    assert config.rollout.horizon == (0.5 if has_gpu else 64)
+    assert config.loss.kd_ratio == 1.0

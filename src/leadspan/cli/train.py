@@ -33,6 +33,9 @@ def init(
     ] = None,
     student: Annotated[str, typer.Option(help="Folder or hub id.")] = "Qwen/Qwen3-0.6B-Base",
     traces: Annotated[str, typer.Option(help="File, folder or hub id.")] = "traces.jsonl",
+    on_policy: Annotated[
+        bool, typer.Option("--on-policy", help="The student writes, the teacher scores.")
+    ] = False,
 ) -> None:
     """Write a commented run.yaml for your own teacher, student and traces."""
     from leadspan.config_io import write_template
@@ -44,7 +47,7 @@ def init(
 
     on_cpu = own_device() == "cpu"
     teacher = teacher or ("Qwen/Qwen3-1.7B" if on_cpu else "Qwen/Qwen3-8B")
-    write_template(path, teacher, student, traces, first_run=on_cpu)
+    write_template(path, teacher, student, traces, on_cpu, on_policy)
     if on_cpu:
         typer.echo(
             "No GPU here: the settings are those of a first run, 4 short steps that should end within 10 "

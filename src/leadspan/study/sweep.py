@@ -85,7 +85,7 @@ def expand(sweep: SweepConfig, folder: Path) -> list[Point]:
     cache = str(folder.resolve() / CACHE)
     base = dict(_dated(sweep, folder).base)
     if sweep.capture is not None and isinstance(base.get("teacher"), dict):
-        base["teacher"] = {**base["teacher"], "cache": cache}
+        base["teacher"] = {key: base["teacher"][key] for key in base["teacher"] if key != "cache"}
     for grid in sweep.grids:
         for values in itertools.product(*grid.values()):
             overrides = {
@@ -97,7 +97,7 @@ def expand(sweep: SweepConfig, folder: Path) -> list[Point]:
                 for key, value in overrides.items():
                     plain = list(value) if isinstance(value, tuple) else value
                     content = set_key(content, key, plain)
-                if sweep.capture is not None and isinstance(content.get("teacher"), dict):
+                if sweep.capture is not None and _can_be_cached(content):
                     content["teacher"] = {"cache": cache, **content["teacher"]}
                 config = validate(RunConfig, content, f"sweep point {name}")
             except ConfigError as error:
@@ -110,6 +110,14 @@ def expand(sweep: SweepConfig, folder: Path) -> list[Point]:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     trained = _with_caches(list(points.values()), cache)
     return (_reference_points(trained) if sweep.reference_models else []) + trained
+
+
+def _can_be_cached(content: Mapping[str, Any]) -> bool:
+    """The point learns from traces alone, by a teacher that reads them as they are."""
+    teacher = content.get("teacher")
+    if not isinstance(teacher, dict) or content.get("rollout") is not None:
+        return False
+    return not any(teacher.get(key) for key in ("endpoint", "system_prompt"))
 
 
 def _dated(sweep: SweepConfig, folder: Path) -> SweepConfig:
