@@ -312,6 +312,16 @@ class TeacherConfig(ModelConfig):
         return self.cache is None and self.endpoint is None
 
 
+class RoutedTeacherConfig(TeacherConfig):
+    """One of several teachers, and the rows that it teaches."""
+
+    where: dict[str, Any] = Field(default_factory=dict)
+    """Conditions on columns, as in `traces.where`; none claims every row. The first teacher of the list that
+    claims a row has it."""
+    weight: float = Field(default=1.0, gt=0)
+    """Factor of the loss of its rows."""
+
+
 class LoraConfig(ConfigModel):
     """Low-rank adapters instead of full fine-tuning (extra `lora`)."""
 
@@ -695,6 +705,8 @@ class RunConfig(ConfigModel):
 
     teacher: TeacherConfig | None = None
     """Needed unless loss.kd_ratio is 0."""
+    teachers: tuple[RoutedTeacherConfig, ...] = ()
+    """Several teachers instead, each with the rows that it teaches; a row that none claims is refused."""
     student: StudentConfig
     """The model to train."""
     traces: TracesConfig
@@ -721,49 +733,68 @@ class RunConfig(ConfigModel):
     @model_validator(mode="before")
     @classmethod
     def _student_as_teacher(cls, content: Any) -> Any:
-        """Where the teacher is the student, it is loaded as the student is."""
-        if not isinstance(content, dict) or not isinstance(content.get("teacher"), dict):
-            return content
-        teacher, student = content["teacher"], content.get("student")
-        if teacher.get("from") != "student" or not isinstance(student, dict) or "path" in teacher:
+        """Where a teacher is the student, it is loaded as the student is."""
+        student = content.get("student") if isinstance(content, dict) else None
+        if not isinstance(student, dict):
             return content
         own = {key: student[key] for key in ModelConfig.model_fields if key in student}
         own.setdefault("dtype", StudentConfig.model_fields["dtype"].default)
-        return {**content, "teacher": {**own, **teacher}}
+
+        def filled(teacher: Any) -> Any:
+            is_student = isinstance(teacher, dict) and teacher.get("from") == "student"
+            return {**own, **teacher} if is_student else teacher
+
+        changed = {"teacher": filled(content.get("teacher"))}
+        if isinstance(content.get("teachers"), list | tuple):
+            changed["teachers"] = [filled(teacher) for teacher in content["teachers"]]
+        return {**content, **changed}
+
+    @property
+    def all_teachers(self) -> tuple[TeacherConfig, ...]:
+        """Those that the loss asks for; none where `loss.kd_ratio` is 0."""
+        if self.loss.kd_ratio == 0:
+            return ()
+        return self.teachers or ((self.teacher,) if self.teacher is not None else ())
 
     @model_validator(mode="after")
     def _teacher(self) -> RunConfig:
         if self.training.budget is not None and self.truncation.lsp_end is not None:
             raise ValueError("truncation.lsp_end needs training.steps or epochs; got a budget")
-        if self.loss.kd_ratio > 0 and self.teacher is None:
+        if self.teacher is not None and self.teachers:
+            raise ValueError("give teacher, or teachers for several, not both")
+        if self.loss.kd_ratio > 0 and not self.all_teachers:
             raise ValueError(
                 "teacher is required when loss.kd_ratio > 0; set loss.kd_ratio to 0 for SFT"
             )
+        if any(teacher.cache is not None for teacher in self.teachers):
+            raise ValueError("teachers must be live or served; a cache goes with a single teacher")
         if self.rollout is not None:
             self._check_rollout(self.rollout)
-        teacher = self.teacher if self.loss.kd_ratio > 0 else None
-        packs = teacher is not None and teacher.is_live and self.student.attention in PACKING
-        if teacher is not None and packs and teacher.attention not in PACKING:
+        for teacher in self.all_teachers:
+            self._check_teacher(teacher)
+        return self
+
+    def _check_teacher(self, teacher: TeacherConfig) -> None:
+        packs = teacher.is_live and self.student.attention in PACKING
+        if packs and teacher.attention not in PACKING:
             raise ValueError(
                 f"teacher.attention must be {' or '.join(PACKING)} beside a student whose "
                 f"{self.student.attention} packs sequences; got {teacher.attention!r}"
             )
-        if teacher is not None and teacher.endpoint is not None:
+        if teacher.endpoint is not None:
             self._check_served(teacher.endpoint)
-        if teacher is not None and teacher.source is not None:
-            own = (teacher.path, teacher.revision)
-            if own != (self.student.path, self.student.revision):
-                raise ValueError(
-                    f"teacher.path and revision must be the student's with from: student; got {own}. Leave "
-                    "them out"
-                )
-        is_told = teacher is not None and teacher.system_prompt is not None
+        own = (self.student.path, self.student.revision)
+        if teacher.source is not None and (teacher.path, teacher.revision) != own:
+            raise ValueError(
+                "teacher.path and revision must be the student's with from: student; got "
+                f"{teacher.path!r}. Leave them out"
+            )
+        is_told = teacher.system_prompt is not None
         if is_told and ("prompt" in self.supervision.sections or not self.truncation.keep_prompt):
             raise ValueError(
                 "teacher.system_prompt gives the teacher another prompt than the student's: score cot "
                 "and answer alone, and keep the prompt (truncation.keep_prompt)"
             )
-        return self
 
     def _check_served(self, served: ServedTeacherConfig) -> None:
         if self.loss.kd_temperature != 1.0:
@@ -795,7 +826,8 @@ class RunConfig(ConfigModel):
             )
 
     def _check_rollout(self, rollout: RolloutConfig) -> None:
-        if self.teacher is None or self.teacher.cache is not None:
+        cached = self.teacher is not None and self.teacher.cache is not None
+        if cached or not (self.teacher or self.teachers):
             raise ValueError(
                 "rollout needs a teacher that is asked during training: a cache holds distributions of the "
                 "traces alone. Give teacher.path without teacher.cache, or teacher.endpoint"

@@ -44,9 +44,9 @@ def effective(config: RunConfig) -> RunConfig:
     supervision, loss = config.supervision, config.loss
     if not supervision.mask_fraction:
         supervision = supervision.model_copy(update={"mask_seed": 0})
-    teacher = config.teacher
+    teacher, teachers = config.teacher, config.teachers
     if loss.kd_ratio == 0:
-        loss, teacher = LossConfig(kd_ratio=0), None
+        loss, teacher, teachers = LossConfig(kd_ratio=0), None, ()
     else:
         read, _ = DIVERGENCE_PARAMETER.get(loss.divergence, (None, None))
         unread = {key for key, _ in DIVERGENCE_PARAMETER.values()} - {read}
@@ -57,6 +57,7 @@ def effective(config: RunConfig) -> RunConfig:
             "supervision": supervision,
             "loss": loss,
             "teacher": teacher,
+            "teachers": teachers,
         }
     )
 

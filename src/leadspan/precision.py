@@ -102,11 +102,13 @@ def bf16_products(device: torch.device, enabled: bool) -> torch.autocast:
 
 def describe_precision(config: RunConfig, device: torch.device) -> dict[str, Any]:
     """What `auto` comes to on this device, for the run folder."""
-    teacher = config.teacher if config.loss.kd_ratio > 0 else None
-    is_live = teacher is not None and teacher.is_live
+    dtypes = [
+        resolve_dtype(teacher.dtype, device) if teacher.is_live else None
+        for teacher in config.all_teachers
+    ]
     return {
         "bf16": resolve_bf16(config.training.bf16, device),
-        "teacher_dtype": resolve_dtype(teacher.dtype, device) if teacher and is_live else None,
+        "teacher_dtype": dtypes if config.teachers else next(iter(dtypes), None),
     }
 
 
@@ -114,6 +116,12 @@ def settle_precision(config: RunConfig, precision: dict[str, Any]) -> RunConfig:
     """The config with `auto` replaced by what `describe_precision` said when the run was begun."""
     training = config.training.model_copy(update={"bf16": precision["bf16"]})
     update: dict[str, Any] = {"training": training}
-    if config.teacher is not None and precision["teacher_dtype"] is not None:
-        update["teacher"] = config.teacher.model_copy(update={"dtype": precision["teacher_dtype"]})
+    dtype = precision["teacher_dtype"]
+    if config.teacher is not None and dtype is not None:
+        update["teacher"] = config.teacher.model_copy(update={"dtype": dtype})
+    if config.teachers and dtype is not None:
+        update["teachers"] = tuple(
+            teacher.model_copy(update={"dtype": one or teacher.dtype})
+            for teacher, one in zip(config.teachers, dtype, strict=True)
+        )
     return config.model_copy(update=update)

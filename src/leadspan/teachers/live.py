@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from leadspan.config import TeacherConfig
+from leadspan.errors import DataError
 from leadspan.losses.heads import DenseTeacher, Teacher, check_head, evaluating, head_of
 from leadspan.models import (
     SharedVocabulary,
@@ -31,7 +32,7 @@ from leadspan.models import (
 from leadspan.precision import bf16_products
 from leadspan.records import Sequence
 from leadspan.traces.batches import Batch, collate
-from leadspan.traces.privileged import as_teacher_reads
+from leadspan.traces.taught import as_teacher_reads, teacher_of
 
 
 class TeacherSource(Protocol):
@@ -138,6 +139,25 @@ def check_given_teacher(model: Any, tokenizer: Any, name: str) -> TeacherVocabul
     check_head_width(model, shared.size, name)
     check_head(model, name)
     return live_vocabulary(shared, model)
+
+
+def joint_vocabulary(each: SequenceABC[TeacherVocabulary]) -> TeacherVocabulary | None:
+    """Of all teachers of a run, each of which reads the sequences that it teaches; None without any.
+
+    Raises:
+        DataError: They share different parts of the student's vocabulary.
+    """
+    if len(each) < 2:
+        return each[0] if each else None
+    sizes = [one.size for one in each]
+    if len(set(sizes)) > 1:
+        raise DataError(
+            f"teachers: must share the same token ids with the student; got the first {sizes} ids. Take "
+            "teachers of one tokenizer."
+        )
+    return TeacherVocabulary(
+        sizes[0], lambda sequence: each[teacher_of(sequence)].reads(sequence), each[0].described
+    )
 
 
 def own_vocabulary(tokenizer: Any) -> TeacherVocabulary:

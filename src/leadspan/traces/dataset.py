@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Sequence as SequenceABC
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,9 @@ from filelock import FileLock
 from leadspan.config import (
     DERIVATION_COLUMN,
     OverlapConfig,
+    RoutedTeacherConfig,
     RunConfig,
+    TeacherConfig,
     TracesConfig,
     TruncationConfig,
 )
@@ -34,11 +37,11 @@ from leadspan.identity import code_digest, digest, file_digest, tokenizer_finger
 from leadspan.records import Sequence, Span, Trace
 from leadspan.runs import cache_root
 from leadspan.traces.cut import TOKENS_SUFFIX, cut_point
-from leadspan.traces.privileged import with_teacher_prompts
 from leadspan.traces.render import Renderer, iter_rendered
 from leadspan.traces.rows import Place, local_files
 from leadspan.traces.sections import SkippedRow
 from leadspan.traces.sources import LoadedTraces, iter_traces
+from leadspan.traces.taught import with_teacher_prompts
 
 NOT_IN_KEY = {"path", "num_processes", "validation_fraction"}
 """Fields of TracesConfig that do not change the rendered rows, or are hashed by content."""
@@ -66,7 +69,7 @@ def cache_folder(config: RunConfig, tokenizer: Any, layout: list[Any]) -> Path |
         "contents": contents,
         "traces": traces,
         "render": config.render.model_dump(mode="json", exclude={"chat_template", "date"}),
-        "teacher_prompt": config.teacher.system_prompt if config.teacher else None,
+        "taught": [[one.system_prompt, _claim(one)] for one in config.all_teachers],
         "column": [config.truncation.column, config.truncation.column_unit],
         "layout": layout,
         "tokenizer": tokenizer_fingerprint(tokenizer),
@@ -183,7 +186,7 @@ def build_sequences(
             config.truncation,
             annotate,
             rows,
-            config.teacher.system_prompt if config.teacher else None,
+            config.all_teachers,
         )
         return [sequence for _, sequence in pairs], counts
 
@@ -255,7 +258,7 @@ def iter_sequences(
     truncation: TruncationConfig | None = None,
     annotate: Annotate | None = None,
     rows: Iterable[Place] | None = None,
-    teacher_prompt: str | None = None,
+    teachers: SequenceABC[TeacherConfig] = (),
 ) -> Iterator[tuple[Trace, Sequence]]:
     """Stream traces with their sequences, after every filter and the sample.
 
@@ -266,9 +269,10 @@ def iter_sequences(
         truncation: Where its cut points are in characters, they are turned into tokens.
         annotate: Adds to each trace's `meta`.
         rows: Read instead of the source's own.
-        teacher_prompt: The system turn that the teacher alone reads.
+        teachers: Who claims rows, or reads a prompt of its own.
     """
-    traces: Iterable[Trace] = counts.sift(iter_traces(config, rows))
+    claims = [one.where for one in teachers if isinstance(one, RoutedTeacherConfig)]
+    traces: Iterable[Trace] = counts.sift(iter_traces(config, rows, claims))
     if annotate is not None:
         traces = (replace(t, meta={**t.meta, **annotate(t)}) for t in traces)
     fitting = _fitting(config, iter_rendered(traces, renderer, config.num_processes), counts)
@@ -277,9 +281,14 @@ def iter_sequences(
         columns.add(truncation.column)
     for column in columns:
         fitting = _located(fitting, renderer, column)
-    if teacher_prompt is not None:
-        fitting = with_teacher_prompts(fitting, teacher_prompt, renderer, counts)
+    templates = [one.system_prompt for one in teachers]
+    if any(templates):
+        fitting = with_teacher_prompts(fitting, templates, renderer, counts)
     return fitting if config.sample is None else _sampled(fitting, config, counts)
+
+
+def _claim(teacher: TeacherConfig) -> dict[str, Any] | None:
+    return teacher.where if isinstance(teacher, RoutedTeacherConfig) else None
 
 
 Pairs = Iterator[tuple[Trace, Sequence]]

@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -128,22 +129,19 @@ def examine(
         annotate: Adds each trace's own cut point, where the cut asks for one.
     """
     findings: list[Finding] = []
-    student, teacher = config.student, config.teacher
+    student = config.student
     tokenizer = _try(findings, "student tokenizer", lambda: _tokenizer(student))
     if tokenizer is None:
         return findings
     findings += [*_head("student", student, real_vocab_size(tokenizer)), *_budget(config)]
     shared: SharedVocabulary | None = None
-    if teacher is not None and teacher.cache is None:
-        paths = student.path, teacher.path
-        shared = _try(
-            findings,
-            "vocabularies",
-            lambda: check_same_vocabulary(tokenizer, _tokenizer(teacher), *paths),
-        )
-        if shared is not None:
-            findings.append(Finding("ok", "vocabularies", str(shared)))
-            findings += _head("teacher", teacher, shared.size)
+    for teacher in config.all_teachers:
+        if teacher.cache is None:
+            found = partial(_compare, student, teacher, tokenizer)
+            shared = _try(findings, "vocabularies", found)
+            if shared is not None:
+                findings.append(Finding("ok", "vocabularies", str(shared)))
+                findings += _head("teacher", teacher, shared.size) if teacher.is_live else ()
     renderer = _try(findings, "chat template", lambda: Renderer(tokenizer, config.render))
     if renderer is None:
         return findings
@@ -167,6 +165,10 @@ def _try(findings: list[Finding], check: str, work: Callable[[], Any]) -> Any:
     except LeadspanError as error:
         findings.append(Finding("error", check, str(error)))
         return None
+
+
+def _compare(student: ModelConfig, teacher: ModelConfig, tokenizer: Any) -> SharedVocabulary:
+    return check_same_vocabulary(tokenizer, _tokenizer(teacher), student.path, teacher.path)
 
 
 def _tokenizer(model: ModelConfig) -> Any:
@@ -217,8 +219,7 @@ def _budget(config: RunConfig) -> Findings:
     if config.training.budget is None or config.training.budget.flops is None:
         return
     models: list[ModelConfig] = [config.student]
-    if config.teacher is not None and config.teacher.is_live and config.loss.kd_ratio > 0:
-        models.append(config.teacher)
+    models += [teacher for teacher in config.all_teachers if teacher.is_live]
     for model in models:
         try:
             check_flops_known(read_model_config(model), model.path)
@@ -327,8 +328,9 @@ def _cut(config: RunConfig, sequences: list[Sequence]) -> Findings:
     if config.truncation.column is not None:
         yield _cut_points(config.truncation, config.truncation.column, sequences)
     longest = report.longest_tokens
-    for name, model in (("student", config.student), ("teacher", config.teacher)):
-        if model is not None and (limit := _context_length(model)) is not None:
+    models = [("student", config.student), *(("teacher", each) for each in config.all_teachers)]
+    for name, model in models:
+        if (limit := _context_length(model)) is not None:
             said = f"longest kept sequence {longest:,} tokens, {name} takes {limit:,}"
             mend = "Set traces.max_tokens or truncation.max_tokens."
             yield _judged("context length", said, longest > limit, mend, "error")

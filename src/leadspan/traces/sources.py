@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -121,6 +121,8 @@ def _hashes(words: list[str], length: int) -> Iterable[int]:
 
 
 GRADED_AT_ONCE = 256
+TEACHER = "teacher"
+"""Key of a trace's `meta`: the place of its teacher among several."""
 PROBLEM_COLUMNS = ("problem", "question", "prompt")
 
 
@@ -188,7 +190,9 @@ def load_traces(source: str | Path | TracesConfig, **overrides: Any) -> LoadedTr
 
 
 def iter_traces(
-    config: TracesConfig, rows: Iterable[Place] | None = None
+    config: TracesConfig,
+    rows: Iterable[Place] | None = None,
+    claims: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[Trace | SkippedRow]:
     """Stream every row as its traces or as the reason why there are none, filters applied.
 
@@ -197,6 +201,7 @@ def iter_traces(
     Args:
         config: The source, how it is read, and the filters.
         rows: Read instead of the source's own.
+        claims: Of several teachers, the conditions of each; `meta` then says who teaches a trace.
 
     Raises:
         DataError: The source cannot be read, or holds no rows at all.
@@ -206,7 +211,7 @@ def iter_traces(
         if rows is None
         else rows
     )
-    stream = _read(config, given)
+    stream = _read(config, given, claims)
     for check in _filters(config):
         stream = _checked(stream, check)
     if config.only_correct:
@@ -222,7 +227,7 @@ def _checked(rows: Rows, check: Check) -> Rows:
     return (check(row) if isinstance(row, Trace) else row for row in rows)
 
 
-def _read(config: TracesConfig, rows: Iterable[Place]) -> Rows:
+def _read(config: TracesConfig, rows: Iterable[Place], claims: Sequence[Mapping[str, Any]]) -> Rows:
     known = None if config.format == "auto" or config.columns else FORMATS.get(config.format)
     if known is None and config.format != "auto":
         raise ConfigError(
@@ -241,10 +246,14 @@ def _read(config: TracesConfig, rows: Iterable[Place]) -> Rows:
         if failed is not None:
             yield SkippedRow(f"where:{failed}", where)
             continue
+        teacher = next((i for i, claim in enumerate(claims) if _meets_all(row, claim)), None)
+        if claims and teacher is None:
+            yield SkippedRow("no_teacher", where)
+            continue
         traces = iter_traces_of(rename(row) if rename else row, known, reading, mapped_names)
         for trace in traces:
             if isinstance(trace, Trace):
-                yield trace
+                yield replace(trace, meta={**trace.meta, TEACHER: teacher}) if claims else trace
                 continue
             hint = "" if trace.reason in hinted else _hint(trace.reason, row)
             hinted.add(trace.reason)
@@ -275,6 +284,10 @@ def _reading(config: TracesConfig) -> Reading:
         )
     chosen = tuple(family for family in FAMILIES if family.name == markers)
     return Reading(chosen, words=markers == WORDS, generations=config.generations)
+
+
+def _meets_all(row: Mapping[str, Any], conditions: Mapping[str, Any]) -> bool:
+    return all(_meets(row, name, wanted) for name, wanted in conditions.items())
 
 
 def _meets(row: Mapping[str, Any], name: str, wanted: Any) -> bool:

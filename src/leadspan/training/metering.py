@@ -31,7 +31,7 @@ from leadspan.flops import (
 )
 from leadspan.records import Example, Sequence, Span
 from leadspan.traces.batches import num_forwarded_tokens
-from leadspan.traces.privileged import as_teacher_reads
+from leadspan.traces.taught import as_teacher_reads, teacher_of
 
 GIB = 1024**3
 STATUS = Path("/proc/self/status")
@@ -175,23 +175,26 @@ class StepFlops(NamedTuple):
 
 
 class FlopsMeter:
-    """FLOPs of student and live teacher on some examples, from the models' configs.
+    """FLOPs of student and live teachers on some examples, from the models' configs.
 
     `knows_student` is False for an architecture whose FLOPs are not known; it then counts zero.
-    `knows_all` says the same of the live teacher too, where there is one.
+    `knows_all` says the same of the live teachers too, where there are any.
     """
 
-    def __init__(self, config: RunConfig, student_config: Any, teacher_config: Any | None) -> None:
+    def __init__(
+        self, config: RunConfig, student_config: Any, teacher_configs: SequenceABC[Any | None]
+    ) -> None:
         self._student = _shape_or_none(student_config)
-        self._teacher = _shape_or_none(teacher_config)
+        self._teachers = [_shape_or_none(each) for each in teacher_configs]
         self._recomputes = config.training.gradient_checkpointing
         self._lora_rank = config.student.lora.rank if config.student.lora else None
         self._samples_of_a_prompt = config.rollout.num_samples if config.rollout else 1
         self.attention: Attention = "full" if config.student.attention == "eager" else "causal"
         """Eager attention computes every pair of tokens, the others only those looking back."""
         self.knows_student = self._student is not None
-        self.knows_all = self.knows_student and (
-            teacher_config is None or self._teacher is not None
+        self.knows_all = self.knows_student and all(
+            shape is not None or each is None
+            for shape, each in zip(self._teachers, teacher_configs, strict=True)
         )
 
     def compute(self, chosen: SequenceABC[Example]) -> StepFlops:
@@ -211,9 +214,12 @@ class FlopsMeter:
                 )
                 for recomputes in (self._recomputes, False)
             )
-        if self._teacher is not None:
-            lengths = [num_forwarded_tokens(as_teacher_reads(example)) for example in chosen]
-            teacher = forward_flops(self._teacher, lengths, num_scored, attention=self.attention)
+        for place, shape in enumerate(self._teachers):
+            taught = [e for e in chosen if teacher_of(e.sequence) == place]
+            if shape is not None and taught:
+                lengths = [num_forwarded_tokens(as_teacher_reads(example)) for example in taught]
+                num_scored = sum(example.num_scored_tokens for example in taught)
+                teacher += forward_flops(shape, lengths, num_scored, attention=self.attention)
         return StepFlops(student, teacher, once + teacher)
 
     def compute_rollouts(self, rollouts: SequenceABC[Example]) -> int:

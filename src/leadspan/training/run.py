@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from leadspan.config import PACKING, ModelConfig, RunConfig
+from leadspan.config import PACKING, ModelConfig, RunConfig, TeacherConfig
 from leadspan.errors import DataError
 from leadspan.identity import (
     digest,
@@ -60,6 +60,7 @@ from leadspan.teachers.live import (
     TeacherSource,
     TeacherVocabulary,
     check_given_teacher,
+    joint_vocabulary,
     load_teacher,
     own_vocabulary,
     read_shared_vocabulary,
@@ -171,15 +172,14 @@ def _fingerprints(config: RunConfig, inputs: RunInputs) -> dict[str, str | None]
         "validation sequences": sequences_fingerprint(inputs.validation),
         "student": _model_fingerprint(config.student, inputs.student),
     }
-    teacher = config.teacher
-    if teacher is None or config.loss.kd_ratio == 0:
-        return found
-    if teacher.endpoint is not None:
-        return found  # a server keeps its weights to itself
-    if teacher.cache is None:
-        return {**found, "teacher": _model_fingerprint(teacher, inputs.teacher)}
-    made = identity_json(TeacherCache(teacher.cache).identity)
-    return {**found, "teacher cache": digest(json.dumps(made, sort_keys=True))}
+    for place, teacher in enumerate(config.all_teachers):
+        name = f"teacher {place}" if config.teachers else "teacher"
+        if teacher.is_live:
+            found[name] = _model_fingerprint(teacher, inputs.teacher)
+        elif teacher.cache is not None:
+            made = identity_json(TeacherCache(teacher.cache).identity)
+            found["teacher cache"] = digest(json.dumps(made, sort_keys=True))
+    return found  # a server keeps its weights to itself
 
 
 def _model_fingerprint(config: ModelConfig, model: Any) -> str | None:
@@ -191,13 +191,11 @@ def _model_fingerprint(config: ModelConfig, model: Any) -> str | None:
 def _train_in(folder: RunFolder, config: RunConfig, ranks: Ranks, inputs: RunInputs) -> TrainedRun:
     torch.manual_seed(config.seed)
     tokenizer = inputs.tokenizer
-    teacher: TeacherSource | None
-    vocabulary: TeacherVocabulary | None
-    teaches_itself = _teaches_itself(config, ranks)
-    if teaches_itself:
-        teacher, vocabulary = None, own_vocabulary(tokenizer)
-    else:
-        teacher, vocabulary = build_teacher(config, tokenizer, ranks, inputs.teacher)
+    built = [
+        build_teacher(config, teacher, tokenizer, ranks, inputs.teacher)
+        for teacher in config.all_teachers
+    ]
+    vocabulary = joint_vocabulary([each for _, each in built])
     cut = Cut(config.truncation, config.supervision)
     examples = ExampleSource(cut, inputs.train, vocabulary)
     held_out = ExampleSource(cut, inputs.validation, vocabulary)
@@ -222,15 +220,18 @@ def _train_in(folder: RunFolder, config: RunConfig, ranks: Ranks, inputs: RunInp
             f"{unshared['unshared_labels']}; left out, the teacher cannot read them: "
             f"{unshared['unread_by_teacher']}."
         )
-    if config.student.attention in PACKING and isinstance(teacher, LiveTeacher):
-        check_packing(teacher.model_config, ranks.device, "teacher")
+    for teacher, _ in built:
+        if config.student.attention in PACKING and isinstance(teacher, LiveTeacher):
+            check_packing(teacher.model_config, ranks.device, "teacher")
     objective = _load_objective(config, ranks, own_size, vocab_size, inputs.student)
-    if teaches_itself:
-        bf16 = resolve_bf16(config.training.bf16, ranks.device)
-        teacher = LiveTeacher(objective.student, bf16, without_adapter=True)
+    bf16 = resolve_bf16(config.training.bf16, ranks.device)
+    teachers = [
+        teacher or LiveTeacher(objective.student, bf16, without_adapter=True)
+        for teacher, _ in built
+    ]
     rollouts = build_rollouts(config, ranks, objective, tokenizer, inputs.train)
     measured = Trainer(
-        config, folder, ranks, objective, teacher, examples, validation, rollouts
+        config, folder, ranks, objective, teachers, examples, validation, rollouts
     ).run()
     manifest = {
         **measured,
@@ -257,17 +258,6 @@ def _train_in(folder: RunFolder, config: RunConfig, ranks: Ranks, inputs: RunInp
         write_json_atomic(folder.manifest_path, manifest)
     ranks.barrier()
     return TrainedRun(folder.path, folder.student_path, manifest)
-
-
-def _teaches_itself(config: RunConfig, ranks: Ranks) -> bool:
-    """The teacher is the student without its adapter, so that no second copy of the weights is held.
-
-    FSDP would have to gather the layers for a module that it does not know as its root; there the
-    weights are loaded again.
-    """
-    teacher = config.teacher if config.loss.kd_ratio > 0 else None
-    is_student = teacher is not None and teacher.source is not None
-    return is_student and config.student.lora is not None and ranks.size == 1
 
 
 def build_rollouts(
@@ -339,31 +329,36 @@ def _load_objective(
 
 
 def build_teacher(
-    config: RunConfig, tokenizer: Any, ranks: Ranks, given: Any = None
-) -> tuple[TeacherSource, TeacherVocabulary] | tuple[None, None]:
-    """The source of the teacher's rows, and what it shares with the student's vocabulary.
+    config: RunConfig, teacher: TeacherConfig, tokenizer: Any, ranks: Ranks, given: Any = None
+) -> tuple[TeacherSource | None, TeacherVocabulary]:
+    """The source of a teacher's rows, and what it shares with the student's vocabulary.
 
     Args:
         config: The run.
+        teacher: One of its teachers.
         tokenizer: The student's.
         ranks: Every rank calls this.
         given: A model in memory of the student's tokenizer, instead of the one of the config.
+
+    Returns:
+        No source where it is the student without its adapter, which is not loaded yet. FSDP would have
+        to gather the layers for a module that is not its root, so on several ranks it is loaded again.
     """
-    if config.loss.kd_ratio == 0 or config.teacher is None:
-        return None, None
-    if config.teacher.cache is not None:
-        cached = load_cached_teacher(config.teacher, config.loss, tokenizer)
+    student_path = config.student.path
+    if teacher.cache is not None:
+        cached = load_cached_teacher(teacher, config.loss, tokenizer)
         return cached, cached.vocabulary()
-    if config.teacher.endpoint is not None:
-        shared = read_shared_vocabulary(config.teacher, tokenizer, config.student.path)
-        return ServedTeacher(config.teacher.endpoint, shared.size), shared
+    if teacher.endpoint is not None:
+        shared = read_shared_vocabulary(teacher, tokenizer, student_path)
+        return ServedTeacher(teacher.endpoint, shared.size), shared
+    if teacher.source is not None and config.student.lora is not None and ranks.size == 1:
+        return None, own_vocabulary(tokenizer)
     bf16 = resolve_bf16(config.training.bf16, ranks.device)
     if given is not None:
-        vocabulary = check_given_teacher(given, tokenizer, config.teacher.path)
+        vocabulary = check_given_teacher(given, tokenizer, teacher.path)
         if not getattr(given, "is_quantized", False):
             given.to(ranks.device)
         return LiveTeacher(given.eval(), bf16), vocabulary
-    teacher, student_path = config.teacher, config.student.path
     vocabularies: list[TeacherVocabulary] = []
 
     def load(device: str) -> Any:

@@ -35,7 +35,7 @@ from leadspan.traces.batches import (
     num_forwarded_tokens,
     plan_micro_batches,
 )
-from leadspan.traces.privileged import as_teacher_reads
+from leadspan.traces.taught import as_teacher_reads, teacher_of
 from leadspan.training.checkpoint import (
     best_folder,
     drop_old,
@@ -126,7 +126,7 @@ class Trainer:
         folder: RunFolder,
         ranks: Ranks,
         objective: Objective,
-        teacher: TeacherSource | None,
+        teachers: SequenceABC[TeacherSource],
         examples: ExampleSource,
         validation: SequenceABC[Example],
         rollouts: RolloutWriter | None = None,
@@ -136,18 +136,20 @@ class Trainer:
         self._folder = folder
         self._ranks = ranks
         self._objective = objective
-        self._teacher = teacher
+        self._teachers = teachers
+        self._weights = [teacher.weight for teacher in config.teachers] or [1.0]
         self._examples = examples
         self._validation = validation
         self._rollouts = rollouts
         self._recent = RecentRollouts(folder.rollouts_path)
         self._packed = config.student.attention in PACKING
-        teacher_config = teacher.model_config if teacher else None
-        self._flops = FlopsMeter(config, objective.student.config, teacher_config)
+        teacher_configs = [teacher.model_config for teacher in teachers]
+        self._flops = FlopsMeter(config, objective.student.config, teacher_configs)
         if self._training.budget is not None and self._training.budget.flops is not None:
             check_flops_known(objective.student.config, config.student.path)
-            if teacher_config is not None and config.teacher is not None:
-                check_flops_known(teacher_config, config.teacher.path)
+            for each, teacher in zip(teacher_configs, config.all_teachers, strict=True):
+                if each is not None:
+                    check_flops_known(each, teacher.path)
         num_examples = len(examples)
         self._steps_per_epoch = num_examples / self._training.batch_size
         self._num_steps = self._compute_num_steps()
@@ -325,40 +327,47 @@ class Trainer:
             float64 sums over all ranks: loss, for each section its count, cross-entropy and KD, and the
             mass of teacher and student on a sparse teacher's kept ids.
         """
+        sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=self._ranks.device)
+        for place in sorted({teacher_of(example.sequence) for example in examples}):
+            teacher = self._teachers[place] if self._teachers else None
+            factor = self._weights[place] if self._teachers else 1.0
+            passes = self._passes(examples, place)
+            batches = [collate([examples[i] for i in members], self._packed) for members in passes]
+            if teacher is not None:
+                self._prepare_teacher(teacher, batches, keep=not backward)
+            for members, collated in zip(passes, batches, strict=True):
+                batch = collated.to(self._ranks.device)
+                teacher_rows = teacher.rows(batch) if teacher is not None else None
+                with bf16_products(self._ranks.device, self._bf16):
+                    total, ce_N, kd_N, kept_N2 = self._objective(
+                        batch, teacher_rows, is_rollout=rollout_kds is not None
+                    )
+                if backward:
+                    (factor * total / num_scored).backward()
+                sums[0] += factor * total.detach().double()
+                sums[1:-2] += section_sums(batch, ce_N, kd_N)
+                if kept_N2 is not None:
+                    sums[-2:] += kept_N2.double().sum(dim=0)
+                if rollout_kds is not None:
+                    parts = kd_N.cpu().split([one.num_scored_tokens for one in batch.examples])
+                    rollout_kds += zip(members, map(by_decile, parts), strict=True)
+        return self._ranks.sum(sums)
+
+    def _passes(self, examples: SequenceABC[Example], place: int) -> list[list[int]]:
+        """This rank's forward passes over the examples of one teacher, as indices into `examples`."""
+        taught = [i for i, each in enumerate(examples) if teacher_of(each.sequence) == place]
         plan = plan_micro_batches(
-            [num_forwarded_tokens(example) for example in examples],
+            [num_forwarded_tokens(examples[index]) for index in taught],
             self._training.micro_batch_tokens,
             self._ranks.size,
             self._packed,
         )[self._ranks.rank]
-        sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=self._ranks.device)
-        batches = [
-            collate([examples[index] for index in members], self._packed) for members in plan
-        ]
-        self._prepare_teacher(batches, keep=not backward)
-        for members, collated in zip(plan, batches, strict=True):
-            batch = collated.to(self._ranks.device)
-            teacher_rows = self._teacher.rows(batch) if self._teacher is not None else None
-            with bf16_products(self._ranks.device, self._bf16):
-                total, ce_N, kd_N, kept_N2 = self._objective(
-                    batch, teacher_rows, is_rollout=rollout_kds is not None
-                )
-            if backward:
-                (total / num_scored).backward()
-            sums[0] += total.detach().double()
-            sums[1:-2] += section_sums(batch, ce_N, kd_N)
-            if kept_N2 is not None:
-                sums[-2:] += kept_N2.double().sum(dim=0)
-            if rollout_kds is not None:
-                parts = kd_N.cpu().split([one.num_scored_tokens for one in batch.examples])
-                rollout_kds += zip(members, map(by_decile, parts), strict=True)
-        return self._ranks.sum(sums)
+        return [[taught[index] for index in members] for members in plan]
 
-    def _prepare_teacher(self, batches: SequenceABC[Batch], keep: bool) -> None:
+    def _prepare_teacher(
+        self, teacher: TeacherSource, batches: SequenceABC[Batch], keep: bool
+    ) -> None:
         """Have the teacher answer for the batches of a pass; one that does not is asked once more."""
-        teacher = self._teacher
-        if teacher is None:
-            return
         try:
             self._ranks.together(lambda: teacher.prepare(batches, keep))
         except RunError as error:
@@ -459,10 +468,12 @@ class Trainer:
         num_forwarded = sum(map(num_forwarded_tokens, chosen))
         totals.tokens_forwarded += num_forwarded
         totals.tokens_scored += num_scored
-        if self._teacher is not None and self._teacher.model_config is not None:
-            totals.teacher_tokens_forwarded += sum(
-                num_forwarded_tokens(as_teacher_reads(example)) for example in chosen
-            )
+        totals.teacher_tokens_forwarded += sum(
+            num_forwarded_tokens(as_teacher_reads(example))
+            for example in chosen
+            if self._teachers
+            and self._teachers[teacher_of(example.sequence)].model_config is not None
+        )
         flops = self._flops.compute(chosen)
         totals.student_flops += flops.student
         totals.teacher_flops += flops.teacher

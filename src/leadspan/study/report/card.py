@@ -127,19 +127,25 @@ def _front_matter(flat: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str
 
 
 def _what(flat: Mapping[str, Any], cut: str) -> str:
-    teacher = flat.get("teacher.path")
-    source = f"taught by {_name(str(teacher))}" if teacher else "fine-tuned"
+    taught_by = _teachers(flat)
+    source = f"taught by {taught_by}" if taught_by else "fine-tuned"
     return escape(
         f"{_name(str(flat['student.path']))} {source} on {cut} of {_name(str(flat['traces.path']))}, "
         "with leadspan."
     )
 
 
+def _teachers(flat: Mapping[str, Any]) -> str:
+    """By name; of several, in the order of the config; empty without any."""
+    paths = [each["path"] for each in flat.get("teachers") or ()] or [flat.get("teacher.path")]
+    return ", ".join(_name(str(path)) for path in paths if path)
+
+
 def _settings(flat: Mapping[str, Any], cut: str) -> list[tuple[str, str]]:
     sections = "+".join(flat.get("supervision.sections") or ())
     shown = [
         ("student", _name(str(flat["student.path"]))),
-        ("teacher", _name(str(flat.get("teacher.path") or "none"))),
+        ("teacher", _teachers(flat) or "none"),
         ("traces", _name(str(flat["traces.path"]))),
         ("lsp", say_lsp(flat.get("truncation.lsp"))),
         ("trained on", cut),

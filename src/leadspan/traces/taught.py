@@ -1,12 +1,13 @@
-"""What the teacher alone reads: a system turn before the prompt, in the place of the student's own prompt.
+"""Which of several teachers a sequence has, and the prompt that a teacher reads instead of the student's.
 
-The ids of that prompt travel in `Sequence.meta`; the student's sequence is as it would be without them.
+Both travel in `Sequence.meta`; the student's tokens are what they would be without them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as SequenceABC
 from dataclasses import replace
 
 import numpy as np
@@ -14,11 +15,17 @@ import numpy as np
 from leadspan.records import Example, Sequence, Span, Trace
 from leadspan.traces.render import Renderer
 from leadspan.traces.sections import SkippedRow
-from leadspan.traces.sources import LoadedTraces
+from leadspan.traces.sources import TEACHER, LoadedTraces
 
 TEACHER_PROMPT = "teacher_prompt_ids"
 """Key of `Sequence.meta`: the ids of the teacher's prompt."""
 FIELDS = re.compile(r"\{(gold|cot|answer)\}")
+
+
+def teacher_of(sequence: Sequence) -> int:
+    """Place of the sequence's teacher among those of the run."""
+    place: int = sequence.meta.get(TEACHER, 0)
+    return place
 
 
 def fill(template: str, trace: Trace) -> str | None:
@@ -30,17 +37,24 @@ def fill(template: str, trace: Trace) -> str | None:
 
 
 def with_teacher_prompts(
-    rows: Iterable[tuple[Trace, Sequence]], template: str, renderer: Renderer, counts: LoadedTraces
+    rows: Iterable[tuple[Trace, Sequence]],
+    templates: SequenceABC[str | None],
+    renderer: Renderer,
+    counts: LoadedTraces,
 ) -> Iterator[tuple[Trace, Sequence]]:
     """Add the teacher's prompt to each sequence; rows that cannot have one are refused and counted.
 
     Args:
         rows: Traces with their sequences.
-        template: `teacher.system_prompt`.
+        templates: `system_prompt` of each teacher.
         renderer: Turns conversations into prompts.
         counts: Receives what was refused.
     """
     for trace, sequence in rows:
+        template = templates[trace.meta.get(TEACHER, 0)]
+        if template is None:
+            yield trace, sequence
+            continue
         text = fill(template, trace)
         reason = "nothing_for_teacher_prompt"
         if text is not None:
