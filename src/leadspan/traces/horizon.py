@@ -45,13 +45,12 @@ class Horizon:
             progress: Share of the training that is done, in [0, 1].
             num_validations: Of the whole run.
         """
-        start = config.horizon if config.horizon_start is None else config.horizon_start
         share = {
             "constant": 1.0,
             "linear": progress,
             "entropy": min(1.0, self.grown / max(1, num_validations - 1)),
         }[config.schedule]
-        return in_tokens(start + share * (config.horizon - start), config.horizon, num_trace_tokens)
+        return _horizon_at(config, share, num_trace_tokens)
 
     def note(self, entropies: Iterable[SequenceABC[float]]) -> None:
         """Count the entropies of the tokens of a step, rollout by rollout."""
@@ -82,6 +81,17 @@ def in_tokens(amount: float, kind: float, num_trace_tokens: int) -> int:
     return max(1, math.floor(amount * num_trace_tokens + 1e-9))
 
 
+def _horizon_at(config: RolloutConfig, share: float, num_trace_tokens: int) -> int:
+    """The horizon in tokens when it has gone this share of its way."""
+    start = config.horizon if config.horizon_start is None else config.horizon_start
+    return in_tokens(start + share * (config.horizon - start), config.horizon, num_trace_tokens)
+
+
+def num_prompts_of_a_step(config: RolloutConfig, batch_size: int) -> int:
+    """Prompts for which the student writes in a step, `num_samples` rollouts of each."""
+    return round(config.share * batch_size) // config.num_samples
+
+
 def num_completion_tokens(sequence: Sequence) -> int:
     """Tokens behind the prompt: what a share of the trace is a share of."""
     return len(sequence) - sequence.prompt.end
@@ -97,9 +107,12 @@ def num_context_tokens(config: RolloutConfig, sequence: Sequence) -> int:
 
 
 def stand_in(config: RolloutConfig, sequence: Sequence) -> Example:
-    """What a rollout is expected to cost before it is written: as long as the trace, or the horizon."""
+    """What a rollout is expected to cost before it is written: as long as the trace, or the horizon.
+
+    A horizon that grows is taken halfway: its mean over the training, if at each validation it grows.
+    """
     start = num_context_tokens(config, sequence)
-    horizon = in_tokens(config.horizon, config.horizon, num_completion_tokens(sequence))
+    horizon = _horizon_at(config, 0.5, num_completion_tokens(sequence))
     end = min(len(sequence), start + horizon)
     kept = select(sequence, np.arange(end))
     return Example(kept, np.arange(end) >= start)

@@ -33,6 +33,7 @@ from leadspan.traces.horizon import (
     Horizon,
     num_completion_tokens,
     num_context_tokens,
+    num_prompts_of_a_step,
     stand_in,
 )
 
@@ -120,7 +121,7 @@ class RolloutWriter:
         self._decode, self._vocab_size = decode, vocab_size
         self._stop_ids, self._close_ids = frozenset(stop_ids), close_ids
         self._seed = seed
-        self.num_prompts = round(config.share * batch_size) // config.num_samples
+        self.num_prompts = num_prompts_of_a_step(config, batch_size)
         """Of a step."""
         self.refresh_every_steps = config.refresh_every_steps
         self.horizon = Horizon()
