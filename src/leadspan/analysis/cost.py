@@ -1,7 +1,7 @@
 """What a run costs at each lsp before anything is trained: FLOPs, memory, disk, seconds.
 
-FLOPs are exact for the model's config and the real lengths; memory is `memory`'s peak; seconds come
-from measured runs or from a stated device peak. Knows configs and sequences; runs no model.
+FLOPs are exact for the model's config and the real lengths; memory is `memory`'s peak; seconds are
+`speed`'s. Knows configs and sequences; runs no model.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,8 @@ from leadspan.analysis.rollout_cost import (
     writing_bytes,
     writing_flops,
 )
+from leadspan.analysis.speed import SecondsModel
 from leadspan.config import RolloutConfig, RunConfig, TrainingConfig
-from leadspan.errors import RunError
 from leadspan.flops import Attention, ModelShape, forward_flops, training_flops
 from leadspan.records import Sequence as TokenSequence
 from leadspan.records import Span
@@ -37,8 +37,6 @@ from leadspan.traces.horizon import num_prompts_of_a_step
 
 CACHE_BYTES_PER_TOKEN = 214
 """Of a top-64 teacher cache with packed ids and 8-bit log-probabilities."""
-MEASURED = ("tokens_forwarded", "train_flops", "train_seconds")
-"""Keys of a manifest that say how fast a run was."""
 DEVICE_SLACK_GIB = 1.0
 FRAGMENTATION = 1.05
 """A card must hold the predicted peak times this, plus the slack of context and libraries."""
@@ -59,34 +57,6 @@ class Workload:
     """Tokens of all sequences before the cut: what a capture stores."""
     rollouts: RolloutLengths | None = None
     """Of a rollout of each example's prompt, where the student writes any."""
-
-
-@dataclass(frozen=True, slots=True)
-class SecondsModel:
-    """seconds = FLOPs * per_flop + tokens * per_token.
-
-    On small models `per_token` is often below zero: attention takes more time than its FLOPs say, so
-    the curve bends more than FLOPs do. It holds between the lsps it was fitted at.
-    """
-
-    per_flop: float
-    per_token: float
-    source: str
-    """Where the figures come from, in words."""
-
-    def predict(self, tokens: float, flops: float) -> float:
-        """Device seconds of a training."""
-        return tokens * self.per_token + flops * self.per_flop
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What a finished (short) run says about speed, the writing of rollouts apart."""
-
-    tokens: int
-    flops: int
-    seconds: float
-    """Of all its devices together: the clock's, times the ranks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,66 +375,3 @@ def _disk_bytes(config: RunConfig, workload: Workload, shape: ModelShape) -> int
     if config.teacher is not None and config.teacher.cache is not None:
         cached = CACHE_BYTES_PER_TOKEN * workload.uncut
     return run_folder_bytes(config.student, shape) + cached
-
-
-def stated_speed(peak_tflops: float, utilisation: float) -> SecondsModel:
-    """Seconds from a device's peak and the share of it that training reaches.
-
-    Args:
-        peak_tflops: Dense bfloat16 peak, in 1e12 FLOPs a second.
-        utilisation: 0 to 1; 0.4 is usual for a well-filled GPU.
-    """
-    return SecondsModel(
-        per_token=0.0,
-        per_flop=1 / (peak_tflops * 1e12 * utilisation),
-        source=f"a stated peak of {peak_tflops:g} TFLOP/s at {utilisation:.0%}",
-    )
-
-
-def fit_speed(measured: Sequence[Measurement]) -> SecondsModel:
-    """Fit seconds to measured runs of different lsp, least squares of the relative error.
-
-    One measurement gives seconds per FLOP, several a term per token too.
-
-    Raises:
-        ValueError: There is none.
-    """
-    if not measured:
-        raise ValueError("fit_speed: needs at least one measurement; got none.")
-    plural = "s" if len(measured) > 1 else ""
-    source = f"{len(measured)} measured run{plural}"
-    rate = float(np.mean([m.seconds / m.flops for m in measured]))
-    if len({m.tokens for m in measured}) < 2:
-        return SecondsModel(rate, 0.0, source)
-    columns = np.array([[m.flops / m.seconds, m.tokens / m.seconds] for m in measured])
-    scale = columns.max(axis=0)
-    weights, *_ = np.linalg.lstsq(columns / scale, np.ones(len(measured)), rcond=None)
-    per_flop, per_token = (float(weight) for weight in weights / scale)
-    if per_flop <= 0:  # noise: longer runs were not slower
-        return SecondsModel(rate, 0.0, source)
-    return SecondsModel(per_flop, per_token, source)
-
-
-def measurement_of(manifest: Any) -> Measurement:
-    """Read speed off the manifest of a finished run.
-
-    Raises:
-        RunError: It does not hold tokens, FLOPs and seconds above 0.
-    """
-    content = manifest if isinstance(manifest, dict) else {}
-    found: list[Any] = [content.get(key) for key in MEASURED]
-    if not all(_is_positive(value) for value in found):
-        raise RunError(
-            f"{', '.join(MEASURED)} of its manifest must be above 0; got "
-            f"{', '.join(map(str, found))}. FLOPs are known of models of some families only: see "
-            "docs/cost.md, or give --peak-tflops."
-        )
-    tokens, flops, seconds = found
-    flops -= content.get("rollout_flops") or 0
-    seconds -= content.get("rollout_seconds") or 0.0
-    return Measurement(int(tokens), int(flops), float(seconds) * int(content.get("num_ranks") or 1))
-
-
-def _is_positive(value: Any) -> bool:
-    """True for a finite number above 0."""
-    return isinstance(value, int | float) and math.isfinite(value) and value > 0

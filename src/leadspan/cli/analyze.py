@@ -191,7 +191,7 @@ def plan(
     Data that is not on this machine is never downloaded: its size is taken from the options, or from
     traces.sample and traces.max_tokens. A sweep is planned setting by setting, and summed up.
     """
-    from leadspan.analysis.plan import PLANNED_LSPS, plan_run, plan_stated, stated_size
+    from leadspan.analysis.plan import plan_run, plan_stated, stated_size
     from leadspan.config_io import read_yaml
     from leadspan.errors import ConfigError
     from leadspan.study.advice import plan_sweep, sum_up
@@ -200,7 +200,7 @@ def plan(
 
     speed = _speed(calibrate, peak_tflops, utilisation)
 
-    def plan_one(run: RunConfig, lsps: Sequence[float]) -> Plan:
+    def plan_one(run: RunConfig, lsps: Sequence[float] | None = None) -> Plan:
         stated = stated_size(run, num_traces, tokens)
         if stated is None:
             loaded, annotate = tokenizer_of(run, tokenizer), annotator_of(run.truncation)
@@ -214,7 +214,7 @@ def plan(
         found = sum_up(planned, ranks)
         shown = [(f"{one['name']}, {one['runs']} runs", one) for one in found["settings"]]
     else:
-        found = plan_one(read_run(config, overrides), PLANNED_LSPS).to_json()
+        found = plan_one(read_run(config, overrides)).to_json()
         shown = [("", found)]
     if as_json:
         print_json(found)
@@ -228,7 +228,7 @@ def plan(
 
 
 def _speed(folders: list[Path], peak_tflops: float | None, utilisation: float) -> Any:
-    from leadspan.analysis.cost import fit_speed, measurement_of, stated_speed
+    from leadspan.analysis.speed import fit_speed, measurement_of, stated_speed
     from leadspan.errors import ConfigError, RunError
     from leadspan.runs import RunFolder
 
@@ -255,10 +255,23 @@ def _print_plan(content: dict[str, Any], title: str) -> None:
 
     from leadspan.progress import build_console
 
-    headers = ("lsp", "kept", "tokens", "FLOPs", "ratio", "GiB", "card GiB", "disk GiB", "seconds")
+    headers: tuple[str, ...] = (
+        "lsp",
+        "kept",
+        "tokens",
+        "FLOPs",
+        "ratio",
+        "GiB",
+        "card GiB",
+        "disk GiB",
+        "seconds",
+    )
     caption = "kept: share of the traces whose first derivation survives"
+    has_rollouts = any(row["tokens_sampled"] for row in content["rows"])
+    headers += ("sampled", "FLOPs to write") if has_rollouts else ()
     table = Table(*headers, title=title or None, title_justify="left", caption=caption)
     for row in content["rows"]:
+        written = (f"{row['tokens_sampled']:,}", f"{row['rollout_flops']:.3g}")
         kept, card = row["survival"], row["smallest_card_gib"]
         table.add_row(
             f"{row['lsp']:g}",
@@ -270,7 +283,10 @@ def _print_plan(content: dict[str, Any], title: str) -> None:
             "none" if card is None else f"{card:g}",
             f"{row['disk_gib']:.1f}",
             "?" if row["seconds"] is None else f"{row['seconds']:.0f}",
+            *(written if has_rollouts else ()),
         )
     build_console().print(table)
     source = content["seconds_from"] or "nothing: give --calibrate or --peak-tflops"
     typer.echo(f"{content['traces']} traces {content['data']}; seconds from {source}")
+    for note in content["notes"]:
+        typer.echo(f"- {note}")
