@@ -128,7 +128,7 @@ def num_most_tokens(config: RolloutConfig, sequence: Sequence) -> int:
 def check_context(
     config: RolloutConfig, sequences: SequenceABC[Sequence], model_config: Any, path: str
 ) -> None:
-    """Check that prompt, prefix and horizon fit the student.
+    """Check that prompt, prefix and horizon fit a model.
 
     Raises:
         ConfigError: They do not.
@@ -138,6 +138,11 @@ def check_context(
         return
     for sequence in sequences:
         context, whole = num_context_tokens(config, sequence), num_most_tokens(config, sequence)
+        if context >= most:
+            raise ConfigError(
+                f"traces.max_tokens must leave out prompts that fill the context of {path}, {most} "
+                f"tokens; prompt and prefix of {sequence.trace_id} have {context}. Set it lower."
+            )
         if whole > most:
             raise ConfigError(
                 f"rollout.horizon must fit the context of {path}, {most} tokens; prompt and prefix of "
