@@ -250,8 +250,15 @@ def _plan(
         speed_source=speed.source if speed else None,
         device=device,
         data=data,
-        notes=() if config.rollout is None else tuple(_rollout_notes(config.rollout)),
+        notes=tuple(_notes(config)),
     )
+
+
+def _notes(config: RunConfig) -> Iterator[str]:
+    if config.teacher is not None and config.teacher.system_prompt is not None:
+        yield "what teacher.system_prompt adds to the teacher's work is not counted"
+    if config.rollout is not None:
+        yield from _rollout_notes(config.rollout)
 
 
 def _rollout_notes(rollout: RolloutConfig) -> Iterator[str]:

@@ -23,6 +23,7 @@ from leadspan.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from leadspan.analysis.per_token import ScoredTokenCost
     from leadspan.analysis.plan import Plan
     from leadspan.config import RunConfig, TracesConfig
 
@@ -85,8 +86,13 @@ def advise(
 
     advice = advise_on(analyze_traces(run.traces, loaded, run.render))
     found = advice.to_json()
+    token_cost = None
     if source.endswith(YAML_SUFFIXES) and advice.kept_tokens_fraction is not None:
+        run = _plain(run)
         found["saving"] = _saving(run, loaded, advice.recommended_lsp)
+        token_cost = _token_cost(run, loaded, advice.recommended_lsp)
+    if token_cost is not None:
+        found["flops_per_scored_token"] = token_cost.to_json()
     if as_json:
         print_json(found)
         return
@@ -94,19 +100,42 @@ def advise(
         typer.echo(f"- {reason}")
     for name, ratio in (found.get("saving") or {}).items():
         typer.echo(f"- predicted {name.replace('_', ' ')}: {ratio:.2f} of the whole")
+    if token_cost is not None:
+        typer.echo(f"- {token_cost}")
     typer.echo(advice.order)
+
+
+def _plain(run: RunConfig) -> RunConfig:
+    """An epoch of plain leads: the advice is for equal data, whatever this run cuts, spends and writes."""
+    from leadspan.config import TruncationConfig
+
+    epoch = run.training.model_copy(update={"epochs": 1.0, "steps": None, "budget": None})
+    plain = {"truncation": TruncationConfig(), "training": epoch, "rollout": None}
+    return run.model_copy(update=plain)
+
+
+def _token_cost(run: RunConfig, tokenizer: Any, lsp: float | None) -> ScoredTokenCost | None:
+    """Off-policy beside on-policy; None without a recommended lsp, a teacher, or its sizes."""
+    from leadspan.analysis.per_token import scored_token_cost
+    from leadspan.errors import ConfigError
+    from leadspan.progress import say
+    from leadspan.traces.dataset import build_sequences
+
+    if lsp is None:
+        return None
+    try:
+        return scored_token_cost(run, build_sequences(run, tokenizer).train, lsp)
+    except ConfigError as error:
+        say(f"on-policy is not compared: {error}")
+        return None
 
 
 def _saving(run: RunConfig, tokenizer: Any, lsp: float | None) -> dict[str, float] | None:
     """Predicted cost of the recommended lsp as a share of lsp 1.0."""
     from leadspan.analysis.plan import plan_run
-    from leadspan.config import TruncationConfig
 
     if lsp is None:
         return None
-    # The advice is a plain lead, and its saving that of equal data, whatever this run cuts and spends.
-    epoch = run.training.model_copy(update={"epochs": 1.0, "steps": None, "budget": None})
-    run = run.model_copy(update={"truncation": TruncationConfig(), "training": epoch})
     row = plan_run(run, tokenizer, lsps=(lsp, 1.0)).to_json()["rows"][0]
     return {"flops": row["flops_ratio"], "memory": row["memory_ratio"]}
 
