@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 from leadspan import distill
-from leadspan.analysis.cost import Measurement, fit_speed, measurement_of
 from leadspan.analysis.memory import GIB, StepShape, predict_memory
+from leadspan.analysis.speed import Measurement, fit_speed, measurement_of
 from leadspan.config import ModelConfig
 from leadspan.flops import model_shape
 from leadspan.models import load_tokenizer

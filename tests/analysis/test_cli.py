@@ -85,6 +85,29 @@ def test_advise_on_a_run(run_yaml: Path, setting: str) -> None:
     assert [line for line in lines if "use lsp" in line] == lines[-1:], "the order comes last"
 
 
+def test_on_policy_runs_are_advised_on_and_planned(run_yaml: Path, student: Path) -> None:
+    more = (f"teacher.path={student}", "loss.kd_ratio=1", "rollout.horizon=0.5")
+    changes = [part for setting in more for part in ("--set", setting)]
+    found = json.loads(_call("advise", run_yaml, "--json", *changes))
+    assert 0 < found["saving"]["flops"] < 1
+    cost = found["flops_per_scored_token"]
+    assert cost["cached"] < cost["live"]
+    assert 0 < cost["writing"] < cost["on_policy"]
+    assert "on-policy at horizon" in _call("advise", run_yaml, *changes)
+    (row,) = json.loads(_call("plan", run_yaml, "--json", *changes))["rows"]
+    assert row["tokens_sampled"] == row["tokens_scored"] > 0
+    output = _call("plan", run_yaml, *changes)
+    assert "sampled" in output
+    assert "seconds leave the writing of rollouts out" in output
+
+
+def test_a_teacher_of_unknown_sizes_is_not_compared(run_yaml: Path, tmp_path: Path) -> None:
+    cache = ("--set", f"teacher.path={tmp_path / 'gone'}", "--set", f"teacher.cache={tmp_path}")
+    found = json.loads(_call("advise", run_yaml, "--json", *cache, "--set", "loss.kd_ratio=0.5"))
+    assert 0 < found["saving"]["flops"] < 1
+    assert "flops_per_scored_token" not in found
+
+
 def test_plan(run_yaml: Path) -> None:
     found = json.loads(_call("plan", run_yaml, "--json", "--peak-tflops", "10"))
     assert len(found["rows"]) == 10

@@ -10,20 +10,17 @@ from typing import Any
 import pytest
 
 from leadspan.analysis.cost import (
-    Measurement,
     Workload,
-    fit_speed,
-    measurement_of,
     predict_cost,
-    stated_speed,
     stated_workload,
     step_shape,
     workload_of,
 )
-from leadspan.analysis.plan import PLANNED_LSPS, plan_run, plan_stated
+from leadspan.analysis.plan import LSPS, plan_run, plan_stated
+from leadspan.analysis.speed import fit_speed, measurement_of, stated_speed
 from leadspan.config import RunConfig
 from leadspan.config_io import validate
-from leadspan.errors import ConfigError, RunError
+from leadspan.errors import ConfigError
 from leadspan.flops import forward_flops, training_flops
 from leadspan.sizes import shape_of
 from leadspan.traces.batches import num_forwarded_tokens
@@ -114,65 +111,6 @@ def test_ranks_share_weights_not_activations() -> None:
     assert four.activations == one.activations
 
 
-def _measured(per_flop: float, per_token: float) -> list[Measurement]:
-    sizes = ((4000, 9e12), (12000, 30e12), (40000, 110e12))
-    return [Measurement(n, int(f), per_flop * f + per_token * n) for n, f in sizes]
-
-
-@pytest.mark.parametrize("per_token", [1e-5, 0.0, -1e-4])
-def test_speed_is_recovered(per_token: float) -> None:
-    runs = _measured(2e-13, per_token)
-    speed = fit_speed(runs)
-    assert speed.per_flop == pytest.approx(2e-13, rel=1e-6)
-    assert speed.per_token == pytest.approx(per_token, rel=1e-6, abs=1e-12)
-    for run in runs:
-        assert speed.predict(run.tokens, run.flops) == pytest.approx(run.seconds)
-
-
-def test_one_measurement_gives_a_rate() -> None:
-    speed = fit_speed([Measurement(1000, 10**12, 4.0)])
-    assert speed.per_token == 0
-    assert speed.predict(2000, 2 * 10**12) == pytest.approx(8)
-    with pytest.raises(ValueError, match="at least one"):
-        fit_speed([])
-
-
-def test_noise_does_not_make_work_free() -> None:
-    speed = fit_speed([Measurement(1000, 10**12, 4.0), Measurement(4000, 5 * 10**12, 3.0)])
-    assert speed.per_flop > 0
-
-
-def test_stated_peak() -> None:
-    assert stated_speed(100, 0.5).predict(1, 1e15) == pytest.approx(20)
-    assert "100 TFLOP/s" in stated_speed(100, 0.5).source
-
-
-MANIFEST = {"tokens_forwarded": 10, "train_flops": 99, "train_seconds": 1.5}
-
-
-def test_measurement_of_a_manifest() -> None:
-    assert measurement_of(MANIFEST) == Measurement(10, 99, 1.5)
-    assert measurement_of({**MANIFEST, "num_ranks": 4}).seconds == 6, "of all devices"
-
-
-@pytest.mark.parametrize(
-    "manifest",
-    [
-        {},
-        [],
-        {**MANIFEST, "train_flops": None},
-        {**MANIFEST, "train_flops": 0},
-        {**MANIFEST, "train_seconds": 0.0},
-        {**MANIFEST, "train_seconds": float("nan")},
-        {**MANIFEST, "tokens_forwarded": "ten"},
-    ],
-    ids=repr,
-)
-def test_a_run_that_measured_nothing_is_refused(manifest: Any) -> None:
-    with pytest.raises(RunError, match="of its manifest must be above 0; got "):
-        measurement_of(manifest)
-
-
 def test_ranks_measured_and_ranks_planned_are_told_apart() -> None:
     """What two devices did in 3 s takes 6 s on one and 1.5 s on four."""
     config = _config()
@@ -196,7 +134,7 @@ def test_plan_of_a_run(tmp_path: Path, tiny_tokenizer: Any) -> None:
     content = plan_run(config, tiny_tokenizer, stated_speed(100, 0.4)).to_json()
     assert json.loads(json.dumps(content)) == content
     rows = content["rows"]
-    assert [row["lsp"] for row in rows] == list(PLANNED_LSPS)
+    assert [row["lsp"] for row in rows] == list(LSPS)
     for name in ("tokens_forwarded", "student_flops", "flops_ratio", "survival", "seconds"):
         values = [row[name] for row in rows]
         assert values == sorted(values), name
@@ -231,7 +169,6 @@ def test_a_budget_is_planned_as_it_is_spent() -> None:
     [
         ({"truncation": {"lsp": 0.2, "lsp_end": 1.0}}, "lsp_end must be null"),
         ({"truncation": {"policy": "derivation"}}, "its own"),
-        ({"rollout": {}, "loss": {"kd_ratio": 1.0}}, "rollout must be null"),
     ],
 )
 def test_what_has_no_one_cost_a_row_is_refused(keys: dict[str, Any], said: str) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from leadspan.analysis.cost import stated_speed
 from leadspan.analysis.plan import Plan, plan_stated
+from leadspan.analysis.speed import stated_speed
 from leadspan.cli.main import app
 from leadspan.config import RunConfig, SweepConfig
 from leadspan.config_io import validate

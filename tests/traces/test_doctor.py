@@ -79,6 +79,29 @@ def test_answers_side_by_side_must_fit_the_memory(
     assert "evaluation memory" not in findings(tmp_path, evaluation=served)
 
 
+@pytest.mark.parametrize(
+    ("rollout", "contexts", "said"),
+    [
+        ({"horizon": 64}, (512, 512), {}),
+        ({"horizon": 600}, (512, 1024), {"student": "rollout.horizon must fit the context"}),
+        ({"horizon": 600}, (1024, 512), {"teacher": "rollout.horizon must fit the context"}),
+        ({"horizon": 1}, (8, 512), {"student": "traces.max_tokens must leave out prompts"}),
+    ],
+    ids=str,
+)
+def test_rollouts_must_fit_both_models(
+    rollout: dict[str, Any], contexts: tuple[int, int], said: dict[str, str], tmp_path: Path
+) -> None:
+    for name, context in zip(("student", "teacher"), contexts, strict=True):
+        model_folder(tmp_path / name, max_position_embeddings=context)
+    teacher = {"path": str(tmp_path / "teacher")}
+    found = findings(tmp_path, teacher=teacher, loss={"kd_ratio": 1.0}, rollout=rollout)
+    for name in ("student", "teacher"):
+        finding = found[f"rollouts and {name}"]
+        assert finding.level == ("error" if name in said else "ok")
+        assert said.get(name, "") in finding.message
+
+
 def more_tokens(tokenizer: Any) -> None:
     tokenizer.add_tokens(["<other>"])
 

@@ -1,7 +1,7 @@
 """What a run costs at each lsp before anything is trained: FLOPs, memory, disk, seconds.
 
-FLOPs are exact for the model's config and the real lengths; memory is `memory`'s peak; seconds come
-from measured runs or from a stated device peak. Knows configs and sequences; runs no model.
+FLOPs are exact for the model's config and the real lengths; memory is `memory`'s peak; seconds are
+`speed`'s. Knows configs and sequences; runs no model.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,18 +20,23 @@ from leadspan.analysis.memory import (
     TeacherMemory,
     predict_memory,
 )
-from leadspan.config import RunConfig
-from leadspan.errors import RunError
+from leadspan.analysis.rollout_cost import (
+    RolloutLengths,
+    rollout_lengths,
+    writing_bytes,
+    writing_flops,
+)
+from leadspan.analysis.speed import SecondsModel
+from leadspan.config import RolloutConfig, RunConfig, TrainingConfig
 from leadspan.flops import Attention, ModelShape, forward_flops, training_flops
 from leadspan.records import Sequence as TokenSequence
 from leadspan.records import Span
 from leadspan.sizes import run_folder_bytes, weight_bytes
 from leadspan.traces.cut import Cut
+from leadspan.traces.horizon import num_prompts_of_a_step
 
 CACHE_BYTES_PER_TOKEN = 214
 """Of a top-64 teacher cache with packed ids and 8-bit log-probabilities."""
-MEASURED = ("tokens_forwarded", "train_flops", "train_seconds")
-"""Keys of a manifest that say how fast a run was."""
 DEVICE_SLACK_GIB = 1.0
 FRAGMENTATION = 1.05
 """A card must hold the predicted peak times this, plus the slack of context and libraries."""
@@ -50,34 +55,8 @@ class Workload:
     """Sequences in which the cut left nothing to score."""
     uncut: int = 0
     """Tokens of all sequences before the cut: what a capture stores."""
-
-
-@dataclass(frozen=True, slots=True)
-class SecondsModel:
-    """seconds = FLOPs * per_flop + tokens * per_token.
-
-    On small models `per_token` is often below zero: attention takes more time than its FLOPs say, so
-    the curve bends more than FLOPs do. It holds between the lsps it was fitted at.
-    """
-
-    per_flop: float
-    per_token: float
-    source: str
-    """Where the figures come from, in words."""
-
-    def predict(self, tokens: float, flops: float) -> float:
-        """Device seconds of a training."""
-        return tokens * self.per_token + flops * self.per_flop
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What a finished (short) run says about speed."""
-
-    tokens: int
-    flops: int
-    seconds: float
-    """Of all its devices together: the clock's, times the ranks."""
+    rollouts: RolloutLengths | None = None
+    """Of a rollout of each example's prompt, where the student writes any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +68,17 @@ class CostPoint:
     tokens_forwarded: int
     tokens_scored: int
     student_flops: int
+    """Writing rollouts included."""
     teacher_flops: int
+    tokens_sampled: int
+    """Written by the student for rollouts."""
+    rollout_flops: int
+    """Of writing them."""
     memory: MemoryParts
     disk_gib: float
     """The run folder at its largest (see `sizes`), and the teacher cache where one is used."""
     seconds: float | None
+    """Without the writing of rollouts, which is bound by the memory's speed and not by arithmetic."""
 
     @property
     def flops(self) -> int:
@@ -108,16 +93,19 @@ class CostPoint:
 def workload_of(sequences: Iterable[TokenSequence], config: RunConfig, lsp: float) -> Workload:
     """Cut and supervise uncut sequences at one lsp, everything else as configured."""
     cut = Cut(config.truncation, config.supervision).at_lsp(lsp)
-    forwarded, scored, dropped, uncut = [], [], 0, 0
+    forwarded, scored, prompts, uncut = [], [], [], 0
+    dropped = 0
     for sequence in sequences:
         uncut += len(sequence)
         labels = np.flatnonzero(cut.example(sequence).supervised_T)
         if len(labels):
             forwarded.append(int(labels[-1]))
             scored.append(len(labels))
+            prompts.append(sequence)
         else:
             dropped += 1
-    return Workload(lsp, tuple(forwarded), tuple(scored), dropped, uncut)
+    rollouts = None if config.rollout is None else rollout_lengths(config.rollout, prompts)
+    return Workload(lsp, tuple(forwarded), tuple(scored), dropped, uncut, rollouts)
 
 
 def stated_workload(
@@ -139,7 +127,81 @@ def stated_workload(
         one.scored * num_traces,
         one.num_dropped * num_traces,
         one.uncut * num_traces,
+        None if one.rollouts is None else one.rollouts.times(num_traces),
     )
+
+
+class _Work(NamedTuple):
+    """What it costs to train on some sequences; fields as in `CostPoint`."""
+
+    tokens_forwarded: float
+    tokens_scored: float
+    student_flops: float
+    teacher_flops: float
+    tokens_sampled: float = 0
+    rollout_flops: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Traces, or rollouts."""
+
+    num_in_a_step: int
+    num_in_all: int
+    """Of which `work` is the cost."""
+    work: _Work
+
+    def after(self, steps: int) -> list[float]:
+        """The cost of so many steps."""
+        share = steps * self.num_in_a_step / self.num_in_all if self.num_in_all else 0.0
+        return [share * amount for amount in self.work]
+
+
+def _work(
+    config: RunConfig,
+    lengths: tuple[int, ...],
+    scored: tuple[int, ...],
+    student: ModelShape,
+    teacher: ModelShape | None,
+) -> _Work:
+    """Student and live teacher on some sequences, whoever wrote them."""
+    lora, attention = config.student.lora, flops_attention(config)
+    student_flops = training_flops(
+        student,
+        lengths,
+        scored,
+        gradient_checkpointing=config.training.gradient_checkpointing,
+        attention=attention,
+        lora_rank=lora.rank if lora else None,
+    )
+    teacher_flops = 0 if teacher is None else forward_flops(teacher, lengths, scored, attention)
+    return _Work(sum(lengths), sum(scored), student_flops, teacher_flops)
+
+
+def _rollout_work(
+    rollout: RolloutConfig,
+    config: RunConfig,
+    lengths: RolloutLengths,
+    student: ModelShape,
+    teacher: ModelShape | None,
+) -> _Work:
+    """Every sample of every prompt once: written, and trained on."""
+    copies = rollout.num_samples
+    work = _work(config, lengths.forwarded * copies, lengths.sampled * copies, student, teacher)
+    written = writing_flops(rollout, student, lengths, flops_attention(config))
+    return work._replace(
+        student_flops=work.student_flops + written,
+        tokens_sampled=work.tokens_scored,
+        rollout_flops=written,
+    )
+
+
+def num_rollouts_of_a_step(config: RunConfig) -> int:
+    """How many of a step's sequences the student writes."""
+    rollout = config.rollout
+    if rollout is None:
+        return 0
+    return num_prompts_of_a_step(rollout, config.training.batch_size) * rollout.num_samples
 
 
 def predict_cost(
@@ -162,42 +224,48 @@ def predict_cost(
         device: `cuda` or `cpu`; decides the size of a logits chunk.
         num_ranks: Weights, gradients and optimiser state are shared out over these.
     """
-    training, lora = config.training, config.student.lora
-    count = len(workload.forwarded)
-    attention = flops_attention(config)
-    student_flops = training_flops(
-        student,
-        workload.forwarded,
-        workload.scored,
-        gradient_checkpointing=training.gradient_checkpointing,
-        attention=attention,
-        lora_rank=lora.rank if lora else None,
+    sources = _sources(config, workload, student, teacher)
+    steps = _num_steps(config.training, len(workload.forwarded), sources)
+    total = _Work(
+        *(round(sum(parts)) for parts in zip(*(one.after(steps) for one in sources), strict=True))
     )
-    teacher_flops = 0
-    if teacher is not None:
-        teacher_flops = forward_flops(teacher, workload.forwarded, workload.scored, attention)
-    epoch_tokens = sum(workload.forwarded)
-    budget = training.budget
-    if budget is not None:
-        spent = epoch_tokens if budget.tokens else student_flops + teacher_flops
-        epochs = (budget.tokens or budget.flops or 0.0) / max(1, spent)
-        steps = max(1, round(epochs * count / training.batch_size))
-    else:
-        steps = training.steps or math.ceil((training.epochs or 1) * count / training.batch_size)
-    epochs = steps * training.batch_size / count if count else 0.0
-    tokens = round(epochs * epoch_tokens)
-    total = round(epochs * student_flops), round(epochs * teacher_flops)
+    trained = total.student_flops + total.teacher_flops - total.rollout_flops
     return CostPoint(
         lsp=workload.lsp,
         steps=steps,
-        tokens_forwarded=tokens,
-        tokens_scored=round(epochs * sum(workload.scored)),
-        student_flops=total[0],
-        teacher_flops=total[1],
+        **total._asdict(),
         memory=_memory(config, workload, student, teacher, device, num_ranks),
         disk_gib=_disk_bytes(config, workload, student) / GIB,
-        seconds=None if speed is None else speed.predict(tokens, sum(total)) / num_ranks,
+        seconds=None
+        if speed is None
+        else speed.predict(total.tokens_forwarded, trained) / num_ranks,
     )
+
+
+def _sources(
+    config: RunConfig, workload: Workload, student: ModelShape, teacher: ModelShape | None
+) -> list[_Source]:
+    """What a step is made of: traces, and rollouts where there are any."""
+    count, num_rollouts = len(workload.forwarded), num_rollouts_of_a_step(config)
+    traces = _work(config, workload.forwarded, workload.scored, student, teacher)
+    sources = [_Source(config.training.batch_size - num_rollouts, count, traces)]
+    if config.rollout is not None and workload.rollouts is not None:
+        rollouts = _rollout_work(config.rollout, config, workload.rollouts, student, teacher)
+        sources.append(_Source(num_rollouts, count * config.rollout.num_samples, rollouts))
+    return sources
+
+
+def _num_steps(training: TrainingConfig, num_examples: int, sources: Sequence[_Source]) -> int:
+    budget = training.budget
+    if budget is None:
+        epochs = training.epochs or 1
+        return training.steps or math.ceil(epochs * num_examples / training.batch_size)
+    steps = [_Work(*one.after(1)) for one in sources]
+    spent = sum(
+        one.tokens_forwarded if budget.tokens else one.student_flops + one.teacher_flops
+        for one in steps
+    )
+    return max(1, round((budget.tokens or budget.flops or 0.0) / spent)) if spent else 1
 
 
 def flops_attention(config: RunConfig) -> Attention:
@@ -223,38 +291,50 @@ def _memory(
         )
         source = TeacherMemory(teacher, width, 0 if teacher else 16 * 64)
     parts = predict_memory(student, step, source)
-    if num_ranks == 1:
-        return parts
-    return MemoryParts(
+    optimizer = parts.optimizer // num_ranks
+    training = MemoryParts(
         weights=parts.weights // num_ranks,
         gradients=parts.gradients // num_ranks,
-        optimizer=parts.optimizer // num_ranks,
+        optimizer=optimizer,
         activations=parts.activations,
         loss=parts.loss,
         teacher=parts.teacher,
     )
+    if config.rollout is None or workload.rollouts is None:
+        return training
+    num_rollouts = num_rollouts_of_a_step(config) / num_ranks
+    # Each rank holds the whole student while it writes.
+    writing = MemoryParts(
+        weights=parts.weights,
+        optimizer=optimizer,
+        teacher=parts.teacher,
+        rollouts=writing_bytes(config.rollout, student, workload.rollouts, step, num_rollouts),
+    )
+    return max(training, writing, key=lambda moment: moment.total)
 
 
 def step_shape(config: RunConfig, workload: Workload, device: str = "cuda") -> StepShape:
     """The heaviest forward pass: most padded tokens over every length that may lead a pass."""
-    training = config.training
-    rows, tokens = 1, 1
-    for length in sorted(set(workload.forwarded)):
-        side_by_side = min(
-            training.batch_size, max(1, training.micro_batch_tokens // max(1, length))
-        )
-        if side_by_side * length > rows * tokens:
-            rows, tokens = side_by_side, length
-    mean = sum(workload.forwarded) / max(1, len(workload.forwarded))
-    share = sum(workload.scored) / max(1, sum(workload.forwarded))
+    training, num_rollouts = config.training, num_rollouts_of_a_step(config)
+    passes = [_Pass(workload.forwarded, workload.scored, training.batch_size - num_rollouts)]
+    if workload.rollouts is not None:
+        longest, context = workload.rollouts.most, workload.rollouts.context
+        forwarded = tuple(most - 1 for most in longest)
+        scored = tuple(most - start for most, start in zip(longest, context, strict=True))
+        passes.append(_Pass(forwarded, scored, num_rollouts))
+    passes = [one for one in passes if one.num_in_a_step]
+    limit = training.micro_batch_tokens
+    rows, tokens, heaviest = max(
+        ((*one.heaviest(limit), one) for one in passes), key=lambda found: found[0] * found[1]
+    )
     is_half = config.student.dtype == "bfloat16"
     bf16 = device == "cuda" if training.bf16 == "auto" else training.bf16
     lora = config.student.lora
     return StepShape(
         rows=rows,
         tokens=tokens,
-        scored=min(rows * tokens, math.ceil(rows * tokens * share)),
-        passes_per_step=1 if training.batch_size * mean <= training.micro_batch_tokens else 2,
+        scored=min(rows * tokens, math.ceil(rows * tokens * heaviest.scored_share)),
+        passes_per_step=len(passes) if all(one.fits(limit) for one in passes) else 2,
         compute="bfloat16" if is_half else "autocast" if bf16 else "float32",
         gradient_checkpointing=training.gradient_checkpointing,
         lora_rank=lora.rank if lora else None,
@@ -262,69 +342,36 @@ def step_shape(config: RunConfig, workload: Workload, device: str = "cuda") -> S
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """Sequences of one source, which go through the models together."""
+
+    forwarded: tuple[int, ...]
+    scored: tuple[int, ...]
+    num_in_a_step: int
+
+    @property
+    def scored_share(self) -> float:
+        """Of the tokens that are forwarded."""
+        return sum(self.scored) / max(1, sum(self.forwarded))
+
+    def heaviest(self, limit: int) -> tuple[int, int]:
+        """Rows side by side, and padded tokens of each, under a limit of tokens in a pass."""
+        rows, tokens = 1, 1
+        for length in sorted(set(self.forwarded)):
+            side_by_side = min(self.num_in_a_step, max(1, limit // max(1, length)))
+            if side_by_side * length > rows * tokens:
+                rows, tokens = side_by_side, length
+        return rows, tokens
+
+    def fits(self, limit: int) -> bool:
+        """All of a step go through in one pass."""
+        mean = sum(self.forwarded) / max(1, len(self.forwarded))
+        return self.num_in_a_step * mean <= limit
+
+
 def _disk_bytes(config: RunConfig, workload: Workload, shape: ModelShape) -> int:
     cached = 0
     if config.teacher is not None and config.teacher.cache is not None:
         cached = CACHE_BYTES_PER_TOKEN * workload.uncut
     return run_folder_bytes(config.student, shape) + cached
-
-
-def stated_speed(peak_tflops: float, utilisation: float) -> SecondsModel:
-    """Seconds from a device's peak and the share of it that training reaches.
-
-    Args:
-        peak_tflops: Dense bfloat16 peak, in 1e12 FLOPs a second.
-        utilisation: 0 to 1; 0.4 is usual for a well-filled GPU.
-    """
-    return SecondsModel(
-        per_token=0.0,
-        per_flop=1 / (peak_tflops * 1e12 * utilisation),
-        source=f"a stated peak of {peak_tflops:g} TFLOP/s at {utilisation:.0%}",
-    )
-
-
-def fit_speed(measured: Sequence[Measurement]) -> SecondsModel:
-    """Fit seconds to measured runs of different lsp, least squares of the relative error.
-
-    One measurement gives seconds per FLOP, several a term per token too.
-
-    Raises:
-        ValueError: There is none.
-    """
-    if not measured:
-        raise ValueError("fit_speed: needs at least one measurement; got none.")
-    plural = "s" if len(measured) > 1 else ""
-    source = f"{len(measured)} measured run{plural}"
-    rate = float(np.mean([m.seconds / m.flops for m in measured]))
-    if len({m.tokens for m in measured}) < 2:
-        return SecondsModel(rate, 0.0, source)
-    columns = np.array([[m.flops / m.seconds, m.tokens / m.seconds] for m in measured])
-    scale = columns.max(axis=0)
-    weights, *_ = np.linalg.lstsq(columns / scale, np.ones(len(measured)), rcond=None)
-    per_flop, per_token = (float(weight) for weight in weights / scale)
-    if per_flop <= 0:  # noise: longer runs were not slower
-        return SecondsModel(rate, 0.0, source)
-    return SecondsModel(per_flop, per_token, source)
-
-
-def measurement_of(manifest: Any) -> Measurement:
-    """Read speed off the manifest of a finished run.
-
-    Raises:
-        RunError: It does not hold tokens, FLOPs and seconds above 0.
-    """
-    content = manifest if isinstance(manifest, dict) else {}
-    found: list[Any] = [content.get(key) for key in MEASURED]
-    if not all(_is_positive(value) for value in found):
-        raise RunError(
-            f"{', '.join(MEASURED)} of its manifest must be above 0; got "
-            f"{', '.join(map(str, found))}. FLOPs are known of models of some families only: see "
-            "docs/cost.md, or give --peak-tflops."
-        )
-    tokens, flops, seconds = found
-    return Measurement(int(tokens), int(flops), float(seconds) * int(content.get("num_ranks") or 1))
-
-
-def _is_positive(value: Any) -> bool:
-    """True for a finite number above 0."""
-    return isinstance(value, int | float) and math.isfinite(value) and value > 0

@@ -37,6 +37,8 @@ class MemoryParts:
     """Logits of one chunk, and the head's gradient buffers."""
     teacher: int = 0
     """Weights and hidden rows of a live teacher, or the rows read from a cache."""
+    rollouts: int = 0
+    """Keys and values of rollouts that are being written: no gradient or activation is held then."""
 
     @property
     def total(self) -> int:

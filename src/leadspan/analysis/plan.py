@@ -14,13 +14,13 @@ from typing import Any
 from leadspan.analysis.analyze import Analysis, read_traces, unsampled
 from leadspan.analysis.cost import (
     CostPoint,
-    SecondsModel,
     Workload,
     predict_cost,
     stated_workload,
     workload_of,
 )
-from leadspan.config import OF_THE_TRACE, RunConfig
+from leadspan.analysis.speed import SecondsModel
+from leadspan.config import OF_THE_TRACE, RolloutConfig, RunConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.flops import ModelShape
 from leadspan.records import Sequence, Trace
@@ -37,7 +37,7 @@ from leadspan.traces.render import Renderer
 from leadspan.traces.rows import local_files
 from leadspan.traces.sources import LoadedTraces
 
-PLANNED_LSPS = tuple(step / 10 for step in range(1, 11))
+LSPS = tuple(step / 10 for step in range(1, 11))
 CARDS_GIB = (12.0, 16.0, 24.0, 40.0, 48.0, 80.0, 141.0)
 """Memory of common cards."""
 
@@ -56,6 +56,8 @@ class Plan:
     """`cuda` or `cpu`."""
     data: str
     """Whether the traces were read, in words."""
+    notes: tuple[str, ...]
+    """What the rows take for granted or leave out, in words."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: `rows` by lsp, ratios against lsp 1.0."""
@@ -66,6 +68,7 @@ class Plan:
             "student_parameters": self.num_parameters,
             "seconds_from": self.speed_source,
             "device": self.device,
+            "notes": list(self.notes),
             "rows": [self._row(point, whole) for point in self.points],
         }
 
@@ -78,6 +81,8 @@ class Plan:
             "tokens_scored": point.tokens_scored,
             "student_flops": point.student_flops,
             "teacher_flops": point.teacher_flops,
+            "tokens_sampled": point.tokens_sampled,
+            "rollout_flops": point.rollout_flops,
             "flops_ratio": _ratio(point.flops, whole.flops),
             "memory_gib": {k: round(v, 3) for k, v in point.memory.in_gib().items()},
             "memory_ratio": _ratio(point.memory.total, whole.memory.total),
@@ -85,9 +90,17 @@ class Plan:
             "disk_gib": round(point.disk_gib, 3),
             "seconds": None if point.seconds is None else round(point.seconds, 2),
             "seconds_ratio": None
-            if point.seconds is None or whole.seconds is None
+            # With rollouts seconds are a part of the time, and so no measure of the whole.
+            if point.seconds is None or whole.seconds is None or point.tokens_sampled
             else _ratio(point.seconds, whole.seconds),
         }
+
+
+def planned_lsps(config: RunConfig) -> tuple[float, ...]:
+    """Rows of a plan; where the student writes every sequence, nothing is cut and they would be alike."""
+    if config.rollout is not None and config.rollout.share == 1.0:
+        return LSPS[-1:]
+    return LSPS
 
 
 def plan_run(
@@ -96,7 +109,7 @@ def plan_run(
     speed: SecondsModel | None = None,
     device: str = "cuda",
     num_ranks: int = 1,
-    lsps: SequenceABC[float] = PLANNED_LSPS,
+    lsps: SequenceABC[float] | None = None,
     annotate: Annotate | None = None,
     limit: int | None = None,
 ) -> Plan:
@@ -108,7 +121,7 @@ def plan_run(
         speed: See `cost`.
         device: `cuda` or `cpu`.
         num_ranks: Over how many devices it is sharded.
-        lsps: Ascending, the last is what the others are compared with.
+        lsps: Ascending, the last is what the others are compared with; `planned_lsps` where None.
         annotate: Adds each trace's own cut point, where the cut asks for one.
         limit: Plan for the first so many usable traces alone; ratios hold, totals do not.
 
@@ -117,6 +130,7 @@ def plan_run(
         ConfigError: A model's sizes are not known, or the cut moves over the training.
     """
     check_annotated(config.truncation, annotate)
+    lsps = planned_lsps(config) if lsps is None else lsps
     traces = config.traces if limit is None else unsampled(config.traces)
     renderer = Renderer(tokenizer, config.render)
     counts = LoadedTraces()
@@ -161,9 +175,10 @@ def plan_stated(
     speed: SecondsModel | None = None,
     device: str = "cuda",
     num_ranks: int = 1,
-    lsps: SequenceABC[float] = PLANNED_LSPS,
+    lsps: SequenceABC[float] | None = None,
 ) -> Plan:
     """Plan a run on data that is not at hand, from its stated size; see `plan_run`."""
+    lsps = planned_lsps(config) if lsps is None else lsps
     if config.truncation.policy in OF_THE_TRACE:
         raise ConfigError(
             f"truncation.policy {config.truncation.policy} cuts each trace at its own place; its cost is "
@@ -221,10 +236,10 @@ def _plan(
         raise ConfigError(
             "truncation.lsp_end must be null to plan: a row is one lsp. Plan both ends of the schedule."
         )
-    if config.rollout is not None:
+    if config.teachers:
         raise ConfigError(
-            "rollout must be null to plan: how long the student writes is not known beforehand. Run a "
-            "few steps; manifest.json has the FLOPs and seconds of rollouts."
+            "teachers: a plan knows one teacher, and which rows each would have is not looked at. Plan the "
+            "largest as teacher."
         )
     student = shape_of(config.student.path, config.student.revision)
     teacher = live_teacher_shape(config)
@@ -240,7 +255,29 @@ def _plan(
         speed_source=speed.source if speed else None,
         device=device,
         data=data,
+        notes=tuple(_notes(config)),
     )
+
+
+def _notes(config: RunConfig) -> Iterator[str]:
+    if config.teacher is not None and config.teacher.system_prompt is not None:
+        yield "what teacher.system_prompt adds to the teacher's work is not counted"
+    if config.rollout is not None:
+        yield from _rollout_notes(config.rollout)
+
+
+def _rollout_notes(rollout: RolloutConfig) -> Iterator[str]:
+    horizon = {
+        "constant": "the horizon",
+        "linear": "the horizon at its mean over the training",
+        "entropy": "the horizon at its mean if it grows at every validation, which is the most it can",
+    }[rollout.schedule]
+    yield f"rollouts are taken to be as long as their prompt's trace, or {horizon}"
+    yield (
+        "seconds leave the writing of rollouts out: it waits for memory, whose speed is not known"
+    )
+    if rollout.backend != "local":
+        yield f"memory leaves out what backend {rollout.backend} takes to write"
 
 
 def live_teacher_shape(config: RunConfig) -> ModelShape | None:

@@ -23,6 +23,7 @@ from leadspan.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from leadspan.analysis.per_token import ScoredTokenCost
     from leadspan.analysis.plan import Plan
     from leadspan.config import RunConfig, TracesConfig
 
@@ -85,8 +86,13 @@ def advise(
 
     advice = advise_on(analyze_traces(run.traces, loaded, run.render))
     found = advice.to_json()
+    token_cost = None
     if source.endswith(YAML_SUFFIXES) and advice.kept_tokens_fraction is not None:
+        run = _plain(run)
         found["saving"] = _saving(run, loaded, advice.recommended_lsp)
+        token_cost = _token_cost(run, loaded, advice.recommended_lsp)
+    if token_cost is not None:
+        found["flops_per_scored_token"] = token_cost.to_json()
     if as_json:
         print_json(found)
         return
@@ -94,19 +100,42 @@ def advise(
         typer.echo(f"- {reason}")
     for name, ratio in (found.get("saving") or {}).items():
         typer.echo(f"- predicted {name.replace('_', ' ')}: {ratio:.2f} of the whole")
+    if token_cost is not None:
+        typer.echo(f"- {token_cost}")
     typer.echo(advice.order)
+
+
+def _plain(run: RunConfig) -> RunConfig:
+    """An epoch of plain leads: the advice is for equal data, whatever this run cuts, spends and writes."""
+    from leadspan.config import TruncationConfig
+
+    epoch = run.training.model_copy(update={"epochs": 1.0, "steps": None, "budget": None})
+    plain = {"truncation": TruncationConfig(), "training": epoch, "rollout": None}
+    return run.model_copy(update=plain)
+
+
+def _token_cost(run: RunConfig, tokenizer: Any, lsp: float | None) -> ScoredTokenCost | None:
+    """Off-policy beside on-policy; None without a recommended lsp, a teacher, or its sizes."""
+    from leadspan.analysis.per_token import scored_token_cost
+    from leadspan.errors import ConfigError
+    from leadspan.progress import say
+    from leadspan.traces.dataset import build_sequences
+
+    if lsp is None:
+        return None
+    try:
+        return scored_token_cost(run, build_sequences(run, tokenizer).train, lsp)
+    except ConfigError as error:
+        say(f"on-policy is not compared: {error}")
+        return None
 
 
 def _saving(run: RunConfig, tokenizer: Any, lsp: float | None) -> dict[str, float] | None:
     """Predicted cost of the recommended lsp as a share of lsp 1.0."""
     from leadspan.analysis.plan import plan_run
-    from leadspan.config import TruncationConfig
 
     if lsp is None:
         return None
-    # The advice is a plain lead, and its saving that of equal data, whatever this run cuts and spends.
-    epoch = run.training.model_copy(update={"epochs": 1.0, "steps": None, "budget": None})
-    run = run.model_copy(update={"truncation": TruncationConfig(), "training": epoch})
     row = plan_run(run, tokenizer, lsps=(lsp, 1.0)).to_json()["rows"][0]
     return {"flops": row["flops_ratio"], "memory": row["memory_ratio"]}
 
@@ -191,7 +220,7 @@ def plan(
     Data that is not on this machine is never downloaded: its size is taken from the options, or from
     traces.sample and traces.max_tokens. A sweep is planned setting by setting, and summed up.
     """
-    from leadspan.analysis.plan import PLANNED_LSPS, plan_run, plan_stated, stated_size
+    from leadspan.analysis.plan import plan_run, plan_stated, stated_size
     from leadspan.config_io import read_yaml
     from leadspan.errors import ConfigError
     from leadspan.study.advice import plan_sweep, sum_up
@@ -200,7 +229,7 @@ def plan(
 
     speed = _speed(calibrate, peak_tflops, utilisation)
 
-    def plan_one(run: RunConfig, lsps: Sequence[float]) -> Plan:
+    def plan_one(run: RunConfig, lsps: Sequence[float] | None = None) -> Plan:
         stated = stated_size(run, num_traces, tokens)
         if stated is None:
             loaded, annotate = tokenizer_of(run, tokenizer), annotator_of(run.truncation)
@@ -214,7 +243,7 @@ def plan(
         found = sum_up(planned, ranks)
         shown = [(f"{one['name']}, {one['runs']} runs", one) for one in found["settings"]]
     else:
-        found = plan_one(read_run(config, overrides), PLANNED_LSPS).to_json()
+        found = plan_one(read_run(config, overrides)).to_json()
         shown = [("", found)]
     if as_json:
         print_json(found)
@@ -228,7 +257,7 @@ def plan(
 
 
 def _speed(folders: list[Path], peak_tflops: float | None, utilisation: float) -> Any:
-    from leadspan.analysis.cost import fit_speed, measurement_of, stated_speed
+    from leadspan.analysis.speed import fit_speed, measurement_of, stated_speed
     from leadspan.errors import ConfigError, RunError
     from leadspan.runs import RunFolder
 
@@ -255,10 +284,23 @@ def _print_plan(content: dict[str, Any], title: str) -> None:
 
     from leadspan.progress import build_console
 
-    headers = ("lsp", "kept", "tokens", "FLOPs", "ratio", "GiB", "card GiB", "disk GiB", "seconds")
+    headers: tuple[str, ...] = (
+        "lsp",
+        "kept",
+        "tokens",
+        "FLOPs",
+        "ratio",
+        "GiB",
+        "card GiB",
+        "disk GiB",
+        "seconds",
+    )
     caption = "kept: share of the traces whose first derivation survives"
+    has_rollouts = any(row["tokens_sampled"] for row in content["rows"])
+    headers += ("sampled", "FLOPs to write") if has_rollouts else ()
     table = Table(*headers, title=title or None, title_justify="left", caption=caption)
     for row in content["rows"]:
+        written = (f"{row['tokens_sampled']:,}", f"{row['rollout_flops']:.3g}")
         kept, card = row["survival"], row["smallest_card_gib"]
         table.add_row(
             f"{row['lsp']:g}",
@@ -270,7 +312,10 @@ def _print_plan(content: dict[str, Any], title: str) -> None:
             "none" if card is None else f"{card:g}",
             f"{row['disk_gib']:.1f}",
             "?" if row["seconds"] is None else f"{row['seconds']:.0f}",
+            *(written if has_rollouts else ()),
         )
     build_console().print(table)
     source = content["seconds_from"] or "nothing: give --calibrate or --peak-tflops"
     typer.echo(f"{content['traces']} traces {content['data']}; seconds from {source}")
+    for note in content["notes"]:
+        typer.echo(f"- {note}")

@@ -13,8 +13,8 @@ from typing import Any
 
 from leadspan.analysis.advise import advise
 from leadspan.analysis.analyze import STATUSES, analyze, summarise
-from leadspan.analysis.cost import fit_speed, measurement_of
-from leadspan.analysis.plan import PLANNED_LSPS, Plan, plan_run
+from leadspan.analysis.plan import Plan, plan_run, planned_lsps
+from leadspan.analysis.speed import fit_speed, measurement_of
 from leadspan.config import RenderConfig, RunConfig, TracesConfig
 from leadspan.config_io import config_hash
 from leadspan.errors import LeadspanError
@@ -62,7 +62,8 @@ def plan_sweep(
     for members in settings_of(points):
         lsps = tuple(point.config.truncation.lsp for point in members)
         shared = {k: v for k, v in members[0].overrides.items() if k not in OF_A_RUN}
-        plan = plan_one(members[0].config, sorted({*PLANNED_LSPS, *lsps}))
+        run = members[0].config
+        plan = plan_one(run, sorted({*planned_lsps(run), *lsps}))
         planned.append(PlannedSetting(name_point(shared), plan, lsps))
     return planned
 

@@ -39,6 +39,7 @@ from leadspan.records import Sequence, Trace
 from leadspan.sizes import count_stored_parameters, kv_cache_bytes, run_folder_bytes
 from leadspan.traces.cut import Cut, cut_point, report_cuts
 from leadspan.traces.dataset import Annotate, SequenceSet, build_sequences, iter_sequences
+from leadspan.traces.horizon import check_context
 from leadspan.traces.prompts import Conversation, Prompt
 from leadspan.traces.render import Renderer
 from leadspan.traces.sections import FAMILIES
@@ -317,6 +318,7 @@ def _whole_set(config: RunConfig, made: SequenceSet, shared: SharedVocabulary | 
         mend = "Those labels are not scored, and rows that the teacher cannot read are left out."
         yield _judged("shared tokens", said, count, mend)
     yield from _cut(config, sequences)
+    yield from _rollouts(config, made.train)
 
 
 def _cut(config: RunConfig, sequences: list[Sequence]) -> Findings:
@@ -328,12 +330,24 @@ def _cut(config: RunConfig, sequences: list[Sequence]) -> Findings:
     if config.truncation.column is not None:
         yield _cut_points(config.truncation, config.truncation.column, sequences)
     longest = report.longest_tokens
-    models = [("student", config.student), *(("teacher", each) for each in config.all_teachers)]
-    for name, model in models:
+    for name, model in _models(config):
         if (limit := _context_length(model)) is not None:
             said = f"longest kept sequence {longest:,} tokens, {name} takes {limit:,}"
             mend = "Set traces.max_tokens or truncation.max_tokens."
             yield _judged("context length", said, longest > limit, mend, "error")
+
+
+def _rollouts(config: RunConfig, sequences: list[Sequence]) -> Findings:
+    """Whether what the student may write fits both models."""
+    for name, model in _models(config):
+        if config.rollout is None or _context_length(model) is None:
+            continue
+        check = f"rollouts and {name}"
+        try:
+            check_context(config.rollout, sequences, read_model_config(model), model.path)
+            yield Finding("ok", check, "the longest fits its context")
+        except ConfigError as error:
+            yield Finding("error", check, str(error))
 
 
 def _cut_points(truncation: TruncationConfig, column: str, sequences: list[Sequence]) -> Finding:
@@ -345,6 +359,10 @@ def _cut_points(truncation: TruncationConfig, column: str, sequences: list[Seque
         said += f"; the others, first {without[0]}, are cut by lsp {truncation.lsp:g}"
     # That a derivation is not found in every trace is how it is; a column was written on purpose.
     return _judged("cut points", said, without and truncation.policy == "column")
+
+
+def _models(config: RunConfig) -> list[tuple[str, ModelConfig]]:
+    return [("student", config.student), *(("teacher", each) for each in config.all_teachers)]
 
 
 def _context_length(model: ModelConfig) -> int | None:

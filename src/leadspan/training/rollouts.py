@@ -23,12 +23,19 @@ import numpy as np
 import torch
 
 from leadspan.config import RolloutConfig
-from leadspan.errors import ConfigError, RunError
+from leadspan.errors import RunError
 from leadspan.generation.requests import Backend, Request, seed_of
 from leadspan.parallel import Ranks
 from leadspan.records import Example, Sequence, Span
 from leadspan.runs import replacing
-from leadspan.traces.cut import CLOSE_TOKENS, select
+from leadspan.traces.cut import CLOSE_TOKENS
+from leadspan.traces.horizon import (
+    Horizon,
+    num_completion_tokens,
+    num_context_tokens,
+    num_prompts_of_a_step,
+    stand_in,
+)
 
 DECILES = 10
 KEPT_STEPS = 20
@@ -90,80 +97,6 @@ def _unpack(packed: str, dtype: str) -> list[Any]:
     return values
 
 
-@dataclass
-class Horizon:
-    """How many tokens a rollout may have at a moment. Its fields outlive a kill inside the checkpoint."""
-
-    grown: int = 0
-    """Validations after which the horizon grew (schedule entropy)."""
-    first_entropy: float | None = None
-    """Mean entropy of the tokens sampled before the first validation."""
-    entropy_sum: float = 0.0
-    """Over the tokens sampled since the last validation."""
-    num_tokens: int = 0
-
-    def length(
-        self, config: RolloutConfig, num_trace_tokens: int, progress: float, num_validations: int
-    ) -> int:
-        """Most tokens of a rollout.
-
-        Args:
-            config: Ends and schedule.
-            num_trace_tokens: Length of the completion of the prompt's own trace.
-            progress: Share of the training that is done, in [0, 1].
-            num_validations: Of the whole run.
-        """
-        start = config.horizon if config.horizon_start is None else config.horizon_start
-        share = {
-            "constant": 1.0,
-            "linear": progress,
-            "entropy": min(1.0, self.grown / max(1, num_validations - 1)),
-        }[config.schedule]
-        return in_tokens(start + share * (config.horizon - start), config.horizon, num_trace_tokens)
-
-    def note(self, rollouts: Iterable[Rollout]) -> None:
-        """Count the entropies of a step."""
-        for rollout in rollouts:
-            self.entropy_sum += math.fsum(rollout.entropies_G)
-            self.num_tokens += len(rollout.entropies_G)
-
-    def close_interval(self, floor: float) -> float | None:
-        """Grow if the entropy since the last validation is healthy, and begin the next interval.
-
-        Returns:
-            That mean entropy in nats; None where nothing was sampled.
-        """
-        if not self.num_tokens:
-            return None
-        mean = self.entropy_sum / self.num_tokens
-        self.entropy_sum, self.num_tokens = 0.0, 0
-        if self.first_entropy is None:
-            self.first_entropy = mean
-        self.grown += mean >= floor * self.first_entropy
-        return mean
-
-
-def in_tokens(amount: float, kind: float, num_trace_tokens: int) -> int:
-    """An amount of tokens, at least one; a share of the trace where `kind` is a share."""
-    if isinstance(kind, int):
-        return max(1, math.floor(amount + 1e-9))
-    return max(1, math.floor(amount * num_trace_tokens + 1e-9))
-
-
-def num_completion_tokens(sequence: Sequence) -> int:
-    """Tokens behind the prompt: what a share of the trace is a share of."""
-    return len(sequence) - sequence.prompt.end
-
-
-def num_context_tokens(config: RolloutConfig, sequence: Sequence) -> int:
-    """Tokens before the first sampled one: the prompt and the prefix, which never holds the last token."""
-    if not config.prefix:
-        return sequence.prompt.end
-    completion = num_completion_tokens(sequence)
-    prefix = in_tokens(config.prefix, config.prefix, completion)
-    return sequence.prompt.end + min(prefix, completion - 1)
-
-
 class RolloutWriter:
     """Has rollouts written: says of what, how long, by which seed, and makes examples of them.
 
@@ -188,7 +121,7 @@ class RolloutWriter:
         self._decode, self._vocab_size = decode, vocab_size
         self._stop_ids, self._close_ids = frozenset(stop_ids), close_ids
         self._seed = seed
-        self.num_prompts = round(config.share * batch_size) // config.num_samples
+        self.num_prompts = num_prompts_of_a_step(config, batch_size)
         """Of a step."""
         self.refresh_every_steps = config.refresh_every_steps
         self.horizon = Horizon()
@@ -282,7 +215,7 @@ class RolloutWriter:
             self._rollout(sequence, sample, sampled, staleness)
             for (sequence, sample), sampled in zip(asked, self._pending.pop(step), strict=True)
         ]
-        self.horizon.note(rollouts)
+        self.horizon.note(rollout.entropies_G for rollout in rollouts)
         return rollouts
 
     def state(self) -> dict[str, Any]:
@@ -370,43 +303,6 @@ def closing_ids(sequences: SequenceABC[Sequence], tokenizer: Any) -> tuple[int, 
     (common, _), *_ = closings.most_common(1)
     own = [token for token in common if token in tokenizer.added_tokens_decoder]
     return (own[0],) if len(own) == 1 else common
-
-
-def stand_in(config: RolloutConfig, sequence: Sequence) -> Example:
-    """What a rollout is expected to cost before it is written: as long as the trace, or the horizon."""
-    start = num_context_tokens(config, sequence)
-    horizon = in_tokens(config.horizon, config.horizon, num_completion_tokens(sequence))
-    end = min(len(sequence), start + horizon)
-    kept = select(sequence, np.arange(end))
-    return Example(kept, np.arange(end) >= start)
-
-
-def num_most_tokens(config: RolloutConfig, sequence: Sequence) -> int:
-    """Tokens of the longest rollout of a prompt at any moment, prompt and prefix included."""
-    ends = [config.horizon, config.horizon_start or config.horizon]
-    longest = max(in_tokens(end, end, num_completion_tokens(sequence)) for end in ends)
-    return num_context_tokens(config, sequence) + longest
-
-
-def check_context(
-    config: RolloutConfig, sequences: SequenceABC[Sequence], model_config: Any, path: str
-) -> None:
-    """Check that prompt, prefix and horizon fit the student.
-
-    Raises:
-        ConfigError: They do not.
-    """
-    most = getattr(model_config, "max_position_embeddings", None)
-    if most is None:
-        return
-    for sequence in sequences:
-        context, whole = num_context_tokens(config, sequence), num_most_tokens(config, sequence)
-        if whole > most:
-            raise ConfigError(
-                f"rollout.horizon must fit the context of {path}, {most} tokens; prompt and prefix of "
-                f"{sequence.trace_id} have {context} and {whole - context} may follow. Lower it, or "
-                "leave long prompts out with traces.max_tokens."
-            )
 
 
 class RecentRollouts:

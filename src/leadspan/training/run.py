@@ -68,16 +68,12 @@ from leadspan.teachers.live import (
 from leadspan.teachers.served import ServedTeacher
 from leadspan.traces.cut import Cut
 from leadspan.traces.dataset import Annotate, build_sequences
+from leadspan.traces.horizon import check_context, num_most_tokens
 from leadspan.training.checkpoint import gather_weights
 from leadspan.training.data import ExampleSource, describe_cut, sequence_of
 from leadspan.training.engines import build_engine
 from leadspan.training.objective import Objective
-from leadspan.training.rollouts import (
-    RolloutWriter,
-    check_context,
-    closing_ids,
-    num_most_tokens,
-)
+from leadspan.training.rollouts import RolloutWriter, closing_ids
 from leadspan.training.trainer import Trainer
 
 Sequences = SequenceABC[Sequence | Example]
