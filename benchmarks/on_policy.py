@@ -8,10 +8,11 @@ rollout reaches the horizon. Writing is `generation.local.generate` with entropi
 against what their trainer calls where there is no vLLM; both write the same number of tokens, by their
 own dice. The step is what comes after writing: the teacher's rows, loss, backward, clipping, optimizer;
 theirs is its own `training_step` on a batch that its own code made of the tokens that ours wrote. Both
-run without gradient checkpointing and without padding behind a rollout. Times are medians of --rounds
-rounds in which the two take turns. The step is timed with the default divergence of either library,
-forward and reverse KL, and the worse ratio counts. Memory is the peak of the tensors that a step
-allocates, gradients included, as the profiler sees them.
+run without gradient checkpointing and without padding behind a rollout. Times are CPU seconds of the
+process, which other work on the machine changes little; of a step the median of --rounds rounds in which
+the two take turns, with the default divergence of either library, forward and reverse KL.
+Memory is the peak of the tensors that forward and backward allocate, gradients included, as the profiler
+sees them. Of several divergences the worst ratio counts.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def main() -> None:
     work = Work(student, teacher.eval(), copied, arguments.new_tokens)
     with tempfile.TemporaryDirectory() as temporary:
         peer = Peer(work, Path(temporary))
-        rollout_time, completions = measure_rollouts(work, peer, arguments.rounds)
+        rollout_time, completions = measure_rollouts(work, peer)
         # One sample of each prompt, so that the prompts of the step differ.
         chosen = range(len(copied))[:: arguments.samples][: arguments.sequences]
         rollouts = [(copied[place], completions[place]) for place in chosen]
@@ -96,7 +97,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--new-tokens", type=int, help="tokens of a rollout")
     parser.add_argument("--sequences", type=int, default=4, help="rollouts of a timed step")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     arguments.prompts = arguments.prompts or (4 if arguments.quick else 16)
     arguments.samples = arguments.samples or (2 if arguments.quick else 4)
@@ -208,7 +209,7 @@ def build_step(
         total = objective(batch, teacher.rows(batch), is_rollout=True)[0]
         mean = total / len(batch.labels_N)
         mean.backward()
-        return float(mean)
+        return mean.item()
 
     return step
 
@@ -222,20 +223,15 @@ def as_example(prompt: tuple[int, ...], ids: list[int]) -> Example:
     return Example(sequence, np.arange(end) >= start)
 
 
-def measure_rollouts(
-    work: Work, peer: Peer, rounds: int
-) -> tuple[dict[str, float], list[list[int]]]:
-    """The ratio of seconds, and what ours wrote."""
-    seconds: dict[str, list[float]] = {"ours": [], "trl": []}
-    for _ in range(rounds):
-        for name, write in (("ours", lambda: write_ours(work)), ("trl", peer.write)):
-            started = time.perf_counter()
-            written = write()
-            seconds[name].append(time.perf_counter() - started)
-            if name == "ours":
-                completions = written
-    median = show("writing", seconds)
-    return {"rollout_time_vs_trl": round(median["ours"] / median["trl"], 4)}, completions
+def measure_rollouts(work: Work, peer: Peer) -> tuple[dict[str, float], list[list[int]]]:
+    """The ratio of seconds, and what ours wrote. One writing is as many like steps as it has tokens."""
+    started = time.process_time()
+    completions = write_ours(work)
+    between = time.process_time()
+    peer.write()
+    seconds = {"ours": between - started, "trl": time.process_time() - between}
+    ratio = show("writing", {who: [each] for who, each in seconds.items()})
+    return {"rollout_time_vs_trl": ratio}, completions
 
 
 def measure_steps(
@@ -247,53 +243,42 @@ def measure_steps(
         beta: {"ours": build_step(work, rollouts, name), "trl": peer.step(rollouts, beta)}
         for beta, name in DIVERGENCES.items()
     }
-    differences = []
-    for beta, name in DIVERGENCES.items():
-        losses = {}
-        for who, step in steps[beta].items():
-            losses[who] = step()
+    differences, peaks, times = [], [], []
+    for beta, pair in steps.items():
+        losses, peak = {}, {}
+        for who, step in pair.items():
+            peak[who] = tensor_peak_of(lambda who=who, step=step: losses.update({who: step()}))
             student.zero_grad(set_to_none=True)
         differences.append(abs(losses["ours"] - losses["trl"]))
-        print(f"{name}: loss {losses['ours']:.7f}, trl {losses['trl']:.7f}", flush=True)
+        peaks.append(peak["ours"] / peak["trl"])
+        for who in pair:
+            print(f"{DIVERGENCES[beta]}: {who} loss {losses[who]:.7f}, {peak[who]:.3f} GiB")
     optimizers = {"ours": build_optimizer(student, TRAINING, CPU), "trl": peer.optimizer()}
-
-    def whole(beta: float, who: str) -> float:
-        started = time.perf_counter()
-        loss = steps[beta][who]()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        optimizers[who].step()
-        optimizers[who].zero_grad(set_to_none=True)
-        assert loss > 0
-        return time.perf_counter() - started
-
-    for who in optimizers:
-        # The optimizer's moments are there before anything is measured.
-        whole(TIMED[0], who)
-    times, peaks = [], []
     for beta in TIMED:
         seconds: dict[str, list[float]] = {"ours": [], "trl": []}
         for _ in range(rounds):
             for who, taken in seconds.items():
-                taken.append(whole(beta, who))
-        median = show(f"step, {DIVERGENCES[beta]}", seconds)
-        times.append(median["ours"] / median["trl"])
-        peak = {who: tensor_peak_of(lambda who=who, b=beta: whole(b, who)) for who in seconds}
-        print(f"  GiB: ours {peak['ours']:.3f}, trl {peak['trl']:.3f}", flush=True)
-        peaks.append(peak["ours"] / peak["trl"])
+                started = time.process_time()
+                steps[beta][who]()
+                torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+                optimizers[who].step()
+                optimizers[who].zero_grad(set_to_none=True)
+                taken.append(time.process_time() - started)
+        times.append(show(f"step, {DIVERGENCES[beta]}", seconds))
     return {
-        "step_time_vs_trl": round(max(times), 4),
+        "step_time_vs_trl": max(times),
         "step_memory_vs_trl": round(max(peaks), 4),
         "loss_difference": max(differences),
     }
 
 
-def show(what: str, seconds: dict[str, list[float]]) -> dict[str, float]:
-    median = {who: statistics.median(each) for who, each in seconds.items()}
-    ratio = median["ours"] / median["trl"]
+def show(what: str, seconds: dict[str, list[float]]) -> float:
+    """The ratio of the medians, printed with what it comes from."""
     for who, each in seconds.items():
         print(f"{what}: {who} {', '.join(f'{one:.2f}' for one in each)} s")
+    ratio = statistics.median(seconds["ours"]) / statistics.median(seconds["trl"])
     print(f"{what}: {ratio:.3f} x time", flush=True)
-    return median
+    return round(ratio, 4)
 
 
 if __name__ == "__main__":
