@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from step import CPU, QUICK_SIZES, SIZES, TRAINING, VOCAB, build_model, tensor_peak_of
 
 from leadspan.config import LossConfig, SamplingConfig
 from leadspan.generation.local import generate
@@ -41,6 +40,7 @@ from leadspan.teachers.live import LiveTeacher
 from leadspan.traces.batches import collate
 from leadspan.training.objective import Objective
 from leadspan.training.optimizer import build_optimizer
+from step import CPU, QUICK_SIZES, SIZES, TRAINING, VOCAB, build_model, tensor_peak_of
 
 PAD, END = 0, 1
 DIVERGENCES = {0.0: "forward_kl", 0.5: "jsd", 1.0: "reverse_kl"}
@@ -245,14 +245,13 @@ def measure_steps(
     }
     differences, peaks, times = [], [], []
     for beta, pair in steps.items():
-        losses, peak = {}, {}
+        loss, peak = {}, {}
         for who, step in pair.items():
-            peak[who] = tensor_peak_of(lambda who=who, step=step: losses.update({who: step()}))
+            loss[who], peak[who] = loss_and_peak(step)
             student.zero_grad(set_to_none=True)
-        differences.append(abs(losses["ours"] - losses["trl"]))
+            print(f"{DIVERGENCES[beta]}: {who} loss {loss[who]:.7f}, {peak[who]:.3f} GiB")
+        differences.append(abs(loss["ours"] - loss["trl"]))
         peaks.append(peak["ours"] / peak["trl"])
-        for who in pair:
-            print(f"{DIVERGENCES[beta]}: {who} loss {losses[who]:.7f}, {peak[who]:.3f} GiB")
     optimizers = {"ours": build_optimizer(student, TRAINING, CPU), "trl": peer.optimizer()}
     for beta in TIMED:
         seconds: dict[str, list[float]] = {"ours": [], "trl": []}
@@ -270,6 +269,18 @@ def measure_steps(
         "step_memory_vs_trl": round(max(peaks), 4),
         "loss_difference": max(differences),
     }
+
+
+def loss_and_peak(step: Step) -> tuple[float, float]:
+    """What a step gives, and the GiB of tensors that it held at most."""
+    losses = []
+
+    def noted() -> float:
+        losses.append(step())
+        return losses[0]
+
+    peak = tensor_peak_of(noted)
+    return losses[0], peak
 
 
 def show(what: str, seconds: dict[str, list[float]]) -> float:
