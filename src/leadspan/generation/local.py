@@ -245,7 +245,9 @@ class Rows:
         ).logits[:, -1, : self._vocab_size]
         rows = choice_rows(logits_BV)
         if self._entropy_BT is not None:
-            self._entropy_B = torch.cat([compute_entropy(part) for part in logits_BV.split(rows)])
+            self._entropy_B = torch.cat(
+                [compute_entropy(part) for part in torch.split(logits_BV, rows)]
+            )
         self._token_B = self._choose(logits_BV, rows)
         return self._write()
 
@@ -254,7 +256,7 @@ class Rows:
             return choose_greedy(logits_BV)
         uniform_B = self._uniform_BT[self._index_B, self._count_B]
         sampling = self._sampling
-        parts = zip(logits_BV.split(rows), uniform_B.split(rows), strict=True)
+        parts = zip(torch.split(logits_BV, rows), torch.split(uniform_B, rows), strict=True)
         return torch.cat(
             [
                 choose_sampled(
