@@ -99,6 +99,33 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(options):
     assert ids_of(model, 32, other, **sampling) != together
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_choosing_a_few_rows_at_a_time_changes_no_bit(rows, monkeypatch):
+    model, wanted = build("qwen3-wide"), requests(10)
+    sampling = SamplingConfig(max_new_tokens=20, sampling_temperature=1.0, top_p=0.9)
+
+    def written():
+        answers = generate(
+            model, wanted, sampling, (1,), 8, vocab_size=len(TOKENIZER), with_entropies=True
+        )
+        return {one.request.key: (one.token_ids, one.entropies) for one in answers}
+
+    sizes = []
+    choose = choose_sampled
+
+    def noted(logits_BV, *arguments):
+        sizes.append(len(logits_BV))
+        return choose(logits_BV, *arguments)
+
+    monkeypatch.setattr(local, "choose_sampled", noted)
+    together = written()
+    assert max(sizes) == 8
+    sizes.clear()
+    monkeypatch.setattr(local, "CHOICE_BYTES", rows * len(TOKENIZER) * 4)
+    assert written() == together
+    assert max(sizes) == rows
+
+
 @pytest.mark.parametrize("family", ["qwen3", "mistral-window"])
 def test_a_prompt_is_read_once_for_its_samples(family):
     model = build(family)
