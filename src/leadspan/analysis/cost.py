@@ -303,12 +303,12 @@ def _memory(
     if config.rollout is None or workload.rollouts is None:
         return training
     num_rollouts = num_rollouts_of_a_step(config) / num_ranks
+    cache = writing_bytes(config.rollout, student, workload.rollouts, step, num_rollouts)
+    if not cache:
+        return training
     # Each rank holds the whole student while it writes.
     writing = MemoryParts(
-        weights=parts.weights,
-        optimizer=optimizer,
-        teacher=parts.teacher,
-        rollouts=writing_bytes(config.rollout, student, workload.rollouts, step, num_rollouts),
+        weights=parts.weights, optimizer=optimizer, teacher=parts.teacher, rollouts=cache
     )
     return max(training, writing, key=lambda moment: moment.total)
 
