@@ -22,10 +22,10 @@ from leadspan.generation.local import generate
 from leadspan.generation.requests import Request
 from leadspan.records import Message, Sequence, Span, Trace
 from leadspan.runs import RunFolder
+from leadspan.training.rollout_log import by_decile
 from leadspan.training.rollouts import (
     Horizon,
     Rollout,
-    by_decile,
     closing_ids,
     in_tokens,
     num_context_tokens,
