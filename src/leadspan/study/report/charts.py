@@ -135,7 +135,7 @@ def families_charts(summary: Summary) -> list[Chart]:
         Chart(
             "families",
             "families",
-            "Off-policy and on-policy at equal terms",
+            "Off-policy and on-policy by cost",
             f"Mean accuracy with its 95 % interval against all FLOPs of the training, teacher and rollouts "
             f"included. {families.sentence}. The dotted line is the frontier over both.",
             "training FLOPs, teacher and rollouts included",
@@ -143,7 +143,12 @@ def families_charts(summary: Summary) -> list[Chart]:
             [
                 *(_family_series(family, color) for color, family in enumerate(shown)),
                 _series(
-                    "frontier", families.frontier, "train_flops", "accuracy", "", mark="dashed"
+                    "frontier",
+                    families.frontier[["train_flops", "accuracy"]],
+                    "train_flops",
+                    "accuracy",
+                    "",
+                    mark="dashed",
                 ),
             ],
             x_is_share=False,

@@ -98,7 +98,14 @@ def draw_chart(axes: Axes, chart: Chart) -> None:
         paint = LIGHT[label.color % len(LIGHT)]
         axes.plot((label.x, label.text_x), (label.y, label.text_y), color=paint, linewidth=0.7)
         axes.text(
-            label.text_x, label.text_y, f" {label.text}", color=paint, va="center", fontsize=8
+            label.text_x,
+            label.text_y,
+            f" {label.text}",
+            color=paint,
+            va="center",
+            fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+            zorder=5,
         )
     axes.set_title(chart.title, loc="left", fontweight="bold", fontsize=10.5)
     axes.set_xlabel(chart.x_label)

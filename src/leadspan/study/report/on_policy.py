@@ -49,6 +49,8 @@ class Families:
         """Which reaches ENOUGH of the best accuracy more cheaply, and by how much."""
         every = pd.concat([family.points for family in self.both])
         enough = ENOUGH * every.accuracy.max()
+        if not enough:
+            return "No off-policy or on-policy point has a correct answer, so their costs do not compare"
         goal = f"{ENOUGH:.0%} of the best accuracy ({say_number(enough)})".replace("%", " %")
         reached = [
             (family.name, next(found.itertuples()))
