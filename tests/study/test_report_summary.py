@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadspan.statistics import mean_interval
-from leadspan.study.report.charts import Chart, Series, build_charts, draw_figures
+from leadspan.study.report.charts import Chart, Series, build_charts
+from leadspan.study.report.draw import draw_figures
 from leadspan.study.report.page import chart_data
 from leadspan.study.report.summary import (
     PAPER_RETENTION,

@@ -71,7 +71,7 @@ def test_vllm_writes_what_the_weights_in_training_would(
     train(validate(RunConfig, by(on_policy, "local"), "test"), tmp_path / "local")
     train(validate(RunConfig, by(on_policy, "vllm"), "test"), tmp_path / "vllm")
     expected = [
-        {key: value for key, value in record.items() if key != "entropy"}
+        {key: value for key, value in record.items() if not key.startswith("entropy")}
         for record in metrics_of(tmp_path / "local")
     ]
     assert metrics_of(tmp_path / "vllm") == expected
@@ -203,7 +203,7 @@ def test_a_server_writes_with_weights_of_its_own(
     assert len({one["text"] for one in written}) > 12
     assert {(one["entropy"], one["staleness"]) for one in written} == {(None, None)}
     for record in RunFolder(tmp_path / "run").read_metrics():
-        assert record.keys().isdisjoint({"entropy", "staleness"})
+        assert record.keys().isdisjoint({"entropy", "entropy_by_decile", "staleness"})
         if record["kind"] == "train":
             assert record["tokens_scored"] == record["tokens_sampled"] > 0
 

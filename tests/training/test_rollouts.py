@@ -22,7 +22,8 @@ from leadspan.generation.local import generate
 from leadspan.generation.requests import Request
 from leadspan.records import Message, Sequence, Span, Trace
 from leadspan.runs import RunFolder
-from leadspan.training.rollouts import by_decile, closing_ids
+from leadspan.training.rollout_log import by_decile
+from leadspan.training.rollouts import closing_ids
 from leadspan.training.run import train
 from tests.conftest import build_tiny_tokenizer
 from tests.training.launching import (

@@ -1,4 +1,4 @@
-"""`leadspan init`, `train`, `capture` and `cache info | verify | compare | merge`."""
+"""`leadspan init`, `train`, `rollouts`, `capture` and `cache info | verify | compare | merge`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     app.command()(init)
     app.command()(train)
+    app.command()(rollouts)
     app.command()(capture)
     app.add_typer(cache_app, name="cache")
 
@@ -90,6 +91,32 @@ def train(
 
 cache_app = typer.Typer(help="Look into teacher caches.", no_args_is_help=True)
 CachePath = Annotated[Path, typer.Argument(help="Cache folder.")]
+
+
+def rollouts(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, finished or not.")],
+    step: Annotated[
+        int | None, typer.Option(help="Show this step's texts; the last by default.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="How many texts to show.", min=0)] = 4,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the student wrote in the last steps of an on-policy run, and what the teacher thinks."""
+    from leadspan.progress import build_console
+    from leadspan.training.rollout_log import (
+        choose_step,
+        read_rollouts,
+        show_rollouts,
+        summarise_step,
+    )
+
+    by_step = read_rollouts(run)
+    chosen = choose_step(by_step, step)
+    if as_json:
+        steps = [summarise_step(records) for records in by_step.values()]
+        print_json({"steps": steps, "step": chosen, "rollouts": by_step[chosen][:limit]})
+    else:
+        show_rollouts(by_step, chosen, limit, build_console())
 
 
 def capture(

@@ -75,6 +75,10 @@ class Run:
     """Share of correct answers for each problem, `benchmark/problem`, forced answers left out; empty
     where not recorded."""
 
+    rollout_steps: tuple[Mapping[str, Any], ...] = ()
+    """Of an on-policy run, in order: for each step its number, `step`, and what metrics.jsonl has of
+    `kd_by_decile` and `entropy_by_decile`."""
+
     @property
     def is_done(self) -> bool:
         """True where there is a result."""
@@ -170,13 +174,25 @@ def _read_whole_run(point: Path, tags: Mapping[str, Any]) -> Run | None:
         about.get("config_hash", ""),
         _by_benchmark(evaluation),
         _read_by_problem(point / "evaluation" / "samples.jsonl"),
+        _read_rollout_steps(point) if kind == "train" and config.get("rollout") else (),
+    )
+
+
+def _read_rollout_steps(point: Path) -> tuple[Mapping[str, Any], ...]:
+    records = RunFolder(point).read_metrics()
+    kept = ("step", "kd_by_decile", "entropy_by_decile")
+    return tuple(
+        {key: record[key] for key in kept if key in record}
+        for record in records
+        if record.get("kd_by_decile")
     )
 
 
 def _setting_cells(config: Mapping[str, Any]) -> dict[str, Any]:
     sections = _at(config, "supervision", "sections")
+    has_traces = _at(config, "rollout", "share") != 1.0
     return {
-        "lsp": _number(_at(config, "truncation", "lsp")),
+        "lsp": _number(_at(config, "truncation", "lsp")) if has_traces else None,
         "sections": "+".join(sections) if sections else None,
         "keep": _at(config, "truncation", "keep"),
         "seed": config.get("seed"),

@@ -10,24 +10,20 @@ Shape suffixes: T tokens of a sequence, G tokens that the student wrote.
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as SequenceABC
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from leadspan.config import RolloutConfig
 from leadspan.errors import RunError
 from leadspan.generation.requests import Backend, Request, seed_of
 from leadspan.parallel import Ranks
 from leadspan.records import Example, Sequence, Span
-from leadspan.runs import replacing
 from leadspan.traces.cut import CLOSE_TOKENS
 from leadspan.traces.horizon import (
     Horizon,
@@ -36,10 +32,6 @@ from leadspan.traces.horizon import (
     num_prompts_of_a_step,
     stand_in,
 )
-
-DECILES = 10
-KEPT_STEPS = 20
-"""Steps whose rollouts stay in the run folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,52 +295,3 @@ def closing_ids(sequences: SequenceABC[Sequence], tokenizer: Any) -> tuple[int, 
     (common, _), *_ = closings.most_common(1)
     own = [token for token in common if token in tokenizer.added_tokens_decoder]
     return (own[0],) if len(own) == 1 else common
-
-
-class RecentRollouts:
-    """The rollouts of the last steps as `rollouts.jsonl`, one JSON object a line, to be looked at.
-
-    Nothing is computed from them: a run whose file is lost goes on.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._records: list[dict[str, Any]] = []
-
-    def add(
-        self, step: int, rollouts: SequenceABC[Rollout], kds: Mapping[int, list[float]]
-    ) -> None:
-        """Add those of a 1-based step and drop those of steps long past.
-
-        Args:
-            step: The step.
-            rollouts: In order.
-            kds: Mean divergence by decile of each, by its place in `rollouts`.
-
-        Raises:
-            RunError: The disk refuses.
-        """
-        self._records = [each for each in self._records if each["step"] > step - KEPT_STEPS]
-        self._records += [
-            {
-                "step": step,
-                "prompt_id": rollout.prompt_id,
-                "sample": rollout.sample,
-                "num_tokens": rollout.num_tokens,
-                "ended": rollout.ended,
-                "staleness": rollout.staleness,
-                "entropy": rollout.mean_entropy,
-                "kd_by_decile": kds[place],
-                "text": rollout.text,
-            }
-            for place, rollout in enumerate(rollouts)
-        ]
-        lines = (json.dumps(record, allow_nan=False) + "\n" for record in self._records)
-        with replacing(self._path) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
-
-
-def by_decile(values_G: torch.Tensor) -> list[float]:
-    """Means of a rollout's tokens by tenth of its length; fewer than ten tokens give as many means."""
-    parts = np.array_split(values_G.double().numpy(), min(DECILES, len(values_G)))
-    return [float(part.mean()) for part in parts]

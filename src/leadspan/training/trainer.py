@@ -56,12 +56,8 @@ from leadspan.training.metering import (
 )
 from leadspan.training.objective import Objective
 from leadspan.training.optimizer import build_optimizer, compute_lr_factor
-from leadspan.training.rollouts import (
-    RecentRollouts,
-    Rollout,
-    RolloutWriter,
-    by_decile,
-)
+from leadspan.training.rollout_log import RolloutLog, by_decile, describe_rollout, describe_step
+from leadspan.training.rollouts import Rollout, RolloutWriter
 from leadspan.training.tracking import Log, open_tracker
 
 
@@ -141,7 +137,7 @@ class Trainer:
         self._examples = examples
         self._validation = validation
         self._rollouts = rollouts
-        self._recent = RecentRollouts(folder.rollouts_path)
+        self._rollout_log = RolloutLog(folder.rollouts_path)
         self._packed = config.student.attention in PACKING
         teacher_configs = [teacher.model_config for teacher in teachers]
         self._flops = FlopsMeter(config, objective.student.config, teacher_configs)
@@ -263,10 +259,11 @@ class Trainer:
         chosen = self._examples.at_step(step, self._num_steps, members[num_rollouts:])
         num_scored = max(1, sum(example.num_scored_tokens for example in [*rolled, *chosen]))
         sums = self._run_passes(chosen, num_scored, backward=True)
+        about_rollouts: Mapping[str, Any] = {}
         if rolled:
             kds: list[tuple[int, list[float]]] = []
             sums = sums + self._run_passes(rolled, num_scored, backward=True, rollout_kds=kds)
-            self._keep_rollouts(step, written, kds)
+            about_rollouts = self._log_rollouts(step, written, kds)
         loss = float(sums[0]) / num_scored
         factor = compute_lr_factor(step, self._num_steps, self._training)
         for group in self._optimizer.param_groups:
@@ -299,7 +296,7 @@ class Trainer:
             "grad_norm": grad_norm,
             "tokens_forwarded": sum(map(num_forwarded_tokens, chosen)),
             "tokens_scored": num_scored,
-            **self._describe_rollouts(written),
+            **about_rollouts,
             "seconds": seconds,
             **speed,
         }
@@ -412,13 +409,18 @@ class Trainer:
         totals.rollout_seconds += time.perf_counter() - started
         return written
 
-    def _keep_rollouts(
+    def _log_rollouts(
         self, step: int, written: SequenceABC[Rollout], kds: list[tuple[int, list[float]]]
-    ) -> None:
-        """Put the step's rollouts into `rollouts.jsonl`, with what the teacher thinks of them."""
+    ) -> Mapping[str, Any]:
+        """Put the step's rollouts into `rollouts.jsonl`; gives what metrics.jsonl says of them."""
         by_index = dict(pair for part in self._ranks.gather(kds) for pair in part)
+        records = [
+            describe_rollout(step + 1, rollout, by_index[place])
+            for place, rollout in enumerate(written)
+        ]
         if self._ranks.is_first:
-            self._recent.add(step + 1, written, by_index)
+            self._rollout_log.add(records)
+        return describe_step(records)
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -483,21 +485,6 @@ class Trainer:
             totals.tail_tokens += num_scored
         return self._speed(num_forwarded, flops.useful, seconds)
 
-    def _describe_rollouts(self, written: SequenceABC[Rollout]) -> dict[str, float]:
-        """How a step's rollouts came out, as far as it is known: nothing where there are none."""
-        if not written:
-            return {}
-        described = {
-            "tokens_sampled": sum(rollout.num_tokens for rollout in written),
-            "rollouts_ended": sum(rollout.ended for rollout in written) / len(written),
-        }
-        entropies = [entropy for rollout in written for entropy in rollout.entropies_G]
-        if entropies:
-            described["entropy"] = math.fsum(entropies) / len(entropies)
-        if written[0].staleness is not None:
-            described["staleness"] = written[0].staleness
-        return described
-
     def _speed(self, num_tokens: int, useful_flops: int, seconds: float) -> dict[str, float]:
         """Tokens a second over all ranks, and the share of their peak (MFU) where that is known."""
         seconds = max(seconds, 1e-9)
@@ -519,7 +506,11 @@ class Trainer:
     def _append(self, record: dict[str, Any]) -> None:
         if self._ranks.is_first:
             self._folder.append_metrics(record)
-            numbers = {f"{record['kind']}/{k}": v for k, v in record.items() if k != "kind"}
+            numbers = {
+                f"{record['kind']}/{name}": value
+                for name, value in record.items()
+                if isinstance(value, int | float)  # trackers take no lists
+            }
             self._log(numbers, record["step"])
 
     def _state(self) -> dict[str, Any]:

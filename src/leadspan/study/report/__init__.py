@@ -41,7 +41,7 @@ def write_report(sweep: Path, output: Path | None = None) -> Path:
     if missing:
         say(f"{output}: no figures and no HTML without {missing[0]}; pip install leadspan[report].")
     else:
-        from leadspan.study.report.charts import draw_figures
+        from leadspan.study.report.draw import draw_figures
 
         figures = draw_figures(charts, output / "figures")
     write_text_atomic(output / "report.md", write_markdown(summary, tables, charts, figures))

@@ -1,17 +1,16 @@
-"""Each figure as numbers, labels and a caption; drawn alike by matplotlib (PNG, SVG) and by plotly."""
+"""Each figure as numbers, labels and a caption; drawn alike by matplotlib (`draw`) and by plotly (`page`)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from leadspan.runs import replacing
+from leadspan.study.report.on_policy import Family, StepMeans, families_of, step_means_of
 from leadspan.study.report.summary import (
     COST_LABELS,
     FULL,
@@ -21,9 +20,6 @@ from leadspan.study.report.summary import (
     say_lsp,
     say_number,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 LIGHT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DARK = ("#56B4E9", "#E69F00", "#2FC69B", "#E08CBB", "#F0E442", "#6F9FD8")
@@ -57,6 +53,18 @@ class Series:
         return [lengths.low.tolist(), lengths.high.tolist()]
 
 
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The name of a point, with a line to it."""
+
+    x: float
+    y: float
+    text_x: float
+    text_y: float
+    text: str
+    color: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Chart:
     """One figure."""
@@ -73,6 +81,21 @@ class Chart:
     """Horizontal reference lines and their names."""
     x_is_share: bool = True
     """The x axis, where it holds numbers, runs from 0 to 1."""
+    labels: Sequence[Label] = ()
+    """Of points, on a chart whose points are to be known by name."""
+    y_low: float = 0.0
+    """Where the y axis begins."""
+
+    @property
+    def x_range(self) -> tuple[float, float]:
+        """First and last value of the x axis, a little room at the ends, and at the right for labels."""
+        if self.names:
+            return -0.5, len(self.names) - 0.5
+        if self.x_is_share:
+            return SHARE_AXIS
+        values = [x for series in self.series for x in series.points.x]
+        span = max(values) - min(values) or abs(max(values)) or 1.0
+        return min(values) - 0.05 * span, max(values) + (0.4 if self.labels else 0.05) * span
 
     @property
     def names(self) -> list[str]:
@@ -84,17 +107,86 @@ class Chart:
 def build_charts(summary: Summary) -> dict[str, Chart]:
     """Every chart that has something to show, by name, in the report's order."""
     charts = (
+        *families_charts(summary),
         *curve_charts(summary),
         *([frontier_chart(summary, summary.cost_name)] if summary.cost_name else ()),
         *ablation_charts(summary),
         predicted_chart(summary),
         *map(derivation_chart, summary.results.datasets),
+        *rollout_charts(summary),
     )
     known = [
         replace(chart, series=[each for each in chart.series if len(each.points)])
         for chart in charts
     ]
     return {chart.name: chart for chart in known if any(s.mark != "dashed" for s in chart.series)}
+
+
+def families_charts(summary: Summary) -> list[Chart]:
+    """Off-policy and on-policy in one plot, where there are on-policy runs."""
+    families = families_of(summary)
+    if families is None:
+        return []
+    shown = [family for family in families.both if len(family.points)]
+    points = pd.concat([family.points for family in shown])
+    lowest = float(points[["accuracy", "accuracy_low"]].min(axis=None))
+    y_low = max(0.0, math.floor(10 * lowest - 0.5) / 10)
+    return [
+        Chart(
+            "families",
+            "families",
+            "Off-policy and on-policy by cost",
+            f"Mean accuracy with its 95 % interval against all FLOPs of the training, teacher and rollouts "
+            f"included. {families.sentence}. The dotted line is the frontier over both.",
+            "training FLOPs, teacher and rollouts included",
+            "accuracy",
+            [
+                *(_family_series(family, color) for color, family in enumerate(shown)),
+                _series(
+                    "frontier",
+                    families.frontier[["train_flops", "accuracy"]],
+                    "train_flops",
+                    "accuracy",
+                    "",
+                    mark="dashed",
+                ),
+            ],
+            x_is_share=False,
+            labels=place_labels(shown, 1.05 - y_low),
+            y_low=y_low,
+        )
+    ]
+
+
+def _family_series(family: Family, color: int) -> Series:
+    points = family.points
+    hover = points.point + ": " + points.accuracy_said + ", " + points.seeds_said
+    return _series(family.name, points, "train_flops", "accuracy", hover, color, "points")
+
+
+LABEL_HEIGHT, LABEL_WIDTH, LABEL_GAP = 0.06, 0.36, 0.03
+"""Of a label, and how far it stands from its point, as shares of the axes."""
+
+
+def place_labels(families: Sequence[Family], height: float) -> list[Label]:
+    """A name beside each point, lower where it would lie on another. `height` is that of the y axis."""
+    every = [
+        (row.accuracy, row.train_flops, row.point, color)
+        for color, family in enumerate(families)
+        for row in family.points.itertuples()
+    ]
+    flops = [x for _, x, _, _ in every]
+    width = 1.45 * (max(flops) - min(flops) or max(flops))
+    placed: list[Label] = []
+    for y, x, text, color in sorted(every, reverse=True):
+        text_y = y
+        for other in placed:  # from the highest down
+            is_beside = abs(other.x - x) < LABEL_WIDTH * width
+            if is_beside and abs(other.text_y - text_y) < LABEL_HEIGHT * height:
+                text_y = other.text_y - LABEL_HEIGHT * height
+        placed.append(Label(x, y, x + LABEL_GAP * width, text_y, text, color))
+        placed.sort(key=lambda label: -label.text_y)
+    return placed
 
 
 def curve_charts(summary: Summary) -> list[Chart]:
@@ -296,6 +388,64 @@ def derivation_chart(dataset: Mapping[str, Any]) -> Chart:
     )
 
 
+def rollout_charts(summary: Summary) -> list[Chart]:
+    """Divergence and entropy along the rollout, early and late, and over the training."""
+    found = step_means_of(summary)
+    charts = []
+    for kind, title, what in (
+        ("kd", "Divergence", "Divergence between teacher and student, each run by its own loss,"),
+        ("entropy", "Entropy", "Entropy of the student's distribution"),
+    ):
+        means = [(color, one) for color, one in enumerate(found) if one.known(kind)]
+        charts += [
+            Chart(
+                f"{kind}-by-decile",
+                "rollouts",
+                f"{title} along the rollout",
+                f"{what} at sampled tokens, by tenth of the rollout: marks alone over the first fifth "
+                "of the steps, lines over the last. Means over rollouts and seeds.",
+                "place in the rollout",
+                "nats per token",
+                [
+                    _along(one, kind, moment, color)
+                    for color, one in means
+                    for moment in ("early", "late")
+                ],
+            ),
+            Chart(
+                f"{kind}-over-training",
+                "rollouts",
+                f"{title} over the training",
+                f"{what} at sampled tokens, mean over the tenths of the rollouts of each twentieth of "
+                "the steps, and over seeds.",
+                "step",
+                "nats per token",
+                [_over_training(one, kind, color) for color, one in means],
+                x_is_share=False,
+            ),
+        ]
+    return charts
+
+
+def _along(means: StepMeans, kind: str, moment: str, color: int) -> Series:
+    values = means.by_decile(kind, moment)
+    rows = pd.DataFrame({"place": (np.arange(len(values)) + 0.5) / len(values), "mean": values})
+    hover = [
+        f"{means.point}, {moment}, tenth {place}: {value:.3g} nats"
+        for place, value in enumerate(values, 1)
+    ]
+    mark: Mark = "line" if moment == "late" else "points"
+    return _series(f"{means.point}, {moment}", rows, "place", "mean", hover, color, mark)
+
+
+def _over_training(means: StepMeans, kind: str, color: int) -> Series:
+    rows = means.over_training(kind)
+    hover = [
+        f"{means.point}, step {row.step:.0f}: {row.mean:.3g} nats" for row in rows.itertuples()
+    ]
+    return _series(means.point, rows, "step", "mean", hover, color)
+
+
 def _series(
     label: str,
     rows: pd.DataFrame,
@@ -329,136 +479,3 @@ def _levels(summary: Summary, *kinds: str) -> list[tuple[str, float]]:
     labels = {"base": "untrained student", "teacher": "teacher"}
     scores = {kind: summary.accuracy_of(kind) for kind in kinds}
     return [(labels[kind], score) for kind, score in scores.items() if score is not None]
-
-
-INK, MUTED, GRID = "#1c2430", "#5a6675", "#e3e7ec"
-TRADEOFF = ("accuracy", "retention", "cost")
-"""Panels of the figure that stands for the whole, as the paper's does."""
-MARKERS = ("o", "s", "^", "D", "v", "P")
-"""Told apart without color."""
-WIDTH, HEIGHT = 3.9, 2.7
-"""Of a pair of axes, in inches, as are the margins."""
-LEFT, RIGHT, ABOVE, BELOW, LEGEND_ROW = 0.65, 0.15, 0.35, 0.6, 0.21
-STYLE: Any = {
-    "font.size": 9.5,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "svg.hashsalt": "leadspan",
-    "svg.fonttype": "none",
-}
-ERROR_BARS: dict[str, Any] = {"elinewidth": 1.1, "capsize": 2.5}
-
-
-def draw_figures(charts: Mapping[str, Chart], folder: Path) -> dict[str, Path]:
-    """Draw every chart, and the three of the tradeoff side by side.
-
-    Returns:
-        The PNG of each figure by name; an SVG of the same name lies beside it.
-    """
-    panels = [charts[name] for name in TRADEOFF if name in charts]
-    wanted = {"tradeoff": panels} if len(panels) > 1 else {}
-    wanted |= {name: [chart] for name, chart in charts.items()}
-    return {name: _draw(chosen, folder / f"{name}.png") for name, chosen in wanted.items()}
-
-
-def _draw(charts: Sequence[Chart], path: Path) -> Path:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    below = BELOW + LEGEND_ROW * max(math.ceil(_num_entries(chart) / 2) for chart in charts)
-    width, height = len(charts) * (LEFT + WIDTH + RIGHT), ABOVE + HEIGHT + below
-    # Fixed places instead of a layout engine, which takes longer than the drawing.
-    places = {
-        "left": LEFT / width,
-        "right": 1 - RIGHT / width,
-        "bottom": below / height,
-        "top": 1 - ABOVE / height,
-        "wspace": (LEFT + RIGHT) / WIDTH,
-    }
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height))
-        panels = figure.subplots(1, len(charts), squeeze=False, gridspec_kw=places)[0]
-        for axes, chart in zip(panels, charts, strict=True):
-            draw_chart(axes, chart)
-        for kind, metadata in (("png", None), ("svg", {"Date": None})):
-            with replacing(path.with_suffix(f".{kind}")) as temporary:
-                figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
-    return path
-
-
-def _num_entries(chart: Chart) -> int:
-    """Entries of the legend; one alone needs none."""
-    count = len(chart.series) + len(chart.levels)
-    return count if count > 1 else 0
-
-
-def draw_chart(axes: Axes, chart: Chart) -> None:
-    """Draw one chart into one pair of axes."""
-    bars = [series for series in chart.series if series.mark == "bars"]
-    for series in chart.series:
-        if series.mark == "bars":
-            _draw_bars(axes, series, bars.index(series), len(bars))
-        else:
-            _draw_line(axes, series)
-    for place, (label, level) in enumerate(chart.levels):
-        style = ("--", ":", "-.")[place % 3]
-        axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=style, label=label, zorder=1)
-    if names := chart.names:
-        axes.set_xticks(range(len(names)), names)
-    elif chart.x_is_share:
-        axes.set_xlim(SHARE_AXIS)
-    axes.set_title(chart.title, loc="left", fontweight="bold", fontsize=10.5)
-    axes.set_xlabel(chart.x_label)
-    axes.set_ylabel(chart.y_label)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    largest = max(
-        [*(s.points.y.max() for s in chart.series), *(level for _, level in chart.levels)]
-    )
-    axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * largest))
-    if _num_entries(chart):
-        # Below the axes, where it can hide no value.
-        corner = (0.5, (0.08 - BELOW) / HEIGHT)
-        axes.legend(frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=corner, ncols=2)
-
-
-def _draw_line(axes: Axes, series: Series) -> None:
-    marker: dict[str, Any] = {
-        "marker": MARKERS[series.color % len(MARKERS)],
-        "markersize": 4.5,
-        "linewidth": 1.8,
-    }
-    looks: dict[Mark, dict[str, Any]] = {
-        "line": marker,
-        "points": {**marker, "linestyle": "none"},
-        "star": {"marker": "*", "markersize": 13.8, "linestyle": "none", "zorder": 4},
-        "dashed": {"color": MUTED, "linestyle": ":", "linewidth": 1.2},
-    }
-    axes.errorbar(
-        series.points.x,
-        series.points.y,
-        yerr=series.error_lengths(),
-        label=series.label,
-        **{"color": LIGHT[series.color % len(LIGHT)], **ERROR_BARS, **looks[series.mark]},
-    )
-
-
-def _draw_bars(axes: Axes, series: Series, place: int, count: int) -> None:
-    x, num_bars = series.points.x, len(series.points)
-    width = 0.9 / num_bars
-    if isinstance(x.iloc[0], str):
-        width = 0.66 / count
-        x = np.arange(num_bars) + (place - (count - 1) / 2) * width
-    axes.bar(
-        x,
-        series.points.y,
-        width=width,
-        color=LIGHT[series.color % len(LIGHT)],
-        yerr=series.error_lengths(),
-        error_kw={**ERROR_BARS, "ecolor": INK},
-        label=series.label,
-    )

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from collections.abc import Sequence as SequenceABC
+from dataclasses import asdict
 from itertools import compress, groupby
 from typing import Any
 
@@ -19,7 +20,7 @@ from leadspan.config_io import validate
 from leadspan.errors import LeadspanError
 from leadspan.evaluation.samples import iter_samples
 from leadspan.records import Sequence, Span
-from leadspan.study.report.charts import DARK, LIGHT, SHARE_AXIS, Chart
+from leadspan.study.report.charts import DARK, LIGHT, Chart
 from leadspan.study.report.summary import HALF, Summary, find_lsp, flatten
 from leadspan.study.report.tables import Table, chart_table, runs_table
 from leadspan.study.report.text import build_tiles, headline, say_tags
@@ -138,11 +139,13 @@ def shorten(parts: list[Part]) -> list[Part]:
 FEWEST, MOST, MOST_ON_PAGE = 2, 12, 1200
 """Samples a run and on the whole page, so that a sweep of hundreds of runs still opens."""
 PARTS = (
+    ("families", "On-policy or off-policy", ("families",)),
     ("tradeoff", "The tradeoff", ("tradeoff", "others", "models", "benchmarks")),
     ("frontier", "Which cut to take", ("frontier", "predicted")),
     ("sections", "Which sections are scored", ("sections", "prompt")),
     ("halves", "Which half is kept", ("halves",)),
     ("derivation", "Where the answer is derived", ("survival", "advice")),
+    ("rollouts", "What the student wrote", ("rollouts",)),
 )
 """Sections of the page: name, title, and the tables that belong together, below their charts."""
 
@@ -193,10 +196,12 @@ def chart_data(chart: Chart) -> dict[str, Any]:
     names = chart.names
     return {
         "names": names,
-        "range": _axis_range(chart),
+        "range": chart.x_range,
+        "y_low": chart.y_low,
         "x_label": chart.x_label,
         "y_label": chart.y_label,
         "levels": list(chart.levels),
+        "labels": [asdict(label) for label in chart.labels],
         "series": [
             {
                 "label": series.label,
@@ -210,17 +215,6 @@ def chart_data(chart: Chart) -> dict[str, Any]:
             for series in chart.series
         ],
     }
-
-
-def _axis_range(chart: Chart) -> tuple[float, float]:
-    """First and last value of the x axis, a little room at the ends."""
-    if chart.names:
-        return -0.5, len(chart.names) - 0.5
-    if chart.x_is_share:
-        return SHARE_AXIS
-    values = [x for series in chart.series for x in series.points.x]
-    room = 0.05 * (max(values) - min(values)) or 1.0
-    return min(values) - room, max(values) + room
 
 
 def _first_sample(summary: Summary, samples: Mapping[str, Any]) -> str:

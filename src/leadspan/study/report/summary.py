@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from leadspan.config import RolloutConfig
 from leadspan.statistics import Floats, Interval, mean_interval, ratio_interval
 from leadspan.study.results import Results, Run
 
@@ -49,6 +50,12 @@ FAMILY = ["sections", "extra"]
 """What the settings of one curve share."""
 KEEPS = {"lead": 0, "middle": 1, "tail": 2}
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
+
+
+KEY_OF_ROLLOUTS = "rollout."
+ROLLOUT_DEFAULTS = {name: str(value) for name, value in RolloutConfig().model_dump().items()}
+SAID_OF_ROLLOUTS = {"horizon", "horizon_start", "schedule", "share"}
+"""Keys of `rollout` with words of their own."""
 
 
 def is_known(value: float | None) -> bool:
@@ -132,7 +139,8 @@ def build_settings(runs: Sequence[Run]) -> pd.DataFrame:
 
     Returns:
         SETTING (`extra`: the other keys in which the runs differ, with their values), `runs`, `num_seeds`,
-        `is_uncut`, MEANS over the seeds, `accuracy` and `retention` (the share of the accuracy at lsp
+        `is_on_policy`, `writes_all` (no trace is trained on, so that no cut shortens anything), `is_uncut`,
+        MEANS over the seeds, `accuracy` and `retention` (the share of the accuracy at lsp
         1.0 with the same sections) with their ends such as `accuracy_low`, and costs as shares of those
         at lsp 1.0, such as `train_flops_ratio`.
     """
@@ -145,6 +153,10 @@ def build_settings(runs: Sequence[Run]) -> pd.DataFrame:
     how = {"runs": tuple} | dict.fromkeys(MEANS, "mean")
     settings = frame.groupby(SETTING, sort=False, as_index=False).agg(how)
     settings["num_seeds"] = settings.runs.map(len)
+    settings["is_on_policy"] = np.array([bool(rollout_of(r)) for r in settings.itertuples()], bool)
+    settings["writes_all"] = np.array(
+        [rollout_of(r).get("share") == FULL for r in settings.itertuples()], bool
+    )
     settings["is_uncut"] = np.array([_is_uncut(row) for row in settings.itertuples()], bool)
     settings = _with_estimates(settings, "accuracy", map(estimate_mean, settings.runs))
     return _order(_with_references(settings))
@@ -157,16 +169,23 @@ def _cells_of(run: Run, keys: Sequence[str]) -> dict[str, Any]:
         "extra": tuple((key, str(flat.get(key))) for key in keys),
         "sections": row.sections or "",
         "keep": row.keep or "lead",
-        "lsp": FULL if row.lsp is None else row.lsp,
+        "lsp": flat.get("truncation.lsp", FULL) if row.lsp is None else row.lsp,
         "runs": run,
     }
 
 
+def rollout_of(setting: Any) -> Mapping[str, Any]:
+    """The rollout part of a setting's config, empty where it is off-policy."""
+    return setting.runs[0].config.get("rollout") or {}
+
+
 def _is_uncut(setting: Any) -> bool:
-    """True where whole sequences were trained on, so that cuts are measured against it."""
+    """True where whole traces were trained on, so that cuts are measured against it."""
     cut = flatten(setting.runs[0].config.get("truncation") or {})
     others = all(cut.get(key, value) in (value, None) for key, value in UNCUT.items())
-    return bool(setting.lsp == FULL and setting.keep == "lead" and others)
+    return bool(
+        setting.lsp == FULL and setting.keep == "lead" and others and not setting.writes_all
+    )
 
 
 def _with_estimates(settings: pd.DataFrame, name: str, estimates: Any) -> pd.DataFrame:
@@ -248,7 +267,7 @@ def _scores(*sides: Sequence[Run]) -> list[list[Floats]]:
     ]
 
 
-WORDS = ["at", "scored", "setting", "seeds_said", "accuracy_said", "retention_said"]
+WORDS = ["at", "point", "scored", "setting", "seeds_said", "accuracy_said", "retention_said"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -257,7 +276,8 @@ class Summary:
 
     results: Results
     settings: pd.DataFrame
-    """As `build_settings` makes it, and in words: `at` (lsp 0.5), `scored` (CoT+A, and what else differs
+    """As `build_settings` makes it, and in words: `at` (lsp 0.5, or horizon 0.5 where there are no traces),
+    `point` (`at`, and what else differs from the curve), `scored` (CoT+A, and what else differs
     from the curve), `setting` (all of it), `seeds_said`, and with their intervals `accuracy_said` and
     `retention_said`."""
     curves: tuple[pd.DataFrame, ...]
@@ -321,7 +341,7 @@ def summarise(results: Results) -> Summary:
     settings = build_settings([run for run in results.runs if run.row.kind == "train"])
     curves = _curves(settings)
     usual = curves[0].iloc[0] if curves else None
-    settings = _in_words(settings, () if usual is None else usual.extra)
+    settings = _in_words(settings, usual)
     curves = [settings.loc[curve.index] for curve in curves]
     shown_curves = tuple(
         curve for place, curve in enumerate(curves) if place == 0 or len(curve) > 1
@@ -388,20 +408,25 @@ def _frontier_cost(settings: pd.DataFrame) -> str | None:
     return next((name for name in names if len(settings) and settings[name].notna().all()), None)
 
 
-def _in_words(settings: pd.DataFrame, usual: tuple[tuple[str, str], ...]) -> pd.DataFrame:
-    """Add the columns of text; `usual` are the other keys of the curve."""
+def _in_words(settings: pd.DataFrame, usual: Any) -> pd.DataFrame:
+    """Add the columns of text; `usual` is a setting of the curve, or None."""
     rows = []
     for row in settings.itertuples():
         at, sections = f"lsp {say_lsp(row.lsp)}", say_sections(row.sections)
-        differing = [
-            (key.rpartition(".")[2], value) for key, value in row.extra if (key, value) not in usual
-        ]
-        extra = ", ".join(f"{key}={value}" for key, value in differing)
+        extra = ", ".join(_say_extra(row, usual))
+        scored = sections
+        if row.writes_all:
+            at, scored = say_horizon(rollout_of(row)), "what it wrote"
+            if row.lsp < FULL:  # which cuts the traces that it is validated on
+                at += f" (validated at lsp {say_lsp(row.lsp)})"
+            if usual is None or row.sections == usual.sections:
+                sections = ""
         parts = (at, sections, "" if row.keep == "lead" else row.keep, extra)
         rows.append(
             {
                 "at": at,
-                "scored": f"{sections} ({extra})" if extra else sections,
+                "point": ", ".join(filter(None, (at, extra))),
+                "scored": f"{scored} ({extra})" if extra else scored,
                 "setting": ", ".join(filter(None, parts)),
                 "seeds_said": say_count(row.num_seeds, "seed"),
                 "accuracy_said": say_estimate(row.accuracy, row.accuracy_low, row.accuracy_high),
@@ -413,9 +438,42 @@ def _in_words(settings: pd.DataFrame, usual: tuple[tuple[str, str], ...]) -> pd.
     return settings.join(pd.DataFrame(rows, columns=WORDS, index=settings.index))
 
 
+def say_horizon(rollout: Mapping[str, Any]) -> str:
+    """`horizon 0.5`, `horizon 64 tokens`, `horizon 0.1 to 0.5 (linear)`."""
+    horizon, start = rollout.get("horizon"), rollout.get("horizon_start")
+    ends = [str(end) if isinstance(end, int) else say_lsp(end) for end in (start, horizon)]
+    said = ends[1] if start is None else f"{ends[0]} to {ends[1]}"
+    said += " tokens" if isinstance(horizon, int) else ""
+    return f"horizon {said}" + ("" if start is None else f" ({rollout.get('schedule')})")
+
+
+def _say_extra(row: Any, usual: Any) -> list[str]:
+    """What else a setting has that the curve has not: keys of rollouts only where they are no default."""
+    known = () if usual is None else usual.extra
+    differing = {key: value for key, value in row.extra if (key, value) not in known}
+    of_rollouts = {key for key in differing if key.startswith(KEY_OF_ROLLOUTS)}
+    if row.writes_all:
+        differing.pop("loss.kd_ratio", None)  # it must be 1
+    said = []
+    if row.is_on_policy and not row.writes_all and of_rollouts:
+        share = rollout_of(row).get("share")
+        said += [say_horizon(rollout_of(row)), f"share {say_lsp(share)} on-policy"]
+    elif of_rollouts and not row.is_on_policy and usual is not None and usual.is_on_policy:
+        said.append("off-policy")
+    for key, value in differing.items():
+        name = key.rpartition(".")[2]
+        if key not in of_rollouts or (
+            row.is_on_policy
+            and name not in SAID_OF_ROLLOUTS
+            and value != ROLLOUT_DEFAULTS.get(key.removeprefix(KEY_OF_ROLLOUTS))
+        ):
+            said.append(f"{name}={value}")
+    return said
+
+
 def _curves(settings: pd.DataFrame) -> list[pd.DataFrame]:
     """Lead series over lsp, the main one first: most cuts, then most runs."""
-    lead = settings[settings.keep == "lead"]
+    lead = settings[(settings.keep == "lead") & ~settings.writes_all]
     curves = [curve for _, curve in lead.groupby(FAMILY, sort=False)]
     return sorted(curves, key=lambda curve: (-len(curve), -curve.num_seeds.sum()))
 
@@ -424,14 +482,14 @@ def _section_ablation(settings: pd.DataFrame, usual: Any) -> pd.DataFrame:
     """Lead settings at lsp 1.0 that differ from the curve in sections alone."""
     if usual is None:
         return settings[:0]
-    full = settings[(settings.lsp == FULL) & (settings.keep == "lead")]
+    full = settings[(settings.lsp == FULL) & (settings.keep == "lead") & ~settings.writes_all]
     found = full[full.extra.map(usual.extra.__eq__).astype(bool)]
     return found if len(found) > 1 else found[:0]
 
 
 def _halves(settings: pd.DataFrame, usual: Any) -> pd.DataFrame:
     """Settings at lsp 0.5 that differ in what is kept; the curve's sections where it has them."""
-    half = settings[settings.lsp == HALF].groupby(FAMILY, sort=False)
+    half = settings[(settings.lsp == HALF) & ~settings.writes_all].groupby(FAMILY, sort=False)
     found = {family: rows for family, rows in half if len(rows) > 1}
     main = None if usual is None else found.get((usual.sections, usual.extra))
     return next(iter(found.values()), settings[:0]) if main is None else main

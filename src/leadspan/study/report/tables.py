@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from leadspan.study.report.charts import Chart
+from leadspan.study.report.on_policy import families_of, step_means_of
 from leadspan.study.report.summary import (
     COST_LABELS,
     MISSING,
@@ -48,6 +50,7 @@ def build_tables(summary: Summary) -> dict[str, Table]:
     """Every table that has something to show, by name, in the report's order."""
     cells, datasets = setting_cells(summary), summary.results.datasets
     tables = (
+        families_table(summary, cells),
         *setting_tables(summary, cells),
         models_table(summary),
         benchmarks_table(summary),
@@ -55,6 +58,7 @@ def build_tables(summary: Summary) -> dict[str, Table]:
         predicted_table(summary),
         survival_table(datasets),
         advice_table(datasets),
+        rollouts_table(summary),
         runs_table(summary.results.runs),
         failed_table(summary),
     )
@@ -68,7 +72,10 @@ def setting_cells(summary: Summary) -> pd.DataFrame:
     four = partial(say_number, digits=4)
     return pd.DataFrame(
         {
-            "lsp": [f"{say_lsp(lsp)}{stars.get(label, '')}" for label, lsp in settings.lsp.items()],
+            "lsp": [
+                f"{row.at.removeprefix('lsp ')}{stars.get(row.Index, '')}"
+                for row in settings.itertuples()
+            ],
             "scored": settings.scored,
             "kept": settings.keep,
             "setting": settings.setting,
@@ -157,6 +164,48 @@ def prompt_table(summary: Summary, cells: pd.DataFrame) -> Table:
         "P+CoT+A is the setting of the paper's own lsp runs. Where prompts hold what nobody can predict "
         "(random digits, names), scoring them can spend a small student's capacity on noise, and the more "
         f"so the shorter the cut, which is why the sweep over lsp scores {usual}.",
+    )
+
+
+def families_table(summary: Summary, cells: pd.DataFrame) -> Table:
+    """Every point of the two families, the cheapest first."""
+    families = families_of(summary)
+    both = () if families is None else families.both
+    rows = pd.concat([summary.settings[:0], *(family.points for family in both)])
+    rows = rows.sort_values("train_flops", kind="stable")
+    names = {label: family.name for family in both for label in family.points.index}
+    on_frontier = () if families is None else families.frontier.index
+    found = pd.DataFrame(
+        {
+            "setting": rows.point,
+            "family": [names[label] for label in rows.index],
+            "seeds": cells.seeds[rows.index],
+            "accuracy": cells.accuracy[rows.index],
+            "FLOPs": rows.train_flops.map(say_large),
+            "frontier": ["yes" if label in on_frontier else MISSING for label in rows.index],
+        }
+    )
+    note = "" if families is None else f"{families.sentence}. Means are compared, not intervals."
+    return Table("families", "Off-policy leads and on-policy horizons", found, note)
+
+
+def rollouts_table(summary: Summary) -> Table:
+    """Divergence and entropy of the first and the last tenth of the rollout, early and late."""
+    rows = []
+    for means in step_means_of(summary):
+        cells = [means.point]
+        for kind in ("kd", "entropy"):
+            for moment in ("early", "late"):
+                values = means.by_decile(kind, moment) if means.known(kind) else [math.nan]
+                cells.append(f"{say_number(values[0], 3)} / {say_number(values[-1], 3)}")
+        rows.append(cells)
+    columns = ["setting", "divergence early", "divergence late", "entropy early", "entropy late"]
+    return Table(
+        "rollouts",
+        "Along the rollout, early and late in training",
+        pd.DataFrame(rows, columns=columns),
+        "First / last tenth of the rollout, in nats per token; early and late are the first and the last "
+        "fifth of the steps. Divergences of different kinds are not comparable.",
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from leadspan.study.report.charts import Chart
+from leadspan.study.report.on_policy import families_of
 from leadspan.study.report.summary import (
     COST_LABELS,
     FULL,
@@ -74,7 +75,10 @@ def _for_costs(setting: Any) -> str:
 
 
 def _meaning(summary: Summary, place: Path | None) -> str:
-    parts = [_advice(summary)]
+    families = families_of(summary)
+    parts = [] if families is not None and summary.curve.empty else [_advice(summary)]
+    if families is not None:
+        parts.append(families.sentence)
     if not summary.settings.empty:
         counts = {"failed": len(summary.failed), "unfinished": len(summary.results.unfinished)}
         parts += [f"{say_count(count, 'run')} {what}" for what, count in counts.items() if count]

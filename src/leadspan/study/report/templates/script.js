@@ -55,6 +55,15 @@
       hovertemplate: label + ": " + value.toFixed(2) + "<extra></extra>",
     };
   }
+  // The name of a point, at the end of a line that begins there.
+  function nameOf(label) {
+    const paint = color({ mark: "points", color: label.color });
+    return {
+      type: "scatter", mode: "lines+text", x: [label.x, label.text_x], y: [label.y, label.text_y],
+      text: ["", " " + escapeHover(label.text)], textposition: "middle right", cliponaxis: false,
+      textfont: { color: paint, size: 12 }, line: { color: paint, width: 1 }, hoverinfo: "skip",
+    };
+  }
   function layout(figure) {
     const axis = {
       gridcolor: ink("grid"), linecolor: ink("muted"), zeroline: false, automargin: true,
@@ -69,13 +78,16 @@
       hoverlabel: { bgcolor: ink("panel"), bordercolor: ink("muted"), font: { color: ink("ink"), size: 13 }, align: "left" },
       bargap: figure.names.length ? 0.32 : 0.08,
       xaxis: { ...axis, showgrid: false, title: title(figure.x_label), range: figure.range, ...ticks },
-      yaxis: { ...axis, rangemode: "tozero", title: title(figure.y_label) },
+      yaxis: { ...axis, rangemode: figure.y_low ? "normal" : "tozero", title: title(figure.y_label) },
     };
   }
   function draw(plot) {
     const name = plot.dataset.chart, figure = figures[name];
     const traces = figure.series.map(trace).concat(figure.levels.map((line, place) => level(line, place, figure.range)));
     const data = traces.map((shown, place) => ({ ...shown, visible: !hidden[name].has(place) }));
+    const isShown = (label) => figure.series.every((series, place) =>
+      series.mark === "dashed" || series.color !== label.color || !hidden[name].has(place));
+    data.push(...figure.labels.filter(isShown).map(nameOf));
     Plotly.react(plot, data, layout(figure), { displayModeBar: false, responsive: true });
     plot.parentElement.querySelectorAll(".legend button").forEach((button, place) => {
       button.setAttribute("aria-pressed", String(!hidden[name].has(place)));
