@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def test_labels_lie_on_no_other(tmp_path: Path) -> None:
     chart = build_charts(summarise(read_results(tmp_path)))["families"]
     heights = sorted(label.text_y for label in chart.labels)
     assert len(heights) == 5
-    gaps = [high - low for low, high in zip(heights, heights[1:], strict=False)]
+    gaps = [high - low for low, high in pairwise(heights)]
     assert min(gaps) > 0.05 * (1.05 - chart.y_low)
 
 
