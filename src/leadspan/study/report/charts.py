@@ -169,7 +169,7 @@ LABEL_HEIGHT, LABEL_WIDTH, LABEL_GAP = 0.06, 0.36, 0.03
 
 
 def place_labels(families: Sequence[Family], height: float) -> list[Label]:
-    """A name beside each point, lower where it would lie on another or on a point. `height` is that of the y axis."""
+    """A name beside each point, lower where it would lie on another name or point; `height` of the y axis."""
     every = [
         (row.accuracy, row.train_flops, row.point, color)
         for color, family in enumerate(families)
