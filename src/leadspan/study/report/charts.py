@@ -169,7 +169,7 @@ LABEL_HEIGHT, LABEL_WIDTH, LABEL_GAP = 0.06, 0.36, 0.03
 
 
 def place_labels(families: Sequence[Family], height: float) -> list[Label]:
-    """A name beside each point, lower where it would lie on another. `height` is that of the y axis."""
+    """A name beside each point, lower where it would lie on another name or point; `height` of the y axis."""
     every = [
         (row.accuracy, row.train_flops, row.point, color)
         for color, family in enumerate(families)
@@ -180,12 +180,12 @@ def place_labels(families: Sequence[Family], height: float) -> list[Label]:
     placed: list[Label] = []
     for y, x, text, color in sorted(every, reverse=True):
         text_y = y
-        for other in placed:  # from the highest down
-            is_beside = abs(other.x - x) < LABEL_WIDTH * width
-            if is_beside and abs(other.text_y - text_y) < LABEL_HEIGHT * height:
-                text_y = other.text_y - LABEL_HEIGHT * height
+        taken = [other.text_y for other in placed if abs(other.x - x) < LABEL_WIDTH * width]
+        taken += [high for high, at, _, _ in every if 0 < at - x < LABEL_WIDTH * width]
+        for other_y in sorted(taken, reverse=True):
+            if abs(other_y - text_y) < LABEL_HEIGHT * height:
+                text_y = other_y - LABEL_HEIGHT * height
         placed.append(Label(x, y, x + LABEL_GAP * width, text_y, text, color))
-        placed.sort(key=lambda label: -label.text_y)
     return placed
 
 

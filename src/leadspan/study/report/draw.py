@@ -94,17 +94,16 @@ def draw_chart(axes: Axes, chart: Chart) -> None:
         axes.set_xticks(range(len(names)), names)
     elif chart.x_is_share or chart.labels:
         axes.set_xlim(chart.x_range)
-    for label in chart.labels:
-        paint = LIGHT[label.color % len(LIGHT)]
-        axes.plot((label.x, label.text_x), (label.y, label.text_y), color=paint, linewidth=0.7)
+    for name in chart.labels:
+        paint = LIGHT[name.color % len(LIGHT)]
+        axes.plot((name.x, name.text_x), (name.y, name.text_y), color=paint, linewidth=0.7)
         axes.text(
-            label.text_x,
-            label.text_y,
-            f" {label.text}",
+            name.text_x,
+            name.text_y,
+            f" {name.text}",
             color=paint,
             va="center",
             fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
             zorder=5,
         )
     axes.set_title(chart.title, loc="left", fontweight="bold", fontsize=10.5)
