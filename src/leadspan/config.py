@@ -718,6 +718,11 @@ class RunConfig(ConfigModel):
     seed: int = 0
     """Seeds data order and every random choice of training."""
 
+    @property
+    def takes_prompts(self) -> bool:
+        """Rows without a completion are data: the student writes all that is scored."""
+        return self.rollout is not None and self.rollout.share == 1.0
+
     @model_validator(mode="before")
     @classmethod
     def _student_as_teacher(cls, content: Any) -> Any:

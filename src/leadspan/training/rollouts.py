@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as SequenceABC
 from dataclasses import asdict, dataclass
@@ -28,7 +27,8 @@ from leadspan.generation.requests import Backend, Request, seed_of
 from leadspan.parallel import Ranks
 from leadspan.records import Example, Sequence, Span
 from leadspan.runs import replacing
-from leadspan.traces.cut import CLOSE_TOKENS, select
+from leadspan.traces.cut import select
+from leadspan.traces.render import Renderer
 
 DECILES = 10
 KEPT_STEPS = 20
@@ -355,30 +355,37 @@ def _find(ids_T: Any, pattern: tuple[int, ...], start: int) -> int | None:
     return start + int(places[0]) + width if len(places) else None
 
 
-def closing_ids(sequences: SequenceABC[Sequence], tokenizer: Any) -> tuple[int, ...]:
-    """The tokens that close a chain of thought, read off the traces; empty where none is closed.
+def closing_ids(renderer: Renderer) -> tuple[int, ...]:
+    """The tokens that close a chain of thought, as traces are rendered.
 
     Of a marker with white space around it only the marker's own token counts, where it has one.
     """
-    closings = Counter(
-        tuple(s.input_ids_T[s.cot.end - s.meta[CLOSE_TOKENS] : s.cot.end].tolist())
-        for s in sequences
-        if s.closed and s.meta.get(CLOSE_TOKENS)
-    )
-    if not closings:
-        return ()
-    (common, _), *_ = closings.most_common(1)
-    own = [token for token in common if token in tokenizer.added_tokens_decoder]
-    return (own[0],) if len(own) == 1 else common
+    closing = renderer.encoder.control(renderer.layout.block.close)
+    own = [token for token in closing if token in renderer.tokenizer.added_tokens_decoder]
+    return (own[0],) if len(own) == 1 else tuple(closing)
 
 
 def stand_in(config: RolloutConfig, sequence: Sequence) -> Example:
-    """What a rollout is expected to cost before it is written: as long as the trace, or the horizon."""
+    """What a rollout is expected to cost before it is written: as long as the trace, or the horizon.
+
+    A prompt alone says nothing about the length of its answer: the horizon it is.
+    """
     start = num_context_tokens(config, sequence)
     horizon = in_tokens(config.horizon, config.horizon, num_completion_tokens(sequence))
+    if sequence.is_prompt:
+        sequence = _lengthened(sequence, horizon)
     end = min(len(sequence), start + horizon)
     kept = select(sequence, np.arange(end))
     return Example(kept, np.arange(end) >= start)
+
+
+def _lengthened(prompt: Sequence, num_tokens: int) -> Sequence:
+    """A prompt alone with so many tokens behind it, whichever: its last one again and again."""
+    ids_T = np.pad(prompt.input_ids_T, (0, num_tokens), mode="edge")
+    cot = Span(prompt.prompt.end, len(ids_T))
+    return Sequence(
+        prompt.trace_id, ids_T, prompt.prompt, cot, Span(cot.end, cot.end), meta=prompt.meta
+    )
 
 
 def num_most_tokens(config: RolloutConfig, sequence: Sequence) -> int:
