@@ -316,9 +316,12 @@ def _whole_set(config: RunConfig, made: SequenceSet, shared: SharedVocabulary | 
         mend = "Those labels are not scored, and rows that the teacher cannot read are left out."
         yield _judged("shared tokens", said, count, mend)
     prompts = [sequence for sequence in sequences if sequence.is_prompt]
-    if prompts:
+    if prompts and config.rollout is not None:
         said = f"{len(prompts):,} of {len(sequences):,} rows, which have no validation loss"
         yield Finding("ok", "prompts alone", said)
+        most = int(max(config.rollout.horizon, config.rollout.horizon_start or 0))
+        longest = max(map(len, prompts)) + most
+        yield from _context(config, "prompt with its rollout", longest, "rollout.horizon")
     if traces := [sequence for sequence in sequences if not sequence.is_prompt]:
         yield from _cut(config, traces)
 
@@ -331,11 +334,14 @@ def _cut(config: RunConfig, sequences: list[Sequence]) -> Findings:
     yield _judged("cut", said, share > DROPPED_WORTH_A_WARNING, "Raise truncation.lsp.", level)
     if config.truncation.column is not None:
         yield _cut_points(config.truncation, config.truncation.column, sequences)
-    longest = report.longest_tokens
+    yield from _context(config, "kept sequence", report.longest_tokens, "truncation.max_tokens")
+
+
+def _context(config: RunConfig, what: str, longest: int, key: str) -> Findings:
     for name, model in (("student", config.student), ("teacher", config.teacher)):
         if model is not None and (limit := _context_length(model)) is not None:
-            said = f"longest kept sequence {longest:,} tokens, {name} takes {limit:,}"
-            mend = "Set traces.max_tokens or truncation.max_tokens."
+            said = f"longest {what} {longest:,} tokens, {name} takes {limit:,}"
+            mend = f"Set traces.max_tokens or {key}."
             yield _judged("context length", said, longest > limit, mend, "error")
 
 
