@@ -187,7 +187,7 @@ def build_sequences(
             annotate,
             rows,
             config.teacher.system_prompt if config.teacher else None,
-            takes_prompts=config.takes_prompts,
+            config.takes_prompts,
         )
         return [sequence for _, sequence in pairs], counts
 
