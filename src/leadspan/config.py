@@ -96,7 +96,8 @@ class TracesConfig(ConfigModel):
     sample_fraction: Share = 1.0
     """Use this share, by the same draw; no appended row ever changes who is in it."""
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
-    """Share of the traces held out for the validation loss, chosen by a hash of their ids."""
+    """Share of the traces held out for the validation loss, chosen by a hash of their ids; prompts alone
+    are never held out."""
     seed: int = 42
     """Seeds sample and validation split, apart from the seed of the training."""
     num_processes: int = Field(default=1, ge=1)
@@ -626,10 +627,11 @@ class RolloutConfig(ConfigModel):
     """On-policy sequences: the student writes, the teacher scores each token (docs/on-policy.md)."""
 
     share: Share = 1.0
-    """Share of each step's sequences that the student writes; the others are traces (GKD's lambda)."""
+    """Share of each step's sequences that the student writes; the others are traces (GKD's lambda). At 1,
+    rows that are prompts alone are read too."""
     horizon: Length = 1.0
     """Completion tokens that are sampled and scored: a number of tokens, or a share of the length of
-    each prompt's own trace."""
+    each prompt's own trace; a number where a row is a prompt alone."""
     horizon_start: Length | None = None
     """Where the horizon begins with schedule linear or entropy; of the same kind as `horizon`."""
     schedule: Literal["constant", "linear", "entropy"] = "constant"
@@ -729,6 +731,11 @@ class RunConfig(ConfigModel):
     """Where the metrics go besides."""
     seed: int = 0
     """Seeds data order and every random choice of training."""
+
+    @property
+    def takes_prompts(self) -> bool:
+        """Rows without a completion are data: the student writes all that is scored."""
+        return self.rollout is not None and self.rollout.share == 1.0
 
     @model_validator(mode="before")
     @classmethod

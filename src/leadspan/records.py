@@ -55,6 +55,11 @@ class Trace:
         return self.golds[0] if self.golds else None
 
     @property
+    def is_prompt(self) -> bool:
+        """A question alone, for rollouts: nobody has answered it."""
+        return not (self.closed or self.cot or self.answer)
+
+    @property
     def prompt(self) -> str:
         """Text of the last user turn."""
         return next((turn.content for turn in reversed(self.messages) if turn.role == "user"), "")
@@ -111,6 +116,11 @@ class Sequence:
 
     def __len__(self) -> int:
         return len(self.input_ids_T)
+
+    @property
+    def is_prompt(self) -> bool:
+        """A question alone, for rollouts: uncut, nothing stands behind it."""
+        return self.prompt.end == self.num_full_tokens
 
     def span(self, section: Section) -> Span:
         """The span of a section by name."""

@@ -82,6 +82,18 @@ def test_inspect_with_nothing_usable_says_what_to_write_and_fails(
     assert "1 rows, 1 usable" in mended.stdout
 
 
+def test_inspect_reads_prompts_alone_where_told_to(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"{n}?"}) + "\n" for n in range(3)))
+    command = ["inspect", file, "--tokenizer", model_folder(tmp_path / "student")]
+    shown = call(*command, "--prompts")
+    assert shown.exit_code == 0
+    assert "3 rows, 3 usable" in shown.stdout
+    assert "note: prompt_alone 3" in shown.stdout
+    assert "what each LSP keeps" not in shown.stdout
+    assert call(*command).exit_code == 1
+
+
 def test_inspect_takes_another_template(tmp_path: Path, rows: Path) -> None:
     tokenizer = model_folder(tmp_path / "student")
     template = tmp_path / "t.jinja"

@@ -93,6 +93,7 @@ def test_any_json_in_the_columns_of_each_format(
     row = {column: data.draw(JSON) for column in FORMATS[name].columns}
     check({**others, **row}, name, Reading(generations="all"))
     check({**others, **row}, None, Reading())
+    check({**others, **row}, None, Reading(takes_prompts=True))
 
 
 @settings(max_examples=100)

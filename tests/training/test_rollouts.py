@@ -22,6 +22,7 @@ from leadspan.generation.local import generate
 from leadspan.generation.requests import Request
 from leadspan.records import Message, Sequence, Span, Trace
 from leadspan.runs import RunFolder
+from leadspan.traces.render import Renderer
 from leadspan.training.rollout_log import by_decile
 from leadspan.training.rollouts import closing_ids
 from leadspan.training.run import train
@@ -308,12 +309,13 @@ def sequence(prompt: int, cot: int, answer: int, close: int = 0) -> Sequence:
     )
 
 
-def test_the_closing_marker_is_read_off_the_traces() -> None:
+def test_the_closing_marker_is_the_one_that_traces_are_rendered_with() -> None:
     tokenizer = build_tiny_tokenizer()
     traces = [Trace("t", (Message("user", "1+1?"),), "1+1=2.", "2")]
-    marker = tokenizer.convert_tokens_to_ids("</think>")
-    assert closing_ids(render(traces, tokenizer), tokenizer) == (marker,)
-    assert closing_ids([sequence(3, 4, 2)], tokenizer) == ()
+    (whole,) = render(traces, tokenizer)
+    found = closing_ids(Renderer(tokenizer))
+    assert found == (tokenizer.convert_tokens_to_ids("</think>"),)
+    assert set(found) <= set(whole.input_ids_T[whole.cot.start : whole.cot.end].tolist())
 
 
 @pytest.mark.parametrize(

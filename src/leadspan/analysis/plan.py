@@ -137,10 +137,18 @@ def plan_run(
     sequences = []
 
     def remember() -> Iterator[tuple[Trace, Sequence]]:
-        pairs = iter_sequences(traces, renderer, counts, config.truncation, annotate)
+        pairs = iter_sequences(
+            traces,
+            renderer,
+            counts,
+            config.truncation,
+            annotate,
+            takes_prompts=config.takes_prompts,
+        )
         for trace, sequence in islice(pairs, limit):
             sequences.append(sequence)
-            yield trace, sequence
+            if not sequence.is_prompt:
+                yield trace, sequence
 
     analysis = Analysis(tuple(read_traces(remember(), renderer)), dict(counts.refused))
     if not sequences:

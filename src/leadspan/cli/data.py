@@ -40,6 +40,9 @@ def inspect(
     derivations: Annotated[
         bool, typer.Option("--derivations", help="Count the first derivations that a cut keeps.")
     ] = False,
+    prompts: Annotated[
+        bool, typer.Option("--prompts", help="Read rows without a completion too, for rollouts.")
+    ] = False,
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
@@ -57,7 +60,13 @@ def inspect(
 
     annotate = annotate_derivation if derivations else annotator_of(run.truncation)
     parts = (run.traces, run.render, run.truncation, run.supervision)
-    inspection = inspect_traces(loaded, *parts, num_specimens=traces, annotate=annotate)
+    inspection = inspect_traces(
+        loaded,
+        *parts,
+        num_specimens=traces,
+        annotate=annotate,
+        takes_prompts=prompts or run.takes_prompts,
+    )
     if html is not None:
         write_text_atomic(html, build_page(inspection))
     if as_json:

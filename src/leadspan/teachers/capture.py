@@ -295,7 +295,8 @@ def capture_run(config: RunConfig, output: Path, settings: CaptureSettings) -> C
         )
     with join_ranks() as ranks:
         tokenizer = load_tokenizer(config.student, config.render)
-        data = build_sequences(config, tokenizer)
+        # What a cache serves is traces: rows that are prompts alone are refused here.
+        data = build_sequences(config.model_copy(update={"rollout": None}), tokenizer)
         backend, reads = _build_backend(config, config.teacher, tokenizer, settings, ranks)
         asked = list(sequences_to_capture(config, [*data.train, *data.validation]))
         sequences = [sequence for sequence in asked if reads(sequence)]

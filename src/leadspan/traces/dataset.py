@@ -26,6 +26,7 @@ from filelock import FileLock
 from leadspan.config import (
     DERIVATION_COLUMN,
     OverlapConfig,
+    RolloutConfig,
     RoutedTeacherConfig,
     RunConfig,
     TeacherConfig,
@@ -68,6 +69,7 @@ def cache_folder(config: RunConfig, tokenizer: Any, layout: list[Any]) -> Path |
     made_of = {
         "contents": contents,
         "traces": traces,
+        "takes_prompts": config.takes_prompts,
         "render": config.render.model_dump(mode="json", exclude={"chat_template", "date"}),
         "taught": [[one.system_prompt, _claim(one)] for one in config.all_teachers],
         "column": [config.truncation.column, config.truncation.column_unit],
@@ -173,6 +175,7 @@ def build_sequences(
 
     Raises:
         DataError: The source cannot be read, or no row of it is usable.
+        ConfigError: The rollouts ask for something that prompts alone do not have.
     """
     check_annotated(config.truncation, annotate)
     renderer = Renderer(tokenizer, config.render)
@@ -187,6 +190,7 @@ def build_sequences(
             annotate,
             rows,
             config.all_teachers,
+            config.takes_prompts,
         )
         return [sequence for _, sequence in pairs], counts
 
@@ -198,6 +202,8 @@ def build_sequences(
     train, validation = split_validation(
         sequences, config.traces.validation_fraction, config.traces.seed
     )
+    if config.rollout is not None:
+        _check_prompts(config.traces.path, config.rollout, train, validation)
     return SequenceSet(train, validation, counts.refused, counts.notes, counts.places)
 
 
@@ -226,6 +232,31 @@ def _waiting_for_others(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _check_prompts(
+    path: str, rollout: RolloutConfig, train: list[Sequence], validation: list[Sequence]
+) -> None:
+    """Check that the rollouts ask nothing of a trace where a row is a prompt alone."""
+    first = next((sequence.trace_id for sequence in train if sequence.is_prompt), None)
+    if first is None:
+        return
+    if not isinstance(rollout.horizon, int):
+        raise ConfigError(
+            f"{path}: rollout.horizon must be a number of tokens where a row is a prompt alone; got "
+            f"{rollout.horizon:g}, and {first} has no trace to take a share of. Write 512, for example."
+        )
+    if rollout.prefix:
+        raise ConfigError(
+            f"{path}: rollout.prefix must be 0 where a row is a prompt alone; got {rollout.prefix:g}, "
+            f"and {first} has no trace to begin with. Leave it out."
+        )
+    if rollout.schedule == "entropy" and not validation:
+        raise ConfigError(
+            f"{path}: rollout.schedule must be constant or linear where all rows are prompts alone; got "
+            f"'entropy', which grows at validations, and prompts such as {first} are never held out. "
+            "Write linear."
+        )
 
 
 def check_annotated(truncation: TruncationConfig, annotate: Annotate | None) -> None:
@@ -259,6 +290,7 @@ def iter_sequences(
     annotate: Annotate | None = None,
     rows: Iterable[Place] | None = None,
     teachers: SequenceABC[TeacherConfig] = (),
+    takes_prompts: bool = False,
 ) -> Iterator[tuple[Trace, Sequence]]:
     """Stream traces with their sequences, after every filter and the sample.
 
@@ -270,9 +302,10 @@ def iter_sequences(
         annotate: Adds to each trace's `meta`.
         rows: Read instead of the source's own.
         teachers: Who claims rows, or reads a prompt of its own.
+        takes_prompts: Rows that hold a question and no completion are read too.
     """
     claims = [one.where for one in teachers if isinstance(one, RoutedTeacherConfig)]
-    traces: Iterable[Trace] = counts.sift(iter_traces(config, rows, claims))
+    traces: Iterable[Trace] = counts.sift(iter_traces(config, rows, claims, takes_prompts))
     if annotate is not None:
         traces = (replace(t, meta={**t.meta, **annotate(t)}) for t in traces)
     fitting = _fitting(config, iter_rendered(traces, renderer, config.num_processes), counts)
@@ -345,8 +378,11 @@ def draw(trace_id: str, seed: int, purpose: str) -> float:
 def split_validation(
     sequences: list[Sequence], fraction: float, seed: int
 ) -> tuple[list[Sequence], list[Sequence]]:
-    """Train and validation share; a trace stays on its side when rows are appended."""
-    held_out = [is_validation(sequence.trace_id, fraction, seed) for sequence in sequences]
+    """Train and validation share; a trace stays on its side when rows are appended.
+
+    A prompt alone has no tokens for a validation loss and is never held out.
+    """
+    held_out = [not s.is_prompt and is_validation(s.trace_id, fraction, seed) for s in sequences]
     train = [s for s, out in zip(sequences, held_out, strict=True) if not out]
     validation = [s for s, out in zip(sequences, held_out, strict=True) if out]
     return train, validation

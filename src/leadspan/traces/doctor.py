@@ -20,7 +20,6 @@ from leadspan.config import (
     ModelConfig,
     RunConfig,
     StudentConfig,
-    TracesConfig,
     TruncationConfig,
 )
 from leadspan.errors import ConfigError, LeadspanError
@@ -149,7 +148,7 @@ def examine(
     tokenizer.chat_template = renderer.layout.template
     findings += [*_special_tokens(tokenizer), *_stop_tokens(student, tokenizer)]
     findings += _template(renderer)
-    rows = _try(findings, "rows", lambda: _first_rows(config.traces, renderer))
+    rows = _try(findings, "rows", lambda: _first_rows(config, renderer))
     if rows is not None:
         findings += [_own_output(renderer, [trace for trace, _ in rows]), _trips(renderer, rows)]
         made = _try(findings, "traces", lambda: build_sequences(config, tokenizer, annotate))
@@ -263,9 +262,10 @@ def _rivals(layout: Layout) -> list[str]:
     return sorted({text for text in (opened, *named) if text and text not in own})
 
 
-def _first_rows(traces: TracesConfig, renderer: Renderer) -> list[tuple[Trace, Sequence]]:
-    traces = traces.model_copy(update={"sample": None, "num_processes": 1})
-    return list(islice(iter_sequences(traces, renderer, LoadedTraces()), ROWS_LOOKED_AT))
+def _first_rows(config: RunConfig, renderer: Renderer) -> list[tuple[Trace, Sequence]]:
+    traces = config.traces.model_copy(update={"sample": None, "num_processes": 1})
+    pairs = iter_sequences(traces, renderer, LoadedTraces(), takes_prompts=config.takes_prompts)
+    return list(islice(pairs, ROWS_LOOKED_AT))
 
 
 def _own_output(renderer: Renderer, traces: list[Trace]) -> Finding:
@@ -317,7 +317,12 @@ def _whole_set(config: RunConfig, made: SequenceSet, shared: SharedVocabulary | 
         said = f"{count:,} of {len(sequences):,} rows hold tokens that the teacher lacks"
         mend = "Those labels are not scored, and rows that the teacher cannot read are left out."
         yield _judged("shared tokens", said, count, mend)
-    yield from _cut(config, sequences)
+    prompts = [sequence for sequence in sequences if sequence.is_prompt]
+    if prompts:
+        said = f"{len(prompts):,} of {len(sequences):,} rows, which have no validation loss"
+        yield Finding("ok", "prompts alone", said)
+    if traces := [sequence for sequence in sequences if not sequence.is_prompt]:
+        yield from _cut(config, traces)
     yield from _rollouts(config, made.train)
 
 

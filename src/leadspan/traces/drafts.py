@@ -41,6 +41,8 @@ class Reading:
     markers: tuple[Markers, ...] = FAMILIES
     words: bool = True
     generations: str = "first_correct"
+    takes_prompts: bool = False
+    """Rows that hold a question and no completion are read too; otherwise they are refused."""
 
     def split(self, completion: str) -> Segmented:
         """Segment a completion, or refuse the row."""
@@ -55,7 +57,8 @@ class Draft:
     """A trace before the checks that all formats share."""
 
     messages: tuple[Message, ...]
-    split: Segmented
+    split: Segmented | None
+    """None for a question alone."""
     golds: tuple[Any, ...] = ()
     """Values that may hold the accepted answers; the first that does counts."""
     suffix: str = ""
@@ -164,8 +167,14 @@ def turns_of(messages: Iterable[ReadMessage]) -> tuple[Message, ...]:
 
 
 def conversation(messages: list[Any], reading: Reading, row: Row) -> Draft:
-    """The last assistant turn is the trace, the turns before it are the prompt."""
+    """The last assistant turn is the trace, the turns before it are the prompt.
+
+    Where prompts are taken, messages that end in another turn are a prompt alone.
+    """
     read = read_turns(messages)
+    if reading.takes_prompts and read and read[-1].role != "assistant":
+        notes = tuple(note for message in read for note in message.notes)
+        return Draft(with_system(turns_of(read), row), None, notes=notes)
     last = max((n for n, message in enumerate(read) if message.role == "assistant"), default=-1)
     if last < 0:
         raise Unusable("no_assistant_turn")
@@ -291,10 +300,13 @@ def build_trace(row: Row, draft: Draft, texts: tuple[str, ...]) -> Trace:
 
 
 def _checked(draft: Draft) -> Segmented:
-    split = tidy(draft.split)
+    if draft.split is None:
+        split: Segmented | SkippedRow = Segmented("", "", closed=False)
+    else:
+        split = tidy(draft.split)
     if isinstance(split, SkippedRow):
         raise Unusable(split.reason)
-    if not split.cot.strip():
+    if draft.split is not None and not split.cot.strip():
         raise Unusable("empty_cot")
     # In a student's sequence they would be control tokens: a second end of the thinking.
     if THINK.close in split.cot or THINK.open in split.answer or THINK.close in split.answer:
@@ -303,6 +315,8 @@ def _checked(draft: Draft) -> Segmented:
     if length > MOST_CHARACTERS:
         raise Unusable("too_long")
     if not any(turn.content.strip() for turn in draft.messages if turn.role == "user"):
+        raise Unusable("empty_prompt")
+    if draft.split is None and not draft.messages[-1].content.strip():
         raise Unusable("empty_prompt")
     if draft.messages[-1].role == "assistant":
         raise Unusable("prompt_ends_in_assistant")

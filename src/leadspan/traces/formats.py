@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from leadspan.messages import Unusable
 from leadspan.records import Message, Trace
@@ -266,6 +267,37 @@ FORMATS: dict[str, Format] = {
 }
 
 
+PROMPT_COLUMNS = ("prompt", "problem", "question")
+
+
+def asks_in(column: str) -> Format:
+    """A question alone, as text or messages."""
+
+    def adapt(row: Row, reading: Reading) -> Drafts:
+        turns, notes = _prompt(row, column)
+        return [Draft(turns, None, golds_of(row, "gold", "answer"), notes=notes)]
+
+    return Format((column,), adapt, texts=("answer", "solution", "system"))
+
+
+def _asked_alone(row: Row, known: Format | None) -> Format | None:
+    """How the question of a row without a completion is read; None for a row that may have one."""
+    filled = {name for name, value in row.items() if not _is_blank(value)}
+    if any(_fits(one, row, filled) for one in ([known] if known else FORMATS.values())):
+        return None
+    there = [name for name in PROMPT_COLUMNS if name in row]
+    chosen = next((name for name in there if name in filled), next(iter(there), None))
+    return asks_in(chosen) if chosen else None
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or value == [] or (isinstance(value, str) and not value.strip())
+
+
+def _fits(known: Format, row: Row, filled: set[str]) -> bool:
+    return filled.issuperset(known.columns) and (known.when is None or known.when(row))
+
+
 def detect(row: Row, mapped: frozenset[str] = frozenset()) -> Format:
     """The format with the most columns among those whose columns are all filled.
 
@@ -279,8 +311,7 @@ def detect(row: Row, mapped: frozenset[str] = frozenset()) -> Format:
     filled = {name for name, value in row.items() if value is not None}
     fitting: dict[Format, str] = {}
     for name, known in FORMATS.items():
-        fits = filled.issuperset(known.columns) and (known.when is None or known.when(row))
-        if fits:
+        if _fits(known, row, filled):
             fitting.setdefault(known, name)
     ranks = {known: (len(mapped & {*known.columns}), len(known.columns)) for known in fitting}
     best = [known for known in fitting if ranks[known] == max(ranks.values())]
@@ -306,7 +337,8 @@ def iter_traces_of(
     """The traces of one row, or the reason why there are none."""
     try:
         check_row(row)
-        found = known or detect(row, mapped)
+        alone = _asked_alone(row, known) if reading.takes_prompts else None
+        found = alone or known or detect(row, mapped)
         for name in found.columns:
             if row.get(name) is None:
                 raise Unusable(f"missing:{name}")

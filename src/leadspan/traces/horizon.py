@@ -18,7 +18,7 @@ import numpy as np
 
 from leadspan.config import RolloutConfig
 from leadspan.errors import ConfigError
-from leadspan.records import Example, Sequence
+from leadspan.records import Example, Sequence, Span
 from leadspan.traces.cut import select
 
 
@@ -109,13 +109,25 @@ def num_context_tokens(config: RolloutConfig, sequence: Sequence) -> int:
 def stand_in(config: RolloutConfig, sequence: Sequence) -> Example:
     """What a rollout is expected to cost before it is written: as long as the trace, or the horizon.
 
-    A horizon that grows is taken halfway: its mean over the training, if at each validation it grows.
+    A horizon that grows is taken halfway: its mean over the training, if at each validation it grows. A
+    prompt alone says nothing about the length of its answer: the horizon it is.
     """
     start = num_context_tokens(config, sequence)
     horizon = _horizon_at(config, 0.5, num_completion_tokens(sequence))
+    if sequence.is_prompt:
+        sequence = _lengthened(sequence, horizon)
     end = min(len(sequence), start + horizon)
     kept = select(sequence, np.arange(end))
     return Example(kept, np.arange(end) >= start)
+
+
+def _lengthened(prompt: Sequence, num_tokens: int) -> Sequence:
+    """A prompt alone with so many tokens behind it, whichever: its last one again and again."""
+    ids_T = np.pad(prompt.input_ids_T, (0, num_tokens), mode="edge")
+    cot = Span(prompt.prompt.end, len(ids_T))
+    return Sequence(
+        prompt.trace_id, ids_T, prompt.prompt, cot, Span(cot.end, cot.end), meta=prompt.meta
+    )
 
 
 def num_most_tokens(config: RolloutConfig, sequence: Sequence) -> int:

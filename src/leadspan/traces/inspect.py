@@ -132,6 +132,7 @@ def inspect_traces(
     supervision: SupervisionConfig | None = None,
     num_specimens: int = 1,
     annotate: Annotate | None = None,
+    takes_prompts: bool = False,
 ) -> Inspection:
     """Read, render and measure a source, streaming.
 
@@ -143,6 +144,7 @@ def inspect_traces(
         supervision: The sections that are scored.
         num_specimens: Traces to look at.
         annotate: Adds where each trace first derives its gold, if that is to be counted.
+        takes_prompts: Rows that hold a question and no completion are shown too; nothing is cut there.
 
     Raises:
         DataError: The source cannot be read.
@@ -156,12 +158,15 @@ def inspect_traces(
     lengths: dict[str, list[int]] = {name: [] for name in (*SECTIONS, "sequence")}
     round_trips: Counter[str] = Counter()
     specimens: list[Specimen] = []
-    for trace, sequence in iter_sequences(traces, renderer, counts, truncation, annotate):
+    pairs = iter_sequences(
+        traces, renderer, counts, truncation, annotate, takes_prompts=takes_prompts
+    )
+    for trace, sequence in pairs:
         for section in SECTIONS:
             lengths[section].append(len(sequence.span(section)))
         lengths["sequence"].append(len(sequence))
         round_trips[renderer.round_trip(trace, sequence)] += 1
-        for counter in (*counters.values(), configured):
+        for counter in () if sequence.is_prompt else (*counters.values(), configured):
             counter.add(sequence)
         if len(specimens) < num_specimens:
             specimens.append(specimen(renderer, trace, sequence, configured.cut))
@@ -219,6 +224,7 @@ def show(
     console.print(_counts(inspection))
     if inspection.usable:
         console.print(_lengths(inspection))
+    if inspection.configured.sequences:
         console.print(_cuts(inspection))
     for specimen in inspection.specimens:
         console.print(_specimen(specimen, most_characters))

@@ -116,7 +116,9 @@ class Renderer:
         return replace(conversation, messages=turns)
 
     def _join(self, trace: Trace, prompt: Prompt, cot: list[int], answer: list[int]) -> Sequence:
-        opening = [] if prompt.opened else self._marker(self.layout.open_before(trace.cot))
+        # A rollout goes on right behind what generation feeds.
+        opens = not (prompt.opened or trace.is_prompt)
+        opening = self._marker(self.layout.open_before(trace.cot)) if opens else []
         closing, ending = [], []
         if trace.closed:
             closing = self._marker(self.layout.close_between(trace.cot, trace.answer))

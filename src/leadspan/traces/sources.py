@@ -41,8 +41,13 @@ _PLAIN = re.compile(r"[A-Za-z][\w.-]{0,59}", re.ASCII)
 ANSWERS = ("answer", "response", "output", "final")
 
 
-def suggest_columns(row: Mapping[str, Any]) -> str:
-    """The columns of a row and the `traces.columns` line that would have it read."""
+def suggest_columns(row: Mapping[str, Any], takes_prompts: bool = False) -> str:
+    """The columns of a row and the `traces.columns` line that would have it read.
+
+    Args:
+        row: The row.
+        takes_prompts: A row without a completion is read too.
+    """
     texts = {name: value for name, value in row.items() if isinstance(value, str) and value.strip()}
     chats = [name for name, value in row.items() if _is_chat(value)]
     marked = [name for name, text in texts.items() if _is_completion(text)]
@@ -56,6 +61,8 @@ def suggest_columns(row: Mapping[str, Any]) -> str:
         completion = marked[0] if marked else _named(texts, COMPLETIONS)
         prompt = _named(texts.keys() - {completion}, PROMPTS)
         wanted = {"prompt": prompt, "completion": completion}
+        if takes_prompts and not completion:
+            del wanted["completion"]
     pairs = ", ".join(
         f"{ours}: {_written(theirs or 'YOUR_COLUMN')}" for ours, theirs in wanted.items()
     )
@@ -161,7 +168,9 @@ class LoadedTraces:
 
 def _notes(trace: Trace) -> Iterator[str]:
     yield from trace.notes
-    if not trace.closed:
+    if trace.is_prompt:
+        yield "prompt_alone"
+    elif not trace.closed:
         yield "unclosed"
     elif not trace.answer.strip():
         yield "empty_answer"
@@ -193,6 +202,7 @@ def iter_traces(
     config: TracesConfig,
     rows: Iterable[Place] | None = None,
     claims: Sequence[Mapping[str, Any]] = (),
+    takes_prompts: bool = False,
 ) -> Iterator[Trace | SkippedRow]:
     """Stream every row as its traces or as the reason why there are none, filters applied.
 
@@ -202,6 +212,7 @@ def iter_traces(
         config: The source, how it is read, and the filters.
         rows: Read instead of the source's own.
         claims: Of several teachers, the conditions of each; `meta` then says who teaches a trace.
+        takes_prompts: Rows that hold a question and no completion are read too.
 
     Raises:
         DataError: The source cannot be read, or holds no rows at all.
@@ -211,7 +222,7 @@ def iter_traces(
         if rows is None
         else rows
     )
-    stream = _read(config, given, claims)
+    stream = _read(config, given, claims, takes_prompts)
     for check in _filters(config):
         stream = _checked(stream, check)
     if config.only_correct:
@@ -227,13 +238,18 @@ def _checked(rows: Rows, check: Check) -> Rows:
     return (check(row) if isinstance(row, Trace) else row for row in rows)
 
 
-def _read(config: TracesConfig, rows: Iterable[Place], claims: Sequence[Mapping[str, Any]]) -> Rows:
+def _read(
+    config: TracesConfig,
+    rows: Iterable[Place],
+    claims: Sequence[Mapping[str, Any]],
+    takes_prompts: bool,
+) -> Rows:
     known = None if config.format == "auto" or config.columns else FORMATS.get(config.format)
     if known is None and config.format != "auto":
         raise ConfigError(
             f"traces.format must be auto or one of {', '.join(FORMATS)}; got {config.format!r}."
         )
-    reading = _reading(config)
+    reading = replace(_reading(config), takes_prompts=takes_prompts)
     rename = mapped(config.columns) if config.columns else None
     mapped_names = frozenset(config.columns)
     empty, hinted = True, set()
@@ -255,17 +271,17 @@ def _read(config: TracesConfig, rows: Iterable[Place], claims: Sequence[Mapping[
             if isinstance(trace, Trace):
                 yield replace(trace, meta={**trace.meta, TEACHER: teacher}) if claims else trace
                 continue
-            hint = "" if trace.reason in hinted else _hint(trace.reason, row)
+            hint = "" if trace.reason in hinted else _hint(trace.reason, row, takes_prompts)
             hinted.add(trace.reason)
             yield SkippedRow(trace.reason, where, hint)
     if empty:
         raise DataError(f"{config.path}: must hold at least one row; got none.")
 
 
-def _hint(reason: str, row: Mapping[str, Any]) -> str:
+def _hint(reason: str, row: Mapping[str, Any], takes_prompts: bool) -> str:
     """What to write so that a row is read, where its format was not told."""
     if reason == "unknown_format":
-        return suggest_columns(row)
+        return suggest_columns(row, takes_prompts)
     name, _, formats = reason.partition(":")
     return f"Write traces.format: one of {formats}" if name == "ambiguous_format" else ""
 
@@ -298,6 +314,8 @@ def _meets(row: Mapping[str, Any], name: str, wanted: Any) -> bool:
 
 def _filters(config: TracesConfig) -> Iterator[Check]:
     """The filters that look at one trace alone."""
+    if config.only_closed or config.only_correct:
+        yield _filter("prompt_alone", lambda trace: not trace.is_prompt)
     if config.only_closed:
         yield _filter("not_closed", lambda trace: trace.closed)
     if config.only_with_gold or config.only_correct:

@@ -26,6 +26,7 @@ class ExampleSource:
         sequences: Uncut, or cut where `cut` keeps everything; an Example stays as it is, cut and labels.
         vocabulary: What the teacher shares with the student: labels outside it are not scored, and
             sequences that the teacher cannot read are left out. None without a teacher.
+        takes_prompts: Keep prompts alone, of which no token is scored: the student goes on from them.
     """
 
     def __init__(
@@ -33,11 +34,16 @@ class ExampleSource:
         cut: Cut,
         sequences: SequenceABC[Sequence | Example],
         vocabulary: TeacherVocabulary | None = None,
+        takes_prompts: bool = False,
     ) -> None:
         self._cut, self._vocabulary = cut, vocabulary
         ends = (0.0, 1.0) if cut.moves else (0.0,)
         made = [[self._example(sequence, end) for end in ends] for sequence in sequences]
-        scored = [any(example.num_scored_tokens for example in examples) for examples in made]
+        scored = [
+            any(example.num_scored_tokens for example in examples)
+            or (takes_prompts and sequence_of(sequence).is_prompt)
+            for sequence, examples in zip(sequences, made, strict=True)
+        ]
         read = [
             vocabulary is None or all(vocabulary.reads(example.sequence) for example in examples)
             for examples in made

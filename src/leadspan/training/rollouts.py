@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as SequenceABC
 from dataclasses import asdict, dataclass
@@ -24,7 +23,6 @@ from leadspan.errors import RunError
 from leadspan.generation.requests import Backend, Request, seed_of
 from leadspan.parallel import Ranks
 from leadspan.records import Example, Sequence, Span
-from leadspan.traces.cut import CLOSE_TOKENS
 from leadspan.traces.horizon import (
     Horizon,
     num_completion_tokens,
@@ -32,6 +30,7 @@ from leadspan.traces.horizon import (
     num_prompts_of_a_step,
     stand_in,
 )
+from leadspan.traces.render import Renderer
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,18 +279,11 @@ def _find(ids_T: Any, pattern: tuple[int, ...], start: int) -> int | None:
     return start + int(places[0]) + width if len(places) else None
 
 
-def closing_ids(sequences: SequenceABC[Sequence], tokenizer: Any) -> tuple[int, ...]:
-    """The tokens that close a chain of thought, read off the traces; empty where none is closed.
+def closing_ids(renderer: Renderer) -> tuple[int, ...]:
+    """The tokens that close a chain of thought, as traces are rendered.
 
     Of a marker with white space around it only the marker's own token counts, where it has one.
     """
-    closings = Counter(
-        tuple(s.input_ids_T[s.cot.end - s.meta[CLOSE_TOKENS] : s.cot.end].tolist())
-        for s in sequences
-        if s.closed and s.meta.get(CLOSE_TOKENS)
-    )
-    if not closings:
-        return ()
-    (common, _), *_ = closings.most_common(1)
-    own = [token for token in common if token in tokenizer.added_tokens_decoder]
-    return (own[0],) if len(own) == 1 else common
+    closing = renderer.encoder.control(renderer.layout.block.close)
+    own = [token for token in closing if token in renderer.tokenizer.added_tokens_decoder]
+    return (own[0],) if len(own) == 1 else tuple(closing)

@@ -69,6 +69,7 @@ from leadspan.teachers.served import ServedTeacher
 from leadspan.traces.cut import Cut
 from leadspan.traces.dataset import Annotate, build_sequences
 from leadspan.traces.horizon import check_context, num_most_tokens
+from leadspan.traces.render import Renderer
 from leadspan.training.checkpoint import gather_weights
 from leadspan.training.data import ExampleSource, describe_cut, sequence_of
 from leadspan.training.engines import build_engine
@@ -193,7 +194,7 @@ def _train_in(folder: RunFolder, config: RunConfig, ranks: Ranks, inputs: RunInp
     ]
     vocabulary = joint_vocabulary([each for _, each in built])
     cut = Cut(config.truncation, config.supervision)
-    examples = ExampleSource(cut, inputs.train, vocabulary)
+    examples = ExampleSource(cut, inputs.train, vocabulary, config.takes_prompts)
     held_out = ExampleSource(cut, inputs.validation, vocabulary)
     validation = held_out.at(1.0)
     if not len(examples):
@@ -285,7 +286,7 @@ def build_rollouts(
         vocab_size=objective.vocab_size,
         stop_ids=stop_ids,
         batch_size=config.training.batch_size,
-        close_ids=closing_ids(sequences, tokenizer),
+        close_ids=closing_ids(Renderer(tokenizer, config.render)),
         seed=config.seed,
     )
 

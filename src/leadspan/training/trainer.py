@@ -224,6 +224,9 @@ class Trainer:
     def _say_estimate(self, first: int) -> None:
         """Say how long the steps from `first` on will take, by a timed pass."""
         examples = self._examples.at(first / self._num_steps)
+        if self._rollouts is not None and self._config.takes_prompts:
+            everything = self._examples.sequences(range(len(examples)))
+            examples = self._rollouts.expected(everything)
         device = self._ranks.device
         probe = probe_example(examples[self._order[0]], self._objective.vocab_size, device)
         seconds = time_probe(lambda: self._run_passes([probe], 1, backward=True), device)

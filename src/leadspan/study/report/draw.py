@@ -87,9 +87,9 @@ def draw_chart(axes: Axes, chart: Chart) -> None:
             _draw_bars(axes, series, bars.index(series), len(bars))
         else:
             _draw_line(axes, series)
-    for place, (name, level) in enumerate(chart.levels):
+    for place, (called, level) in enumerate(chart.levels):
         style = ("--", ":", "-.")[place % 3]
-        axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=style, label=name, zorder=1)
+        axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=style, label=called, zorder=1)
     if names := chart.names:
         axes.set_xticks(range(len(names)), names)
     elif chart.x_is_share or chart.labels:
