@@ -33,7 +33,7 @@ from leadspan.records import Sequence as TokenSequence
 from leadspan.records import Span
 from leadspan.sizes import run_folder_bytes, weight_bytes
 from leadspan.traces.cut import Cut
-from leadspan.traces.horizon import num_prompts_of_a_step
+from leadspan.traces.horizon import num_prompts_of_a_step, stand_in
 
 CACHE_BYTES_PER_TOKEN = 214
 """Of a top-64 teacher cache with packed ids and 8-bit log-probabilities."""
@@ -97,7 +97,11 @@ def workload_of(sequences: Iterable[TokenSequence], config: RunConfig, lsp: floa
     dropped = 0
     for sequence in sequences:
         uncut += len(sequence)
-        labels = np.flatnonzero(cut.example(sequence).supervised_T)
+        if sequence.is_prompt and config.rollout is not None:
+            example = stand_in(config.rollout, sequence)
+        else:
+            example = cut.example(sequence)
+        labels = np.flatnonzero(example.supervised_T)
         if len(labels):
             forwarded.append(int(labels[-1]))
             scored.append(len(labels))

@@ -154,10 +154,11 @@ def plan_run(
     if not sequences:
         raise DataError(nothing_usable(config.traces, counts))
     trained, _ = split_validation(sequences, config.traces.validation_fraction, config.traces.seed)
+    read = [sequence for sequence in sequences if not sequence.is_prompt]
     return _plan(
         config,
         lambda lsp: workload_of(trained, config, lsp),
-        {lsp: _share_kept(config, sequences, analysis, lsp) for lsp in lsps},
+        {lsp: _share_kept(config, read, analysis, lsp) for lsp in lsps},
         (speed, device, num_ranks, tuple(lsps), len(sequences), "as read"),
     )
 

@@ -27,6 +27,8 @@ DARK = ("#56B4E9", "#E69F00", "#2FC69B", "#E08CBB", "#F0E442", "#6F9FD8")
 (jfly.uni-koeln.de/color), in an order in which neighbors differ in lightness too."""
 SHARE_AXIS = (0.0, 1.05)
 """An axis of shares, with room for the marks at 1."""
+LABELED_WIDTH = 1.45
+"""Of an x axis with names, in its largest value: it begins at 0, so that equal budgets look equal."""
 BINS = 20
 """Bins of the derivation histogram, each a twentieth of the sequence."""
 
@@ -94,8 +96,10 @@ class Chart:
         if self.x_is_share:
             return SHARE_AXIS
         values = [x for series in self.series for x in series.points.x]
+        if self.labels:
+            return 0.0, LABELED_WIDTH * max(values)
         span = max(values) - min(values) or abs(max(values)) or 1.0
-        return min(values) - 0.05 * span, max(values) + (0.4 if self.labels else 0.05) * span
+        return min(values) - 0.05 * span, max(values) + 0.05 * span
 
     @property
     def names(self) -> list[str]:
@@ -175,8 +179,7 @@ def place_labels(families: Sequence[Family], height: float) -> list[Label]:
         for color, family in enumerate(families)
         for row in family.points.itertuples()
     ]
-    flops = [x for _, x, _, _ in every]
-    width = 1.45 * (max(flops) - min(flops) or max(flops))
+    width = LABELED_WIDTH * max(x for _, x, _, _ in every)
     placed: list[Label] = []
     for y, x, text, color in sorted(every, reverse=True):
         text_y = y

@@ -15,6 +15,8 @@ from leadspan.study.report.summary import Summary, compute_frontier, say_number
 
 ENOUGH = 0.95
 """Share of the best accuracy at which the families' costs are compared."""
+ABOUT_EQUAL = 0.95
+"""Costs at least so near are equal: a budget is spent to the nearest whole step."""
 MOMENT = 0.2
 """Early and late: this share of the steps, at their beginning and at their end."""
 MOST_PARTS = 20
@@ -60,7 +62,11 @@ class Families:
         (name, point), *others = sorted(reached, key=lambda pair: float(getattr(pair[1], COST)))
         if others:
             ((other_name, other),) = others
-            share = say_number(getattr(point, COST) / getattr(other, COST))
+            ratio = getattr(point, COST) / getattr(other, COST)
+            if ratio > ABOUT_EQUAL:
+                pair = f"{name} {point.point} and {other_name} {other.point}"
+                return f"{goal}: {pair} cost about the same FLOPs"
+            share = say_number(ratio)
             return f"{goal}: {name} {point.point} costs {share} of the FLOPs of {other_name} {other.point}"
         said = f"{goal}: only {name} reaches it, cheapest with {point.point} ({point.train_flops:.3g} FLOPs)"
         for family in self.both:
