@@ -223,10 +223,10 @@ def test_the_doctor_knows_prompts_alone(tmp_path: Path) -> None:
     assert "9 usable (0 held out), 0 refused" in found["traces"].message
     assert "9 of 9 rows" in found["prompts alone"].message
     assert "cut" not in found
-    assert found["context length"].level == "ok"
+    assert found["rollouts and student"].level == "ok"
     far = {finding.check: finding for finding in examine(run(rows, horizon=500))}
-    assert far["context length"].level == "error"
-    assert "longest prompt with its rollout 5" in far["context length"].message
+    assert far["rollouts and student"].level == "error"
+    assert "500 may follow" in far["rollouts and student"].message
     ill = {finding.check: finding for finding in examine(run(rows, horizon=0.5))}
     assert ill["traces"].level == "error"
     assert "must be a number of tokens" in ill["traces"].message

@@ -16,10 +16,11 @@ from leadspan.generation.requests import Request
 from leadspan.records import Message, Sequence, Span
 from leadspan.runs import RunFolder
 from leadspan.traces.cut import Cut
+from leadspan.traces.horizon import num_most_tokens, stand_in
 from leadspan.traces.prompts import Conversation
 from leadspan.traces.render import Renderer
 from leadspan.training.data import ExampleSource
-from leadspan.training.rollouts import RolloutWriter, num_most_tokens, stand_in
+from leadspan.training.rollouts import RolloutWriter
 from leadspan.training.run import train
 from tests.conftest import build_tiny_tokenizer
 from tests.training.launching import assert_equal_weights
