@@ -18,6 +18,8 @@ FLOORS = {
                 "config",
                 "config_io",
                 "identity",
+                "paths",
+                "pins",
                 "runs",
                 "models",
                 "precision",

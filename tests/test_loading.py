@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from leadspan.cli.main import app
 from leadspan.config import ModelConfig, RenderConfig
+from leadspan.config_io import read_yaml
 from leadspan.errors import DataError
 from leadspan.models import load_tokenizer
 from leadspan.traces.render import Renderer
@@ -82,6 +83,27 @@ def test_every_verb_loads_the_pinned_student(
         app, [verb, str(run_yaml), *VERBS[verb], "--set", f"student.revision={NEWER}"]
     )
     assert moved.exception is not None, "the other revision holds nothing, so it cannot be loaded"
+
+
+def test_offline_a_run_takes_the_commit_of_the_hub_s_cache_and_keeps_it(
+    run_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main = tmp_path / "hub" / "models--me--student" / "refs" / "main"
+    main.write_text(PINNED)
+    content = json.loads(run_yaml.read_text())
+    del content["student"]["revision"]
+    run_yaml.write_text(json.dumps(content))
+    runs = {
+        "train": (["--output", "run"], "run/run.yaml"),
+        "capture": (["--output", "teacher"], "teacher/date.json"),
+    }
+    for newest in (PINNED, NEWER):  # which holds nothing: who took it could load no tokenizer
+        main.write_text(newest)
+        for verb, (options, kept) in runs.items():
+            result = CliRunner().invoke(app, [verb, str(run_yaml), *options])
+            assert result.exception is None, result.output
+            assert read_yaml(tmp_path / kept)["student"]["revision"] == PINNED
 
 
 def test_the_template_is_decided_once(tmp_path: Path, tiny_student: Path) -> None:

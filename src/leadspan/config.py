@@ -50,7 +50,7 @@ class OverlapConfig(ConfigModel):
     split: str = "test"
     """Hub dataset split."""
     revision: str | None = None
-    """Hub dataset revision."""
+    """Hub revision (commit, tag or branch); null takes the newest commit at the first start and keeps it."""
     column: str | None = None
     """Column of the problem text; null takes the first of problem, question, prompt."""
 
@@ -65,7 +65,7 @@ class TracesConfig(ConfigModel):
     split: str = "train"
     """Hub dataset split."""
     revision: str | None = None
-    """Hub dataset revision."""
+    """Hub revision (commit, tag or branch); null takes the newest commit at the first start and keeps it."""
     format: str = "auto"
     """Row format, one of docs/data.md; `auto` detects it from each row's columns."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -255,7 +255,7 @@ class ModelConfig(ConfigModel):
     path: str
     """A local folder or a hub id."""
     revision: str | None = None
-    """Hub revision (commit, tag or branch)."""
+    """Hub revision (commit, tag or branch); null takes the newest commit at the first start and keeps it."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Dtype of the weights in memory; auto is bfloat16 where `training.bf16: auto` is on, else float32."""
     attention: Literal["sdpa", "eager", "flex_attention", "flash_attention_2"] = "sdpa"
@@ -498,7 +498,7 @@ class BenchmarkConfig(ConfigModel):
     split: str | None = None
     """Hub dataset split; null is the registered one, or test."""
     revision: str | None = None
-    """Hub dataset revision."""
+    """Hub revision (commit, tag or branch); null takes the newest commit at the first start and keeps it."""
     prompt_column: str | None = None
     """Column of the problem text; null uses the registered or usual one."""
     gold_column: str | None = None

@@ -76,6 +76,15 @@ class Ranks:
                 raise each
         return results  # type: ignore[return-value]
 
+    def from_first(self, task: Callable[[], T]) -> T:
+        """What a task gives on the first rank, which alone does it, on every rank.
+
+        Raises:
+            LeadspanError: It failed there.
+        """
+        first, *_ = self.together(lambda: task() if self.is_first else None)
+        return first  # type: ignore[return-value]
+
     def agree(self, flag: bool) -> bool:
         """True on every rank if it is true on any."""
         if self.size == 1:

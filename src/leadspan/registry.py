@@ -43,6 +43,14 @@ def registered(name: str | None) -> Registered | None:
     return _REGISTERED.get(name) if name else None
 
 
+def home_of(path: str, revision: str | None) -> tuple[str, str | None]:
+    """Where a path leads, from a registered name to its data set, and the revision that it has there."""
+    known = registered(path)
+    if known is None:
+        return path, revision
+    return known.defaults.path, revision or known.defaults.revision
+
+
 def registered_names() -> list[str]:
     """All names, sorted."""
     return sorted(_REGISTERED)

@@ -25,6 +25,7 @@ from leadspan.config_io import config_hash, content_hash, load_run_config, read_
 from leadspan.errors import ConfigError, DamagedError, FolderHeldError, RunError
 from leadspan.identity import result_keys
 from leadspan.integrity import describe_bytes, describe_file, iter_sealed_lines, seal, unseal
+from leadspan.pins import kept_date, value_at
 from leadspan.progress import say
 
 PACKAGES = ("leadspan", "torch", "transformers", "datasets", "numpy", "safetensors", "tokenizers")
@@ -254,7 +255,7 @@ class RunFolder:
             return []
         earlier = read_json(environment_path)
         return [
-            f"{key} was {_at(earlier, key)!r}, is {_at(environment, key)!r}"
+            f"{key} was {value_at(earlier, key)!r}, is {value_at(environment, key)!r}"
             for key in sorted(differing_keys(earlier, environment))
             if key != "git_commit"
         ]
@@ -333,28 +334,6 @@ class RunFolder:
         return list(iter_sealed_lines(whole.splitlines(), self.metrics_path))
 
 
-CAPTURE_DATE_FILE = "date.json"
-"""In a teacher cache: the day that its prompts were written for."""
-
-
-def with_date(config: RunConfig, folder: Path) -> RunConfig:
-    """The config with the day that templates read: its own, the run's, its teacher cache's, today's."""
-    kept = [kept_date(folder / "run.yaml"), kept_date(folder / CAPTURE_DATE_FILE)]
-    if config.teacher is not None and config.teacher.cache is not None:
-        kept.append(kept_date(Path(config.teacher.cache) / CAPTURE_DATE_FILE))
-    return config.model_copy(update={"render": config.render.dated(*kept)})
-
-
-def kept_date(path: Path) -> str | None:
-    """`render.date` of a YAML or JSON file; None where the file or the key is not there."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        date = content["render"]["date"]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-        return None
-    return None if date is None else str(date)
-
-
 def differing_keys(left: Any, right: Any, prefix: str = "") -> set[str]:
     """Dotted keys at which two nested mappings differ."""
     if isinstance(left, dict) and isinstance(right, dict):
@@ -364,9 +343,3 @@ def differing_keys(left: Any, right: Any, prefix: str = "") -> set[str]:
             for key in differing_keys(left.get(name), right.get(name), f"{prefix}{name}.")
         }
     return set() if left == right else {prefix.rstrip(".")}
-
-
-def _at(content: Any, key: str) -> Any:
-    for name in key.split("."):
-        content = content.get(name) if isinstance(content, dict) else None
-    return content

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import shutil
+from contextlib import nullcontext
 
 import pytest
 
@@ -20,6 +21,7 @@ from leadspan.evaluation.evaluate import evaluate, generate_one
 from leadspan.evaluation.regrade import regrade
 from leadspan.evaluation.samples import EvaluationFolder
 from leadspan.evaluation.student import grade, split_generation
+from leadspan.integrity import unseal
 from leadspan.runs import lock_folder
 from tests.damage import damaged, draw_damages, outcome_of
 
@@ -275,6 +277,20 @@ def test_compare_refuses_what_was_evaluated_differently(tiny_student, finished, 
     assert "sampling.sampling_temperature" in forced.differences
     with pytest.raises(RunError, match="no finished evaluation"):
         compare_runs(folder, tmp_path / "nothing")
+
+
+def test_compare_takes_two_commits_with_the_same_problems_for_one(finished, tmp_path):
+    folder, _, _ = finished
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    path = other / "evaluation.json"
+    for key, refused in (("revision", False), ("content", True)):
+        summary = unseal(json.loads(path.read_text()), "")
+        for benchmark in summary["identity"]["benchmarks"].values():
+            benchmark[key] = "a" * 40
+        path.write_text(json.dumps(summary))
+        with pytest.raises(RunError, match=r"\.content") if refused else nullcontext():
+            assert compare_runs(folder, other).differences == ()
 
 
 def test_a_reader_of_a_half_written_line_writes_nothing(finished, tmp_path):

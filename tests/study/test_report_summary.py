@@ -17,9 +17,11 @@ from leadspan.study.report.draw import draw_figures
 from leadspan.study.report.page import chart_data
 from leadspan.study.report.summary import (
     PAPER_RETENTION,
+    build_settings,
     compute_frontier,
     estimate_mean,
     estimate_ratio,
+    model_of,
     recommend,
     say_estimate,
     summarise,
@@ -75,6 +77,20 @@ def test_a_curve_is_compared_with_the_student_it_began_from(tmp_path: Path) -> N
         "untrained student models/Other-1B@step9",
         "untrained student runs/demo/world/student",
     ]
+
+
+def test_a_commit_is_shown_in_short_and_tells_no_more_than_its_path(tmp_path: Path) -> None:
+    write_sweep_file(tmp_path)
+    commits = {"me/a": "a" * 40, "me/b": "b" * 40}
+    for path, commit in commits.items():
+        point = add_point(tmp_path, path.replace("/", "."), lsp=1.0)
+        config = yaml.safe_load((point / "run.yaml").read_text())
+        config["student"] = {"path": path, "revision": commit}
+        (point / "run.yaml").write_text(yaml.safe_dump(config))
+    runs = read_results(tmp_path).runs
+    assert [model_of(run, "student") for run in runs] == ["me/a@aaaaaaaa", "me/b@bbbbbbbb"]
+    extra = build_settings(runs).extra
+    assert [dict(pairs) for pairs in extra] == [{"student.path": path} for path in commits]
 
 
 def test_means_retention_and_ratios_by_hand(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from leadspan.config import RunConfig, SupervisionConfig, TruncationConfig
 from leadspan.errors import DataError
+from leadspan.study.run import annotate_derivation
 from leadspan.traces import dataset
 from leadspan.traces.cut import DERIVATION_TOKENS, TOKENS_SUFFIX, Cut, report_cuts
 from leadspan.traces.dataset import SequenceSet, build_sequences
@@ -231,6 +232,38 @@ def test_annotate_adds_cut_points_and_is_not_cached(
     made = build_sequences(config, byte_level(), annotate=lambda trace: {"mine": 0.5})
     assert all(sequence.meta["mine"] == 0.5 for sequence in made.train)
     assert not (tmp_path / "cache").exists()
+
+
+def test_derivations_are_cached_apart_from_rows_without_them(
+    run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = run(truncation={"policy": "derivation"})
+    row = {"prompt": "2+5?", "cot": "2+5 = 7. so 7.", "answer": "7", "gold": "7"}
+    rows = [json.dumps({**row, "id": f"r{n}"}) + "\n" for n in range(9)]
+    Path(config.traces.path).write_text("".join(rows))
+    first = build_sequences(config, byte_level(), annotate_derivation)
+    assert all(DERIVATION_TOKENS in sequence.meta for sequence in first.train)
+    span = config.model_copy(update={"truncation": TruncationConfig()})
+    plain = build_sequences(span, byte_level())
+    assert not any(DERIVATION_TOKENS in sequence.meta for sequence in plain.train)
+    monkeypatch.setattr(dataset, "iter_sequences", None)
+    assert same(first, build_sequences(config, byte_level(), annotate_derivation))
+
+
+@pytest.mark.parametrize(
+    ("traces", "is_kept"),
+    [
+        ({"path": "me/traces"}, False),
+        ({"path": "me/traces", "revision": "a" * 40}, True),
+        ({"decontaminate": [{"path": "aime24"}]}, False),
+        ({"decontaminate": [{"path": "aime24", "revision": "a" * 40}]}, True),
+    ],
+)
+def test_a_set_of_the_hub_is_cached_at_its_revision(
+    run: Callable[..., RunConfig], traces: dict[str, Any], is_kept: bool
+) -> None:
+    folder = dataset.cache_folder(set_in(run(), "traces", **traces), byte_level(), [])
+    assert (folder is not None) == is_kept
 
 
 def test_report_counts_what_survives(run: Callable[..., RunConfig]) -> None:

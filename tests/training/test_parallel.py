@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, Qwen3Config
 
+from leadspan.config_io import read_yaml
 from leadspan.runs import RunFolder
 from leadspan.training.checkpoint import find_last
+from tests.conftest import build_traces
+from tests.hub_server import hub_server
 from tests.training.launching import assert_same_run, torchrun
+from tests.training.rendering_under_torchrun import HUB_SET
 
 
 def _launch(
@@ -81,3 +85,36 @@ def test_a_rank_never_holds_the_whole_of_a_sharded_model(
     assert [by_rank[rank]["gap"] for rank in (0, 1)] == [0.0, 0.0]
     # A half, one tensor on its way, and what the allocator keeps; loading whole first takes 1.0.
     assert by_rank[1]["peak"] < 0.7 * by_rank[1]["size"]
+
+
+def test_one_rank_asks_the_hub_and_one_renders(
+    tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data set of the hub without a revision, and derivations to be found in it."""
+    file, run_yaml = tmp_path / "rows.jsonl", tmp_path / "run.yaml"
+    rows = [
+        {"id": t.trace_id, "prompt": t.prompt, "cot": t.cot, "answer": t.answer, "gold": t.gold}
+        for t in build_traces(12)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    content = {
+        "student": {"path": str(tiny_student)},
+        "traces": {"path": HUB_SET},
+        "truncation": {"policy": "derivation"},
+        "loss": {"kd_ratio": 0},
+        "training": {"steps": 1, "batch_size": 4, "bf16": False},
+    }
+    run_yaml.write_text(json.dumps(content))
+    commit, folder = "a" * 40, tmp_path / "run"
+    monkeypatch.setenv("LEADSPAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    module = "tests.training.rendering_under_torchrun"
+    with hub_server({f"datasets/{HUB_SET}": commit}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        done = torchrun(2, module, str(run_yaml), str(file), str(folder))
+    assert done.returncode == 0, done.stderr
+    rendered = [line for line in done.stdout.splitlines() if line.startswith("rendered ")]
+    assert rendered == [f"rendered {HUB_SET} at {commit}"]
+    assert server.asked == [f"datasets/{HUB_SET}"]
+    assert read_yaml(folder / "run.yaml")["traces"]["revision"] == commit
+    assert RunFolder(folder).manifest["num_ranks"] == 2

@@ -241,6 +241,11 @@ def is_operand_at(text: str, start: int, end: int) -> bool:
     return _is_operand(left, text[end : end + RIGHT_CHARACTERS], after_mark)
 
 
+def says_percent(text: str) -> bool:
+    """True where some place of the text is one before a percent sign or word."""
+    return _PERCENT.search(text) is not None
+
+
 def is_percent_at(text: str, end: int) -> bool:
     """True before a percent sign or word."""
     return _PERCENT.match(text, end) is not None

@@ -10,6 +10,7 @@ value. Pure and fast: regular expressions over short windows. Knows nothing abou
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from leadspan.analysis import context
@@ -17,6 +18,7 @@ from leadspan.analysis.context import Place
 from leadspan.analysis.mentions import (
     Mention,
     find_mentions,
+    iter_mentions,
     numbers_in,
     question_of,
     sentence_index,
@@ -92,7 +94,7 @@ def find_derivation(trace: Trace) -> Derivation:
 
 
 def _is_given(prompt: str, gold: Gold) -> bool:
-    return any(not mention.in_words for mention in find_mentions(prompt, gold))
+    return any(not mention.in_words for mention in iter_mentions(prompt, gold))
 
 
 def _derivation(status: Status, text: str, found: _Found, in_answer: bool) -> Derivation:
@@ -168,9 +170,10 @@ class _Problem:
 
 def _problem(trace: Trace, text: str, gold: Gold, in_prompt: bool) -> _Problem:
     question = question_of(trace.prompt)
+    mentions = list(islice(iter_mentions(text, gold), MAX_MENTIONS))
     return _Problem(
         text=text,
-        mentions=find_mentions(text, gold)[:MAX_MENTIONS],
+        mentions=mentions,
         gold=gold,
         in_prompt=in_prompt,
         given=frozenset(numbers_in(trace.prompt)),
@@ -178,12 +181,14 @@ def _problem(trace: Trace, text: str, gold: Gold, in_prompt: bool) -> _Problem:
         kind_asked=kind_asked(question),
         wants_percent="%" in question + gold.text
         or "percent" in question.lower()
-        or (gold.kind == "number" and _ends_in_percent(trace.answer, gold)),
+        or (gold.kind == "number" and mentions != [] and _ends_in_percent(trace.answer, gold)),
     )
 
 
 def _ends_in_percent(answer: str, gold: Gold) -> bool:
     """Whether the trace itself answers in per cent."""
+    if not context.says_percent(answer):
+        return False
     mentions = find_mentions(answer, gold)
     return bool(mentions) and context.is_percent_at(answer, mentions[-1].end)
 

@@ -7,6 +7,7 @@ worth: that is `derivation`.
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from collections.abc import Iterator
@@ -77,10 +78,11 @@ class Mention:
 
 def find_mentions(text: str, gold: Gold) -> list[Mention]:
     """Every mention of `gold` in `text`, in order of their starts."""
-    return list(_iter_mentions(text, gold))
+    return list(iter_mentions(text, gold))
 
 
-def _iter_mentions(text: str, gold: Gold) -> Iterator[Mention]:
+def iter_mentions(text: str, gold: Gold) -> Iterator[Mention]:
+    """The same one at a time; a plain number is looked for no further than they are asked for."""
     if gold.kind == "number" and gold.value is not None:
         yield from _numbers(text, gold.value.real)
     elif gold.kind == "expression" and gold.value is not None:
@@ -97,14 +99,14 @@ def _iter_mentions(text: str, gold: Gold) -> Iterator[Mention]:
 
 
 def _numbers(text: str, wanted: float) -> Iterator[Mention]:
-    found = [
+    found: Iterator[Mention] = (
         mention for match in _NUMBER.finditer(text) if (mention := _number(text, match, wanted))
-    ]
+    )
     if 0 <= wanted < len(SMALL_NUMBERS) and wanted == int(wanted):
         word = SMALL_NUMBERS[int(wanted)]
         spelled = re.finditer(rf"(?<![\w-]){word}(?![\w-])", text, re.IGNORECASE)
-        found += [Mention(match.start(), match.end(), in_words=True) for match in spelled]
-        found.sort(key=lambda mention: mention.start)
+        in_words = (Mention(match.start(), match.end(), in_words=True) for match in spelled)
+        found = heapq.merge(found, in_words, key=lambda mention: mention.start)
     yield from found
 
 
@@ -189,7 +191,7 @@ def _together(text: str, gold: Gold) -> Iterator[Mention]:
 
 def _each(text: str, member: Gold) -> Iterator[Mention]:
     r"""Mentions of one value of several, `\pm` counted under either sign."""
-    yield from _iter_mentions(text, member)
+    yield from iter_mentions(text, member)
     if PLUS_MINUS.search(text) is None:
         return
     for match in _EITHER_SIGN.finditer(text):

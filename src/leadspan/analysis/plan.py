@@ -23,6 +23,7 @@ from leadspan.analysis.speed import SecondsModel
 from leadspan.config import OF_THE_TRACE, RolloutConfig, RunConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.flops import ModelShape
+from leadspan.paths import local_files
 from leadspan.records import Sequence, Trace
 from leadspan.sizes import count_parameters, shape_of
 from leadspan.traces.cut import Cut
@@ -34,7 +35,6 @@ from leadspan.traces.dataset import (
     split_validation,
 )
 from leadspan.traces.render import Renderer
-from leadspan.traces.rows import local_files
 from leadspan.traces.sources import LoadedTraces
 
 LSPS = tuple(step / 10 for step in range(1, 11))

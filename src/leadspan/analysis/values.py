@@ -11,8 +11,9 @@ import cmath
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from leadspan.grading.golds import read_golds
@@ -55,13 +56,14 @@ def find_words(text: str, words: str) -> list[tuple[int, int]]:
 
 def find_spelled(text: str, wanted: str) -> list[tuple[int, int]]:
     """Where a formula stands, whatever its spacing and spelling, as half-open ranges."""
-    needle = "".join(piece for piece, _, _ in _pieces(wanted))
+    pieces = list(_iter_pieces(text))
+    whole = "".join(piece for piece, _, _ in pieces)
+    # One piece more than the text has room for is as good as all of a longer needle: not there.
+    needle = "".join(piece for piece, _, _ in islice(_iter_pieces(wanted), len(whole) + 1))
     if not needle:
         return []
-    pieces = _pieces(text)
     begins = [start for piece, start, _ in pieces for _ in piece]
     ends = [end for piece, _, end in pieces for _ in piece]
-    whole = "".join(piece for piece, _, _ in pieces)
     found, at = [], whole.find(needle)
     while at >= 0:
         after = at + len(needle)
@@ -72,14 +74,12 @@ def find_spelled(text: str, wanted: str) -> list[tuple[int, int]]:
     return found
 
 
-def _pieces(text: str) -> list[tuple[str, int, int]]:
+def _iter_pieces(text: str) -> Iterator[tuple[str, int, int]]:
     """Marks in their one spelling, with where each stands."""
-    found = []
     for match in _PIECE.finditer(text):
         piece = _SAME.get(match[0], match[0])
         if piece not in _SILENT and not piece.isspace():
-            found.append((piece, match.start(), match.end()))
-    return found
+            yield piece, match.start(), match.end()
 
 
 def _goes_on(text: str, edge: int) -> bool:

@@ -69,7 +69,7 @@ def train(
 
     folder = output or Path("runs") / config.stem
     if is_first_rank():
-        check(run_config, folder)
+        run_config = check(run_config, folder)
     trained, result = run(run_config, folder)
     if not is_first_rank():
         return

@@ -15,9 +15,9 @@ from leadspan.config import DERIVATION_COLUMN, RunConfig, TruncationConfig
 from leadspan.errors import DataError
 from leadspan.evaluation.evaluate import evaluate
 from leadspan.evaluation.summary import EvaluationResult
+from leadspan.pins import settled
 from leadspan.progress import say
 from leadspan.records import Trace
-from leadspan.runs import with_date
 from leadspan.study.report.card import write_model_card
 from leadspan.traces.dataset import Annotate
 from leadspan.traces.doctor import examine
@@ -41,12 +41,16 @@ def annotator_of(truncation: TruncationConfig) -> Annotate | None:
     return annotate_derivation if truncation.policy == "derivation" else None
 
 
-def check(config: RunConfig, output: Path) -> None:
+def check(config: RunConfig, output: Path) -> RunConfig:
     """Let the doctor look at a run before a model is loaded, and say what it warns of.
+
+    Returns:
+        The config with its day and its commits, as it was looked at.
 
     Raises:
         DataError: It found what would go wrong; a line each.
     """
+    config = settled(config, output)
     findings = examine(config, output, annotator_of(config.truncation))
     for finding in findings:
         if finding.level == "warning":
@@ -54,6 +58,7 @@ def check(config: RunConfig, output: Path) -> None:
     errors = [str(finding) for finding in findings if finding.level == "error"]
     if errors:
         raise DataError("\n".join(errors))
+    return config
 
 
 def run(config: RunConfig, output: Path) -> tuple[TrainedRun, EvaluationResult | None]:
@@ -61,10 +66,10 @@ def run(config: RunConfig, output: Path) -> tuple[TrainedRun, EvaluationResult |
 
     Under torchrun all ranks train; the first evaluates alone.
     """
-    config = with_date(config, output)
     trained = train(config, output, annotator_of(config.truncation))
     if not is_first_rank():
         return trained, None
+    config = settled(config, output)  # as the training has kept it
     result = None
     if config.evaluation.benchmarks:
         result = evaluate(

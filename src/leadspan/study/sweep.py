@@ -32,6 +32,7 @@ from leadspan.errors import (
     RunStopped,
 )
 from leadspan.identity import effective
+from leadspan.pins import with_revisions
 from leadspan.runs import RunFolder, is_held, read_json, write_json_atomic, write_text_atomic
 
 SHORT_KEYS = {
@@ -43,6 +44,8 @@ SHORT_KEYS = {
 Kind = Literal["base", "teacher", "train"]
 CACHE = "teacher_cache"
 """Name of the shared cache in a sweep folder; that of a second teacher begins so too."""
+COMMITS_FILE = "commits.json"
+"""In a sweep folder: the commits of hub ids that name no revision."""
 RUNNING_ELSEWHERE = "running elsewhere: another process is writing here"
 
 
@@ -128,6 +131,19 @@ def _dated(sweep: SweepConfig, folder: Path) -> SweepConfig:
     kept = (read_yaml(path)["base"].get("render") or {}).get("date") if path.is_file() else None
     date = str(RenderConfig().dated(kept and str(kept)).date)
     return sweep.model_copy(update={"base": set_key(dict(sweep.base), "render.date", date)})
+
+
+def _with_revisions(points: Sequence[Point], folder: Path) -> list[Point]:
+    """The points, each hub id at one commit in all of them, whenever they joined the sweep."""
+    path = folder / COMMITS_FILE
+    commits = read_json(path) if path.is_file() else {}
+    pinned = [
+        replace(point, config=with_revisions(point.config, point.folder(folder), commits))
+        for point in points
+    ]
+    if commits:
+        write_json_atomic(path, commits)
+    return pinned
 
 
 def _with_caches(points: list[Point], shared: str) -> list[Point]:
@@ -222,7 +238,7 @@ def prepare_sweep(sweep: SweepConfig, folder: Path) -> list[Point]:
         RunError: A point's name is taken by another config.
     """
     sweep = _dated(sweep, folder)
-    points = expand(sweep, folder)
+    points = _with_revisions(expand(sweep, folder), folder)
     content = sweep.model_dump(mode="json")
     sweep_path = folder / "sweep.yaml"
     if sweep_path.is_file() and read_yaml(sweep_path).get("base") != content["base"]:
@@ -309,7 +325,7 @@ def capture_and_record(folder: Path) -> None:
     """Capture for the sweep of a folder, as a job of its own; where it fails, leave the reason there."""
     with _recording_failure(folder):
         sweep = load_sweep(folder / "sweep.yaml")
-        capture_teacher(sweep, expand(sweep, folder), folder)
+        capture_teacher(sweep, _with_revisions(expand(sweep, folder), folder), folder)
 
 
 def is_finished(point: Point, sweep_folder: Path) -> bool:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as SequenceABC
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,10 +17,11 @@ from leadspan.config import EndpointConfig, RunConfig, TeacherConfig, Truncation
 from leadspan.errors import CacheError, ConfigError
 from leadspan.models import load_tokenizer, real_vocab_size
 from leadspan.parallel import Ranks, join_ranks
+from leadspan.pins import CAPTURE_KEPT_FILE, KEPT, settled
 from leadspan.precision import explain_bf16, resolve_bf16, resolve_dtype
 from leadspan.progress import progress, say
 from leadspan.records import Sequence
-from leadspan.runs import CAPTURE_DATE_FILE, lock_folder, read_json, with_date, write_json_atomic
+from leadspan.runs import lock_folder, read_json, write_json_atomic
 from leadspan.teachers.cache import TeacherCache
 from leadspan.teachers.cache_format import (
     HEAD_FILE,
@@ -285,7 +287,7 @@ def capture_run(config: RunConfig, output: Path, settings: CaptureSettings) -> C
     Raises:
         LeadspanError: Config, data, teacher or folder are not fit for it.
     """
-    config = with_date(without_lead_cut(config), output)
+    config = without_lead_cut(config)
     if config.teacher is None:
         raise ConfigError("capture: run.yaml must name a teacher. Set teacher.path.")
     if config.truncation.lsp_end is not None:
@@ -294,6 +296,8 @@ def capture_run(config: RunConfig, output: Path, settings: CaptureSettings) -> C
             "capture of its own. Use a live teacher."
         )
     with join_ranks() as ranks:
+        config = ranks.from_first(partial(settled, config, output))
+        assert config.teacher is not None
         tokenizer = load_tokenizer(config.student, config.render)
         # What a cache serves is traces: rows that are prompts alone are refused here.
         data = build_sequences(config.model_copy(update={"rollout": None}), tokenizer)
@@ -303,9 +307,9 @@ def capture_run(config: RunConfig, output: Path, settings: CaptureSettings) -> C
         if ranks.is_first and len(sequences) < len(asked):
             unread = len(asked) - len(sequences)
             say(f"capture: {unread} sequences hold tokens that the teacher lacks and are left out.")
-        if ranks.is_first:  # before the first shard, so that a resumed capture knows its day
-            kept = {"render": {"date": str(config.render.date)}}
-            write_json_atomic(output / CAPTURE_DATE_FILE, kept)
+        if ranks.is_first:  # before the first shard, so that a resumed capture goes on with these
+            kept = config.model_dump(mode="json", include=KEPT)
+            write_json_atomic(output / CAPTURE_KEPT_FILE, kept)
         return capture(sequences, backend, output, ranks, settings.shard_mib)
 
 

@@ -25,7 +25,6 @@ from filelock import FileLock
 
 from leadspan.config import (
     DERIVATION_COLUMN,
-    OverlapConfig,
     RolloutConfig,
     RoutedTeacherConfig,
     RunConfig,
@@ -35,11 +34,13 @@ from leadspan.config import (
 )
 from leadspan.errors import ConfigError, DataError
 from leadspan.identity import code_digest, digest, file_digest, tokenizer_fingerprint
+from leadspan.paths import local_files
 from leadspan.records import Sequence, Span, Trace
+from leadspan.registry import home_of
 from leadspan.runs import cache_root
 from leadspan.traces.cut import TOKENS_SUFFIX, cut_point
 from leadspan.traces.render import Renderer, iter_rendered
-from leadspan.traces.rows import Place, local_files
+from leadspan.traces.rows import Place
 from leadspan.traces.sections import SkippedRow
 from leadspan.traces.sources import LoadedTraces, iter_traces
 from leadspan.traces.taught import with_teacher_prompts
@@ -53,17 +54,24 @@ Annotate = Callable[[Trace], Mapping[str, Any]]
 Rendered = tuple[list[Sequence], LoadedTraces]
 
 
-def cache_folder(config: RunConfig, tokenizer: Any, layout: list[Any]) -> Path | None:
-    """Where this set is kept; None where its content has no fixed name (a hub branch).
+def cache_folder(
+    config: RunConfig, tokenizer: Any, layout: list[Any], annotate: Annotate | None = None
+) -> Path | None:
+    """Where this set is kept; None where its content has no fixed name.
+
+    Such are a hub data set without a revision, and what a function from elsewhere has annotated.
 
     Args:
         config: The run.
         tokenizer: The student's.
         layout: `Layout.identity`; holds the date where the template reads one.
+        annotate: Adds to each trace's `meta`.
     """
-    sources: list[TracesConfig | OverlapConfig] = [config.traces, *config.traces.decontaminate]
-    contents = [_content(source.path, source.revision) for source in sources]
-    if None in contents:
+    problems = [home_of(one.path, one.revision) for one in config.traces.decontaminate]
+    sources = [(config.traces.path, config.traces.revision), *problems]
+    contents = [_content(path, revision) for path, revision in sources]
+    annotated = None if annotate is None else _name_in_this_package(annotate)
+    if None in contents or (annotate is not None and annotated is None):
         return None
     traces = config.traces.model_dump(mode="json", exclude=NOT_IN_KEY)
     made_of = {
@@ -74,6 +82,7 @@ def cache_folder(config: RunConfig, tokenizer: Any, layout: list[Any]) -> Path |
         "taught": [[one.system_prompt, _claim(one)] for one in config.all_teachers],
         "column": [config.truncation.column, config.truncation.column_unit],
         "layout": layout,
+        "annotated": annotated,
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "code": code_digest(),
     }
@@ -142,6 +151,13 @@ def _content(path: str, revision: str | None) -> Any:
     return [file_digest(file) for file in inner if file.is_file()]
 
 
+def _name_in_this_package(function: Callable[..., Any]) -> str | None:
+    """What a function is called here, where `code_digest` knows its code; None for any other."""
+    name: str = getattr(function, "__qualname__", "<lambda>")
+    is_own = function.__module__.startswith("leadspan.") and "<" not in name
+    return f"{function.__module__}.{name}" if is_own else None
+
+
 @dataclass(slots=True)
 class SequenceSet:
     """Uncut sequences of a run, and what became of the rows that are not among them."""
@@ -170,7 +186,7 @@ def build_sequences(
     Args:
         config: The run.
         tokenizer: The student's.
-        annotate: Adds to each trace's `meta`; what is rendered so is not cached.
+        annotate: Adds to each trace's `meta`; cached only where it is a function of this package.
         rows: Read instead of `config.traces.path`, and not cached.
 
     Raises:
@@ -194,8 +210,8 @@ def build_sequences(
         )
         return [sequence for _, sequence in pairs], counts
 
-    has_file = annotate is None and rows is None
-    folder = cache_folder(config, tokenizer, renderer.layout.identity) if has_file else None
+    layout = renderer.layout.identity
+    folder = cache_folder(config, tokenizer, layout, annotate) if rows is None else None
     sequences, counts = rendered() if folder is None else _read_or_make(folder, rendered)
     if not sequences:
         raise DataError(nothing_usable(config.traces, counts))

@@ -7,11 +7,9 @@ next one is read; Parquet, Arrow and the hub go through `datasets`, streaming.
 from __future__ import annotations
 
 import csv
-import glob
 import gzip
 import io
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
@@ -20,16 +18,11 @@ from typing import Any
 
 from leadspan.errors import DataError
 from leadspan.messages import SURROGATE
+from leadspan.paths import DELIMITED, TABLES, local_files, suffix_of
 from leadspan.traces.sections import SkippedRow
 
-LINES = (".jsonl", ".json", ".ndjson")
-DELIMITED = {".csv": ",", ".tsv": "\t"}
-COMPRESSED = (".gz", ".zst")
-TABLES = {".parquet": "parquet", ".arrow": "arrow"}
-READABLE = (*LINES, *DELIMITED, *TABLES)
 MOST_LINE_BYTES = 64 * 2**20
 """A longer line is refused without being held."""
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 UTF8_BOM = b"\xef\xbb\xbf"
 
 Place = tuple[str, dict[str, Any] | SkippedRow]
@@ -52,7 +45,7 @@ def iter_rows(
         name = str(file)
         if file.is_dir():
             yield from _dataset_rows(name, partial(_saved, name, split))
-        elif kind := TABLES.get(_suffix(file)):
+        elif kind := TABLES.get(suffix_of(file)):
             table = partial(_streamed, kind, data_files=name, split="train")
             yield from _dataset_rows(name, table)
         else:
@@ -66,44 +59,10 @@ def iter_given_rows(rows: Iterable[Any]) -> Iterator[Place]:
         yield f"row[{number}]", dict(row) if is_row else SkippedRow("not_an_object")
 
 
-def local_files(path: str) -> list[Path] | None:
-    """The files behind a path, folder or glob; None where it names a hub dataset.
-
-    A folder written by `Dataset.save_to_disk` counts as one.
-
-    Raises:
-        DataError: The path is there but holds nothing readable, or is not there and no hub id.
-    """
-    here = Path(path).expanduser()
-    if any((here / name).is_file() for name in ("state.json", "dataset_dict.json")):
-        return [here]
-    if here.is_dir():
-        files = sorted(file for file in here.rglob("*") if file.is_file() and _suffix(file))
-        if not files:
-            known = ", ".join(READABLE)
-            raise DataError(f"{path}: must hold trace files; got a folder without any of {known}.")
-        return files
-    if here.is_file():
-        return [here]
-    if matches := sorted(glob.glob(str(here), recursive=True)):
-        return [Path(match) for match in matches if Path(match).is_file()]
-    if HUB_ID.fullmatch(path) and not _suffix(here):
-        return None
-    raise DataError(f"{path}: no such file, folder or glob, and no hub id (owner/name).")
-
-
-def _suffix(file: Path) -> str:
-    """The suffix that says how to read a file, compression aside; empty for an unknown one."""
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    if suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in READABLE else ""
-
-
 def _text_rows(file: Path) -> Iterator[Place]:
     try:
         with closing(_open(file)) as stream:
-            if _suffix(file) in DELIMITED:
+            if suffix_of(file) in DELIMITED:
                 yield from _delimited_rows(file, stream)
             else:
                 yield from _json_rows(file, stream)
@@ -125,7 +84,7 @@ def _open(file: Path) -> Any:
 def _json_rows(file: Path, stream: Any) -> Iterator[Place]:
     """JSON lines, or one JSON document that holds a list of rows or a single row."""
     first = stream.readline(MOST_LINE_BYTES + 1).removeprefix(UTF8_BOM)
-    if _suffix(file) == ".json" and not isinstance(_parse(first), dict):
+    if suffix_of(file) == ".json" and not isinstance(_parse(first), dict):
         yield from _document_rows(file, first + stream.read())
         return
     number, line = 1, first
@@ -148,7 +107,7 @@ def _delimited_rows(file: Path, stream: Any) -> Iterator[Place]:
     """
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     csv.field_size_limit(MOST_LINE_BYTES)
-    reader = csv.reader(text, delimiter=DELIMITED[_suffix(file)], strict=True)
+    reader = csv.reader(text, delimiter=DELIMITED[suffix_of(file)], strict=True)
     try:
         names = next(reader, [])
     except csv.Error as error:

@@ -17,7 +17,7 @@ from leadspan.errors import ConfigError, DataError
 from leadspan.grading import Grader
 from leadspan.messages import Unusable
 from leadspan.records import Trace
-from leadspan.registry import registered
+from leadspan.registry import home_of, registered
 from leadspan.traces.drafts import Reading, digest_of, read_turns
 from leadspan.traces.formats import FORMATS, iter_traces_of, mapped
 from leadspan.traces.rows import Place, iter_rows
@@ -333,12 +333,11 @@ def _filter(reason: str, passes: Callable[[Trace], bool]) -> Check:
 def _problems(benchmark: OverlapConfig) -> Iterator[str]:
     known = registered(benchmark.path)
     names: tuple[str, ...] = (benchmark.column,) if benchmark.column else PROBLEM_COLUMNS
-    path, split = benchmark.path, benchmark.split
-    config, revision = benchmark.config, benchmark.revision
+    split, config = benchmark.split, benchmark.config
+    path, revision = home_of(benchmark.path, benchmark.revision)
     if known is not None:
         home = known.defaults
-        path, split = home.path, home.split or split
-        config, revision = config or home.config, revision or home.revision
+        split, config = home.split or split, config or home.config
         names = (home.prompt_column, *names) if home.prompt_column else names
     adapt = known.adapt if known is not None else None
     for where, found in iter_rows(path, split, config, revision):

@@ -13,9 +13,9 @@ from leadspan.config_io import validate
 from leadspan.errors import ConfigError
 from leadspan.models import causal_lm_of, load_tokenizer
 from leadspan.parallel import Ranks, join_ranks
+from leadspan.pins import settled, with_revisions
 from leadspan.progress import say
 from leadspan.records import SECTIONS, Example, Sequence
-from leadspan.runs import with_date
 from leadspan.traces.dataset import build_sequences
 from leadspan.traces.rows import iter_given_rows
 from leadspan.training.run import RunInputs, Sequences, TrainedRun, complete_run
@@ -93,14 +93,15 @@ def distill(
     }
     config = validate(RunConfig, content, "distill")
     models = [model if _is_model(model) else None for model in (student, teacher)]
-    tokenizer = _student_tokenizer(config, tokenizer)
     with join_ranks() as ranks:
         if ranks.size > 1 and models != [None, None]:
             raise ConfigError(
                 "distill: a model in memory trains in one process. Save it and give its folder."
             )
-        if "rows" in (kind, held_kind):
-            config = with_date(config, Path(output))
+        # A day is that of templates, which only rows meet.
+        settle = settled if "rows" in (kind, held_kind) else with_revisions
+        config = ranks.from_first(lambda: settle(config, Path(output)))
+        tokenizer = _student_tokenizer(config, tokenizer)
         train, held, counts = _prepare(config, tokenizer, kind, given, "data", ranks)
         more, rest, held_counts = _prepare(
             config, tokenizer, held_kind, held_out, "validation", ranks

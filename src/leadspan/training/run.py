@@ -42,6 +42,7 @@ from leadspan.parallel import (
     shard_student,
     shard_teacher,
 )
+from leadspan.pins import settled
 from leadspan.precision import describe_precision, explain_bf16, resolve_bf16, settle_precision
 from leadspan.progress import say
 from leadspan.records import Example, Sequence
@@ -50,7 +51,6 @@ from leadspan.runs import (
     describe_environment,
     lock_folder,
     replacing,
-    with_date,
     write_json_atomic,
 )
 from leadspan.teachers.cache import TeacherCache, load_cached_teacher
@@ -117,8 +117,8 @@ def train(config: RunConfig, output: Path, annotate: Annotate | None = None) -> 
     Raises:
         LeadspanError: Config, data, models or run folder are not fit for it.
     """
-    config = with_date(config, output)
     with join_ranks() as ranks:
+        config = ranks.from_first(partial(settled, config, output))
         tokenizer = load_tokenizer(config.student, config.render)
         data = build_sequences(config, tokenizer, annotate)
         counts = {"refused": dict(data.refused), "notes": dict(data.notes)}

@@ -7,6 +7,7 @@ report is computed here, once; in frames, what is not known is NaN.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from itertools import groupby
@@ -49,6 +50,7 @@ SETTING = ["extra", "sections", "keep", "lsp"]
 FAMILY = ["sections", "extra"]
 """What the settings of one curve share."""
 KEEPS = {"lead": 0, "middle": 1, "tail": 2}
+COMMIT = re.compile(r"^([0-9a-f]{8})[0-9a-f]{32}$")
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
@@ -122,10 +124,11 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def model_of(run: Run, part: str) -> str:
-    """A run's student or teacher, with its revision behind an @ where it has one."""
+    """A run's student or teacher, with its revision behind an @ where it has one, a commit in short."""
     model = run.config.get(part)
     parts = [model.get("path"), model.get("revision")] if isinstance(model, dict) else []
-    return "@".join(str(part) for part in parts if part is not None)
+    shown = [str(part) for part in parts if part is not None]
+    return "@".join([*shown[:1], *(COMMIT.sub(r"\1", revision) for revision in shown[1:])])
 
 
 def mean_of(values: Iterable[float | None]) -> float:
@@ -146,7 +149,11 @@ def build_settings(runs: Sequence[Run]) -> pd.DataFrame:
     """
     flats = [flatten(run.config) for run in runs if run.config]
     keys = sorted({key for flat in flats for key in flat} - OUTSIDE_SETTING)
-    varying = [key for key in keys if len({str(flat.get(key)) for flat in flats}) > 1]
+    varying = [
+        key
+        for key in keys
+        if len({str(flat.get(key)) for flat in flats}) > 1 and not _goes_with_path(key, flats)
+    ]
     rows = [_cells_of(run, varying) for run in runs if run.is_done]
     frame = pd.DataFrame(rows, columns=[*SETTING, "runs", *MEANS])
     frame = frame.astype(dict.fromkeys(("lsp", *MEANS), float))
@@ -160,6 +167,13 @@ def build_settings(runs: Sequence[Run]) -> pd.DataFrame:
     settings["is_uncut"] = np.array([_is_uncut(row) for row in settings.itertuples()], bool)
     settings = _with_estimates(settings, "accuracy", map(estimate_mean, settings.runs))
     return _order(_with_references(settings))
+
+
+def _goes_with_path(key: str, flats: Sequence[Mapping[str, Any]]) -> bool:
+    """True for the revision of a model or data set that is the same in all runs on that path."""
+    place, _, name = key.rpartition(".")
+    found = {(str(flat.get(f"{place}.path")), str(flat.get(key))) for flat in flats}
+    return name == "revision" and len(found) == len({path for path, _ in found})
 
 
 def _cells_of(run: Run, keys: Sequence[str]) -> dict[str, Any]:

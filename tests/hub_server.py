@@ -1,0 +1,60 @@
+"""A hub of one's own: it says which commit is the newest, and what it was asked."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class HubServer(ThreadingHTTPServer):
+    """Answers `/api/models/ID` and `/api/datasets/ID`, and nothing else."""
+
+    def __init__(self, commits: dict[str, str]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.commits = commits
+        """`models/owner/name` or `datasets/owner/name` -> its newest commit."""
+        self.asked: list[str] = []
+        """Of models and data sets; the hub's own library asks other things too."""
+
+    @property
+    def url(self) -> str:
+        """For `HF_ENDPOINT`."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: HubServer
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        name = self.path.removeprefix("/api/")
+        if name.startswith(("models/", "datasets/")):
+            self.server.asked.append(name)
+        commit = self.server.commits.get(name)
+        content = {"id": name.partition("/")[2], "sha": commit, "siblings": [], "private": False}
+        body = json.dumps(content if commit else {"error": "not here"}).encode()
+        self.send_response(200 if commit else 404)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def hub_server(commits: dict[str, str]) -> Iterator[HubServer]:
+    """One that runs."""
+    server = HubServer(commits)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
