@@ -201,9 +201,11 @@ def test_a_cached_teacher_is_never_asked_for_and_brings_what_was_captured(
 
 def test_nothing_is_known_of_what_the_hub_does_not_have(online: HubServer, tmp_path: Path) -> None:
     online.commits.clear()
-    config = hub_config()
-    assert with_revisions(config, tmp_path / "run") == config
-    assert len(online.asked) == 5
+    for student, asked in (("me/student", 5), ("/models/none", 4), ("<model in memory>", 4)):
+        online.asked.clear()
+        config = hub_config(student={"path": student})
+        assert with_revisions(config, tmp_path / "run") == config
+        assert len(online.asked) == asked
 
 
 def test_a_sweep_has_one_commit_though_points_join_later(online: HubServer, tmp_path: Path) -> None:

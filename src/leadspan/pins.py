@@ -95,8 +95,12 @@ def with_revisions(config: RunConfig, folder: Path, commits: Commits | None = No
 
 
 def newest_commit(hub_id: str) -> str | None:
-    """The newest commit that can be known: by the hub's answer, else of the copy in the hub's cache."""
+    """The newest commit that can be known: by the hub's answer, else of the copy in the hub's cache.
+
+    None where neither knows, or where this is no hub id, such as a path of which nothing is there.
+    """
     from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HFValidationError
     from huggingface_hub.file_download import repo_folder_name
 
     kind, _, name = hub_id.partition(" ")
