@@ -100,7 +100,6 @@ def newest_commit(hub_id: str) -> str | None:
     None where neither knows, or where this is no hub id, such as a path of which nothing is there.
     """
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HFValidationError
     from huggingface_hub.file_download import repo_folder_name
 
     kind, _, name = hub_id.partition(" ")
