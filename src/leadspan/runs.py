@@ -158,6 +158,10 @@ def _git_commit() -> str | None:
     return found.stdout.strip()
 
 
+DECILES = 10
+"""Parts of a rollout whose means stand in metrics.jsonl and rollouts.jsonl."""
+
+
 class RunFolder:
     """One run on disk: `run.yaml`, `environment.json`, `metrics.jsonl`, checkpoints, `manifest.json`."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,20 +104,31 @@ def test_a_sweep_of_rollouts_alone_is_not_about_cuts(tmp_path: Path) -> None:
 def test_without_a_correct_answer_no_costs_are_compared(tmp_path: Path) -> None:
     write_sweep_file(tmp_path)
     add_rolled(tmp_path, "a", 1e11, 0.0)
-    assert "No off-policy or on-policy point has a correct answer" in headline(
-        summarise(read_results(tmp_path))
-    )
+    said = headline(summarise(read_results(tmp_path)))
+    assert "cannot be compared by cost: no point has a correct answer" in said
 
 
-def test_labels_lie_on_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [[1.0, 2.0], ["high"] * 10, 3.0], ids=str)
+def test_damaged_means_fail_their_own_run(damage: Any, sweep: Path) -> None:
+    path = sweep / "points" / "a" / "metrics.jsonl"
+    line = json.dumps({"kind": "train", "step": 11, "kd_by_decile": damage})
+    path.write_text(path.read_text() + line + "\n")
+    write_report(sweep)
+    failed = [run for run in read_results(sweep).runs if not run.is_done]
+    assert [run.row.run for run in failed] == ["a"]
+    assert "metrics.jsonl: kd_by_decile must be 10 numbers" in str(failed[0].error)
+
+
+def test_more_settings_than_colors_are_not_drawn_along_the_rollout(tmp_path: Path) -> None:
     write_sweep_file(tmp_path)
-    for place in range(5):
+    for place in range(8):
         add_rolled(tmp_path, f"{place}", 1e11, 1.0, horizon=0.1 + place / 10)
-    chart = build_charts(summarise(read_results(tmp_path)))["families"]
-    heights = sorted(label.text_y for label in chart.labels)
-    assert len(heights) == 5
-    gaps = [high - low for low, high in pairwise(heights)]
-    assert min(gaps) > 0.05 * (1.05 - chart.y_low)
+    summary = summarise(read_results(tmp_path))
+    chart = build_charts(summary)["kd-by-decile"]
+    assert len({series.color for series in chart.series}) == 6
+    assert len(chart.series) == 12
+    assert "The first 6 of 8 settings." in chart.caption
+    assert len(build_tables(summary)["rollouts"].cells) == 8
 
 
 def test_early_and_late_along_the_rollout(sweep: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from leadspan.cli.main import main
 from leadspan.training.rollout_log import by_decile, describe_step, mean_by_decile
 
-ESCAPES = "\x1b[2J\x1b[31mred [bold]not bold[/bold] \x07 \u202eright to left"
+ESCAPES = "\x1b[2J\x1b[31mred [bold]not bold[/bold] \x07 \u202eright to left \ud800"
 
 
 def record(step: int, sample: int = 0, **other: Any) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def test_text_of_the_model_cannot_steer_the_terminal(
     folder = write_run(tmp_path / "run", record(1, text=ESCAPES, prompt_id=ESCAPES))
     assert call("rollouts", folder) == 0
     out = capsys.readouterr().out
-    assert not {"\x1b", "\x07", "\u202e"} & set(out)
+    assert not {"\x1b", "\x07", "\u202e", "\ud800"} & set(out)
     assert "[bold]not bold[/bold]" in out
     assert "␛[31mred" in out
 
@@ -110,10 +110,19 @@ def test_without_entropies_a_dash_stands_there(
         (json.dumps({**record(1), "text": 5}), "rollouts.jsonl:2: text must be str; got 5"),
         (
             json.dumps({**record(1), "kd_by_decile": ["high"]}),
-            "rollouts.jsonl:2: kd_by_decile must be a list of numbers",
+            "rollouts.jsonl:2: kd_by_decile must be a list of 1 to 10 numbers",
         ),
+        (
+            json.dumps({**record(1), "kd_by_decile": [0.1] * 11}),
+            "rollouts.jsonl:2: kd_by_decile must be a list of 1 to 10 numbers",
+        ),
+        (
+            json.dumps({**record(1), "num_tokens": 0}),
+            "rollouts.jsonl:2: num_tokens must be at least 1; got 0",
+        ),
+        (json.dumps({**record(1), "step": True}), "rollouts.jsonl:2: step must be int; got True"),
     ],
-    ids=["half a line", "a list", "another type", "no numbers"],
+    ids=["half a line", "a list", "another type", "no numbers", "too many", "no tokens", "no step"],
 )
 def test_a_damaged_line_is_named(
     damage: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

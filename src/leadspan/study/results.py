@@ -16,9 +16,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from leadspan.config_io import read_yaml
-from leadspan.errors import LeadspanError, RunError
+from leadspan.errors import DamagedError, LeadspanError, RunError
 from leadspan.evaluation.samples import EvaluationFolder, iter_samples
-from leadspan.runs import RunFolder, read_json
+from leadspan.runs import DECILES, RunFolder, read_json
 
 Kind = Literal["base", "teacher", "train"]
 Status = Literal["done", "failed"]
@@ -54,6 +54,8 @@ class Row:
 
 COLUMNS = tuple(column.name for column in fields(Row))
 OF_MANIFEST = COLUMNS[COLUMNS.index("train_loss") :]
+MEANS_BY_DECILE = ("kd_by_decile", "entropy_by_decile")
+"""Of a step of an on-policy run, in metrics.jsonl."""
 OF_EVALUATION = ("accuracy", "accuracy_low", "accuracy_high", "closed_fraction")
 
 
@@ -179,13 +181,23 @@ def _read_whole_run(point: Path, tags: Mapping[str, Any]) -> Run | None:
 
 
 def _read_rollout_steps(point: Path) -> tuple[Mapping[str, Any], ...]:
-    records = RunFolder(point).read_metrics()
-    kept = ("step", "kd_by_decile", "entropy_by_decile")
-    return tuple(
-        {key: record[key] for key in kept if key in record}
-        for record in records
-        if record.get("kd_by_decile")
-    )
+    folder, steps = RunFolder(point), []
+    for record in folder.read_metrics():
+        means = {name: record[name] for name in MEANS_BY_DECILE if name in record}
+        for name, values in means.items():
+            if not _are_deciles(values) or _number(record.get("step")) is None:
+                raise DamagedError(
+                    f"{folder.metrics_path}: {name} must be {DECILES} numbers of a step; got {values!r} "
+                    f"of step {record.get('step')!r}. Delete the file: the report does without it."
+                )
+        if means:
+            steps.append({"step": record["step"], **means})
+    return tuple(steps)
+
+
+def _are_deciles(values: Any) -> bool:
+    is_list = isinstance(values, list) and len(values) == DECILES
+    return is_list and all(_number(value) is not None for value in values)
 
 
 def _setting_cells(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,8 +35,10 @@ CONTROL = {
     0x7F: "\u2421",
     **{code: f"\\x{code:02x}" for code in range(0x80, 0xA0)},
     **{code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))},
+    **{code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)},
 }
-"""Characters that steer a terminal or the direction of text, as something one can see."""
+"""Characters that steer a terminal or the direction of text, and halves of characters, which cannot be
+printed, as something one can see."""
 
 
 def visible(text: str) -> str:

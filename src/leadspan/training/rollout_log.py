@@ -24,11 +24,10 @@ from rich.text import Text
 
 from leadspan.errors import DamagedError, RunError
 from leadspan.integrity import iter_sealed_lines
-from leadspan.runs import RunFolder, replacing
+from leadspan.runs import DECILES, RunFolder, replacing
 from leadspan.traces.inspect import visible
 from leadspan.training.rollouts import Rollout
 
-DECILES = 10
 KEPT_STEPS = 20
 """Steps whose rollouts stay in the run folder."""
 MISSING = "–"
@@ -154,18 +153,21 @@ _FIELDS: Mapping[str, tuple[type, ...]] = {
 
 def _check(record: Record, where: str) -> None:
     for name, types in _FIELDS.items():
-        if not isinstance(record.get(name), types):
+        if type(record.get(name)) not in types:
             expected = " or ".join("null" if t is type(None) else t.__name__ for t in types)
-            raise DamagedError(
-                f"{where}: {name} must be {expected}; got {record.get(name)!r}. Delete the file: the "
-                "run goes on without it."
-            )
+            raise _damaged(record, where, name, expected)
+    if record["num_tokens"] < 1:
+        raise _damaged(record, where, "num_tokens", "at least 1")
     kds = record["kd_by_decile"]
-    if not kds or not all(isinstance(kd, float) for kd in kds):
-        raise DamagedError(
-            f"{where}: kd_by_decile must be a list of numbers; got {kds!r}. Delete the file: the run "
-            "goes on without it."
-        )
+    if not 1 <= len(kds) <= DECILES or not all(isinstance(kd, float) for kd in kds):
+        raise _damaged(record, where, "kd_by_decile", f"a list of 1 to {DECILES} numbers")
+
+
+def _damaged(record: Record, where: str, name: str, rule: str) -> DamagedError:
+    return DamagedError(
+        f"{where}: {name} must be {rule}; got {record.get(name)!r}. Delete the file: the run goes on "
+        "without it."
+    )
 
 
 def choose_step(by_step: Mapping[int, SequenceABC[Record]], step: int | None) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from leadspan.study.report.labels import Label, Range, place_labels
 from leadspan.study.report.on_policy import Family, StepMeans, families_of, step_means_of
 from leadspan.study.report.summary import (
     COST_LABELS,
@@ -55,18 +56,6 @@ class Series:
         return [lengths.low.tolist(), lengths.high.tolist()]
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
-    """The name of a point, with a line to it."""
-
-    x: float
-    y: float
-    text_x: float
-    text_y: float
-    text: str
-    color: int
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Chart:
     """One figure."""
@@ -85,19 +74,21 @@ class Chart:
     """The x axis, where it holds numbers, runs from 0 to 1."""
     labels: Sequence[Label] = ()
     """Of points, on a chart whose points are to be known by name."""
-    y_low: float = 0.0
-    """Where the y axis begins."""
+    x_limits: Range | None = None
+    """First and last value of the x axis; None for what `x_range` finds."""
+    y_limits: Range | None = None
+    """First and last value of the y axis; None for 0 and a little above the highest value."""
 
     @property
     def x_range(self) -> tuple[float, float]:
-        """First and last value of the x axis, a little room at the ends, and at the right for labels."""
+        """First and last value of the x axis, a little room at the ends."""
+        if self.x_limits:
+            return self.x_limits
         if self.names:
             return -0.5, len(self.names) - 0.5
         if self.x_is_share:
             return SHARE_AXIS
         values = [x for series in self.series for x in series.points.x]
-        if self.labels:
-            return 0.0, LABELED_WIDTH * max(values)
         span = max(values) - min(values) or abs(max(values)) or 1.0
         return min(values) - 0.05 * span, max(values) + 0.05 * span
 
@@ -132,9 +123,17 @@ def families_charts(summary: Summary) -> list[Chart]:
     if families is None:
         return []
     shown = [family for family in families.both if len(family.points)]
-    points = pd.concat([family.points for family in shown])
-    lowest = float(points[["accuracy", "accuracy_low"]].min(axis=None))
-    y_low = max(0.0, math.floor(10 * lowest - 0.5) / 10)
+    ends = pd.concat([family.points for family in shown])[
+        ["accuracy", "accuracy_low", "accuracy_high"]
+    ]
+    low = max(0.0, math.floor(10 * float(ends.min(axis=None)) - 0.5) / 10)
+    points = [
+        (row.train_flops, row.accuracy, row.point, color)
+        for color, family in enumerate(shown)
+        for row in family.points.itertuples()
+    ]
+    x_limits = 0.0, LABELED_WIDTH * max(flops for flops, *_ in points)
+    y_limits = low, low + 1.05 * ((float(ends.max(axis=None)) - low) or 1.0)
     return [
         Chart(
             "families",
@@ -156,8 +155,9 @@ def families_charts(summary: Summary) -> list[Chart]:
                 ),
             ],
             x_is_share=False,
-            labels=place_labels(shown, 1.05 - y_low),
-            y_low=y_low,
+            labels=place_labels(points, x_limits, y_limits),
+            x_limits=x_limits,
+            y_limits=y_limits,
         )
     ]
 
@@ -166,30 +166,6 @@ def _family_series(family: Family, color: int) -> Series:
     points = family.points
     hover = points.point + ": " + points.accuracy_said + ", " + points.seeds_said
     return _series(family.name, points, "train_flops", "accuracy", hover, color, "points")
-
-
-LABEL_HEIGHT, LABEL_WIDTH, LABEL_GAP = 0.06, 0.36, 0.03
-"""Of a label, and how far it stands from its point, as shares of the axes."""
-
-
-def place_labels(families: Sequence[Family], height: float) -> list[Label]:
-    """A name beside each point, lower where it would lie on another name or point; `height` of the y axis."""
-    every = [
-        (row.accuracy, row.train_flops, row.point, color)
-        for color, family in enumerate(families)
-        for row in family.points.itertuples()
-    ]
-    width = LABELED_WIDTH * max(x for _, x, _, _ in every)
-    placed: list[Label] = []
-    for y, x, text, color in sorted(every, reverse=True):
-        text_y = y
-        taken = [other.text_y for other in placed if abs(other.x - x) < LABEL_WIDTH * width]
-        taken += [high for high, at, _, _ in every if 0 < at - x < LABEL_WIDTH * width]
-        for other_y in sorted(taken, reverse=True):
-            if abs(other_y - text_y) < LABEL_HEIGHT * height:
-                text_y = other_y - LABEL_HEIGHT * height
-        placed.append(Label(x, y, x + LABEL_GAP * width, text_y, text, color))
-    return placed
 
 
 def curve_charts(summary: Summary) -> list[Chart]:
@@ -394,19 +370,21 @@ def derivation_chart(dataset: Mapping[str, Any]) -> Chart:
 def rollout_charts(summary: Summary) -> list[Chart]:
     """Divergence and entropy along the rollout, early and late, and over the training."""
     found = step_means_of(summary)
+    drawn = found[: len(LIGHT)]  # as many as colors tell apart
+    left_out = f" The first {len(drawn)} of {len(found)} settings." if found != drawn else ""
     charts = []
     for kind, title, what in (
         ("kd", "Divergence", "Divergence between teacher and student, each run by its own loss,"),
         ("entropy", "Entropy", "Entropy of the student's distribution"),
     ):
-        means = [(color, one) for color, one in enumerate(found) if one.known(kind)]
+        means = [(color, one) for color, one in enumerate(drawn) if one.known(kind)]
         charts += [
             Chart(
                 f"{kind}-by-decile",
                 "rollouts",
                 f"{title} along the rollout",
                 f"{what} at sampled tokens, by tenth of the rollout: marks alone over the first fifth "
-                "of the steps, lines over the last. Means over rollouts and seeds.",
+                f"of the steps, lines over the last. Means over rollouts and seeds.{left_out}",
                 "place in the rollout",
                 "nats per token",
                 [
@@ -420,7 +398,7 @@ def rollout_charts(summary: Summary) -> list[Chart]:
                 "rollouts",
                 f"{title} over the training",
                 f"{what} at sampled tokens, mean over the tenths of the rollouts of each twentieth of "
-                "the steps, and over seeds.",
+                f"the steps, and over seeds.{left_out}",
                 "step",
                 "nats per token",
                 [_over_training(one, kind, color) for color, one in means],

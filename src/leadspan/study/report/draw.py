@@ -22,7 +22,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 """Told apart without color."""
 WIDTH, HEIGHT = 3.9, 2.7
 """Of a pair of axes, in inches, as are the margins."""
-LEFT, RIGHT, ABOVE, BELOW, LEGEND_ROW = 0.65, 0.15, 0.35, 0.6, 0.21
+LEFT, RIGHT, ABOVE, BELOW, LEGEND_ROW = 0.75, 0.15, 0.35, 0.6, 0.21
+MOST_IN_TWO_COLUMNS = 28
+"""Characters of a name in a legend of two columns."""
 STYLE: Any = {
     "font.size": 9.5,
     "axes.edgecolor": MUTED,
@@ -52,7 +54,9 @@ def _draw(charts: Sequence[Chart], path: Path) -> Path:
     import matplotlib
     from matplotlib.figure import Figure
 
-    below = BELOW + LEGEND_ROW * max(math.ceil(_num_entries(chart) / 2) for chart in charts)
+    below = BELOW + LEGEND_ROW * max(
+        math.ceil(_num_entries(chart) / _num_columns(chart)) for chart in charts
+    )
     width, height = len(charts) * (LEFT + WIDTH + RIGHT), ABOVE + HEIGHT + below
     # Fixed places instead of a layout engine, which takes longer than the drawing.
     places = {
@@ -79,6 +83,12 @@ def _num_entries(chart: Chart) -> int:
     return count if count > 1 else 0
 
 
+def _num_columns(chart: Chart) -> int:
+    """Of the legend: one where names are too long for two side by side."""
+    names = [*(series.label for series in chart.series), *(name for name, _ in chart.levels)]
+    return 2 if max(map(len, names)) <= MOST_IN_TWO_COLUMNS else 1
+
+
 def draw_chart(axes: Axes, chart: Chart) -> None:
     """Draw one chart into one pair of axes."""
     bars = [series for series in chart.series if series.mark == "bars"]
@@ -92,15 +102,15 @@ def draw_chart(axes: Axes, chart: Chart) -> None:
         axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=style, label=called, zorder=1)
     if names := chart.names:
         axes.set_xticks(range(len(names)), names)
-    elif chart.x_is_share or chart.labels:
+    elif chart.x_is_share or chart.x_limits:
         axes.set_xlim(chart.x_range)
-    for name in chart.labels:
-        paint = LIGHT[name.color % len(LIGHT)]
-        axes.plot((name.x, name.text_x), (name.y, name.text_y), color=paint, linewidth=0.7)
+    for point in chart.labels:
+        paint = LIGHT[point.color % len(LIGHT)]
+        axes.plot((point.x, point.text_x), (point.y, point.text_y), color=paint, linewidth=0.7)
         axes.text(
-            name.text_x,
-            name.text_y,
-            f" {name.text}",
+            point.text_x,
+            point.text_y,
+            f" {point.text}",
             color=paint,
             va="center",
             fontsize=8,
@@ -115,11 +125,17 @@ def draw_chart(axes: Axes, chart: Chart) -> None:
     largest = max(
         [*(s.points.y.max() for s in chart.series), *(level for _, level in chart.levels)]
     )
-    axes.set_ylim(chart.y_low, max(axes.get_ylim()[1], 1.05 * largest))
+    axes.set_ylim(chart.y_limits or (0.0, max(axes.get_ylim()[1], 1.05 * largest)))
     if _num_entries(chart):
         # Below the axes, where it can hide no value.
         corner = (0.5, (0.08 - BELOW) / HEIGHT)
-        axes.legend(frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=corner, ncols=2)
+        axes.legend(
+            frameon=False,
+            fontsize=8.5,
+            loc="upper center",
+            bbox_to_anchor=corner,
+            ncols=_num_columns(chart),
+        )
 
 
 def _draw_line(axes: Axes, series: Series) -> None:

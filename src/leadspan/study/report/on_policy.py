@@ -52,7 +52,9 @@ class Families:
         every = pd.concat([family.points for family in self.both])
         enough = ENOUGH * every.accuracy.max()
         if not enough:
-            return "No off-policy or on-policy point has a correct answer, so their costs do not compare"
+            return (
+                "off-policy and on-policy cannot be compared by cost: no point has a correct answer"
+            )
         goal = f"{ENOUGH:.0%} of the best accuracy ({say_number(enough)})".replace("%", " %")
         reached = [
             (family.name, next(found.itertuples()))

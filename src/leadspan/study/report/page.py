@@ -197,7 +197,7 @@ def chart_data(chart: Chart) -> dict[str, Any]:
     return {
         "names": names,
         "range": chart.x_range,
-        "y_low": chart.y_low,
+        "y_limits": chart.y_limits,
         "x_label": chart.x_label,
         "y_label": chart.y_label,
         "levels": list(chart.levels),

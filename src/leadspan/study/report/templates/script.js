@@ -78,7 +78,7 @@
       hoverlabel: { bgcolor: ink("panel"), bordercolor: ink("muted"), font: { color: ink("ink"), size: 13 }, align: "left" },
       bargap: figure.names.length ? 0.32 : 0.08,
       xaxis: { ...axis, showgrid: false, title: title(figure.x_label), range: figure.range, ...ticks },
-      yaxis: { ...axis, rangemode: figure.y_low ? "normal" : "tozero", title: title(figure.y_label) },
+      yaxis: { ...axis, ...(figure.y_limits ? { range: figure.y_limits } : { rangemode: "tozero" }), title: title(figure.y_label) },
     };
   }
   function draw(plot) {
