@@ -208,6 +208,20 @@ def test_nothing_is_known_of_what_the_hub_does_not_have(online: HubServer, tmp_p
         assert len(online.asked) == asked
 
 
+def test_without_a_network_the_commit_is_that_of_the_hub_s_cache(
+    online: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hub_server({}) as gone:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", gone.url)
+    for kind, name in (("models", "student"), ("datasets", "traces")):
+        refs = tmp_path / "hub" / f"{kind}--me--{name}" / "refs"
+        refs.mkdir(parents=True)
+        (refs / "main").write_text(OTHER)
+    found = revisions(with_revisions(hub_config(), tmp_path / "run"))
+    known = {"student": OTHER, "traces": OTHER}
+    assert found == {**dict.fromkeys(ALL_FIRST), **known}
+
+
 def test_a_sweep_has_one_commit_though_points_join_later(online: HubServer, tmp_path: Path) -> None:
     def prepared(*students: str) -> dict[str, str | None]:
         grids = [{"student.path": [f"me/{name}" for name in students]}]

@@ -100,15 +100,16 @@ def newest_commit(hub_id: str) -> str | None:
     None where neither knows, or where this is no hub id, such as a path of which nothing is there.
     """
     from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HFValidationError
     from huggingface_hub.file_download import repo_folder_name
 
     kind, _, name = hub_id.partition(" ")
     try:
         commit: str | None = HfApi().repo_info(name, repo_type=kind, timeout=ASKING_SECONDS).sha
         return commit
-    except (
-        Exception
-    ):  # offline or no such id, in errors that differ with the hub library's HTTP client
+    except HFValidationError:
+        return None
+    except Exception:  # offline or no such id; its kind differs with the hub library's HTTP client
         folder = repo_folder_name(repo_id=name, repo_type=kind)
     try:
         return (Path(constants.HF_HUB_CACHE) / folder / "refs" / "main").read_text().strip()
