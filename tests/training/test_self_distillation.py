@@ -18,7 +18,8 @@ from leadspan.config_io import validate
 from leadspan.errors import ConfigError
 from leadspan.records import Trace
 from leadspan.traces.dataset import build_sequences
-from leadspan.traces.taught import TEACHER_PROMPT, fill
+from leadspan.traces.sources import TEACHER_PROMPT
+from leadspan.traces.taught import fill
 from leadspan.training.run import train
 from tests.conftest import build_tiny_tokenizer
 from tests.training.launching import metrics_of

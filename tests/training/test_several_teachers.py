@@ -12,6 +12,7 @@ from leadspan.config import RunConfig
 from leadspan.config_io import validate
 from leadspan.errors import ConfigError
 from leadspan.traces.doctor import examine
+from leadspan.traces.sources import TEACHER, TEACHER_PROMPT
 from leadspan.training.run import train
 from tests.conftest import save_tiny_model
 from tests.training.launching import metrics_of
@@ -125,3 +126,17 @@ def test_teacher_and_teachers_are_one_or_the_other(
     two[0]["cache"] = "c"
     with pytest.raises(ConfigError, match="a cache goes with a single teacher"):
         validate(RunConfig, {**keys, "teachers": two}, "run.yaml")
+
+
+def test_a_column_of_the_data_does_not_choose_the_teacher(
+    keys: dict[str, Any], two: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    path = Path(keys["traces"]["path"])
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    own = {"teacher": "DeepSeek-R1", TEACHER: 7, "meta": {TEACHER: 8, TEACHER_PROMPT: [1]}}
+    lines = [json.dumps({**row, **own}) + "\n" for row in rows]
+    alone = {key: two[0][key] for key in ("path", "dtype")}
+    train(validate(RunConfig, {**keys, "teacher": alone}, "test"), tmp_path / "plain")
+    path.write_text("".join(lines), encoding="utf-8")
+    train(validate(RunConfig, {**keys, "teacher": alone}, "test"), tmp_path / "named")
+    assert first(tmp_path / "named")["loss"] == first(tmp_path / "plain")["loss"] > 0.05

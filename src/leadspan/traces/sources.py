@@ -128,8 +128,10 @@ def _hashes(words: list[str], length: int) -> Iterable[int]:
 
 
 GRADED_AT_ONCE = 256
-TEACHER = "teacher"
+TEACHER = "leadspan.teacher"
 """Key of a trace's `meta`: the place of its teacher among several."""
+TEACHER_PROMPT = "leadspan.teacher_prompt_ids"
+"""Key of `Sequence.meta`: the ids of the prompt that the teacher reads instead."""
 PROBLEM_COLUMNS = ("problem", "question", "prompt")
 
 
@@ -269,7 +271,7 @@ def _read(
         traces = iter_traces_of(rename(row) if rename else row, known, reading, mapped_names)
         for trace in traces:
             if isinstance(trace, Trace):
-                yield replace(trace, meta={**trace.meta, TEACHER: teacher}) if claims else trace
+                yield _taught_by(trace, teacher)
                 continue
             hint = "" if trace.reason in hinted else _hint(trace.reason, row, takes_prompts)
             hinted.add(trace.reason)
@@ -300,6 +302,14 @@ def _reading(config: TracesConfig) -> Reading:
         )
     chosen = tuple(family for family in FAMILIES if family.name == markers)
     return Reading(chosen, words=markers == WORDS, generations=config.generations)
+
+
+def _taught_by(trace: Trace, teacher: int | None) -> Trace:
+    """The trace with its teacher's place, where there are several; no column of a row can say it."""
+    if teacher is None and not {TEACHER, TEACHER_PROMPT} & trace.meta.keys():
+        return trace
+    meta = {key: trace.meta[key] for key in trace.meta if key not in (TEACHER, TEACHER_PROMPT)}
+    return replace(trace, meta=meta if teacher is None else {**meta, TEACHER: teacher})
 
 
 def _meets_all(row: Mapping[str, Any], conditions: Mapping[str, Any]) -> bool:

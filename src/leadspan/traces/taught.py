@@ -15,10 +15,8 @@ import numpy as np
 from leadspan.records import Example, Sequence, Span, Trace
 from leadspan.traces.render import Renderer
 from leadspan.traces.sections import SkippedRow
-from leadspan.traces.sources import TEACHER, LoadedTraces
+from leadspan.traces.sources import TEACHER, TEACHER_PROMPT, LoadedTraces
 
-TEACHER_PROMPT = "teacher_prompt_ids"
-"""Key of `Sequence.meta`: the ids of the teacher's prompt."""
 FIELDS = re.compile(r"\{(gold|cot|answer)\}")
 
 
