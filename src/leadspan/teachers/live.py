@@ -117,16 +117,20 @@ class TeacherVocabulary:
     described: str
 
 
-def live_vocabulary(shared: SharedVocabulary, model: Any) -> TeacherVocabulary:
-    """Of a teacher that is run: an id needs a row in its embedding, and no other meaning there."""
-    num_rows = model.get_input_embeddings().weight.shape[0]
+def vocabulary_read(shared: SharedVocabulary, num_ids: int) -> TeacherVocabulary:
+    """Of a teacher that takes the first `num_ids` ids: an id must be one, and have no other meaning there."""
     misread = sorted(shared.misread_ids)
 
     def reads(sequence: Sequence) -> bool:
         ids_T = sequence.input_ids_T
-        return bool(ids_T.max(initial=0) < num_rows) and not np.isin(ids_T, misread).any()
+        return bool(ids_T.max(initial=0) < num_ids) and not np.isin(ids_T, misread).any()
 
     return TeacherVocabulary(shared.size, reads, str(shared))
+
+
+def live_vocabulary(shared: SharedVocabulary, model: Any) -> TeacherVocabulary:
+    """Of a teacher that is run: it takes every id that has a row in its embedding."""
+    return vocabulary_read(shared, model.get_input_embeddings().weight.shape[0])
 
 
 def check_given_teacher(model: Any, tokenizer: Any, name: str) -> TeacherVocabulary:
@@ -175,13 +179,7 @@ def read_shared_vocabulary(
         DataError: The vocabularies are of two families.
     """
     shared = check_same_vocabulary(tokenizer, load_tokenizer(teacher), student_path, teacher.path)
-    misread = sorted(shared.misread_ids)
-
-    def reads(sequence: Sequence) -> bool:
-        ids_T = sequence.input_ids_T
-        return bool(ids_T.max(initial=0) < shared.size) and not np.isin(ids_T, misread).any()
-
-    return TeacherVocabulary(shared.size, reads, str(shared))
+    return vocabulary_read(shared, shared.size)
 
 
 def load_teacher(

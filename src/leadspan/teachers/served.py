@@ -91,8 +91,7 @@ class ScoringServer:
                 ) from None
 
     def _body(self, tokens: SequenceABC[int]) -> dict[str, Any]:
-        prompt = [int(token) for token in tokens]
-        body: dict[str, Any] = {"prompt": prompt, "max_tokens": 1, "temperature": 0}
+        body: dict[str, Any] = {"prompt": list(tokens), "max_tokens": 1, "temperature": 0}
         if self._dialect == "vllm":
             return {**body, "prompt_logprobs": self.k}
         return {**body, "echo": True, "logprobs": self.k, "return_tokens_as_token_ids": True}
@@ -107,9 +106,9 @@ class ScoringServer:
         for row, token in zip(wanted, tokens[1:], strict=True):
             if row is None or len(row) < self.k:
                 raise ValueError(f"a position has {0 if row is None else len(row)}")
-            if int(token) not in row:
+            if token not in row:
                 raise ValueError(f"a position lacks its own token {token}")
-            if not all(0 <= token < self.vocab_size for token in row):
+            if not all(0 <= other < self.vocab_size for other in row):
                 raise ValueError(f"token {max(row)} is not in the vocabulary of {self.vocab_size}")
             rows.append(row)
         return rows

@@ -81,15 +81,25 @@ def describe_step(records: SequenceABC[Record]) -> dict[str, Any]:
         "rollouts_ended": sum(record["ended"] for record in records) / len(records),
         "kd_by_decile": mean_by_decile([record["kd_by_decile"] for record in records]),
     }
-    if records[0]["entropy"] is not None:
-        total = sum(record["entropy"] * record["num_tokens"] for record in records)
-        described["entropy"] = total / num_tokens
+    entropy = _mean_entropy(records)
+    if entropy is not None:
+        described["entropy"] = entropy
         described["entropy_by_decile"] = mean_by_decile(
             [record["entropy_by_decile"] for record in records]
         )
     if records[0]["staleness"] is not None:
         described["staleness"] = records[0]["staleness"]
     return described
+
+
+def _mean_entropy(records: SequenceABC[Record]) -> float | None:
+    """Mean over the tokens of a step, None where what wrote them does not say."""
+    known = [record for record in records if record["entropy"] is not None]
+    if not known:
+        return None
+    total = sum(record["entropy"] * record["num_tokens"] for record in known)
+    num_tokens: int = sum(record["num_tokens"] for record in records)
+    return float(total / num_tokens)
 
 
 class RolloutLog:
@@ -191,15 +201,12 @@ def summarise_step(records: SequenceABC[Record]) -> dict[str, Any]:
     `entropy` is the mean over tokens, `kd` that over tenths of each rollout.
     """
     num_tokens = sum(one["num_tokens"] for one in records)
-    entropies = [
-        one["entropy"] * one["num_tokens"] for one in records if one["entropy"] is not None
-    ]
     return {
         "step": records[0]["step"],
         "rollouts": len(records),
         "mean_tokens": num_tokens / len(records),
         "ended": sum(one["ended"] for one in records) / len(records),
-        "entropy": sum(entropies) / num_tokens if entropies else None,
+        "entropy": _mean_entropy(records),
         "kd": float(np.mean(mean_by_decile([one["kd_by_decile"] for one in records]))),
     }
 
