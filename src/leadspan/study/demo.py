@@ -56,7 +56,7 @@ def build_demo_sweep(world: World, world_seed: int, quick: bool) -> SweepConfig:
 
     The sweep over lsp scores CoT and answer; prompt, CoT and answer, the paper's own setting, stands
     beside it at lsp 0.5 and 1.0, because the world's prompts are random digits, noise to so small a
-    model.
+    model. One student writes its own sequences, up to half the length of each prompt's trace.
     """
     grids: list[dict[str, list[Any]]] = [
         {"lsp": list(QUICK_LSPS if quick else LSPS), "seed": [0] if quick else list(SEEDS)}
@@ -66,6 +66,7 @@ def build_demo_sweep(world: World, world_seed: int, quick: bool) -> SweepConfig:
             {"lsp": [1.0], "sections": [list(setting) for setting in SECTION_SETTINGS]},
             {"lsp": [0.5], "sections": [["prompt", "cot", "answer"]]},
             {"lsp": [0.5], "keep": ["lead", "middle", "tail"]},
+            {"rollout.horizon": [0.5], "loss.kd_ratio": [1.0]},
         ]
     content = {
         "base": build_demo_base(world),
