@@ -14,7 +14,7 @@ from leadspan.study.advice import write_analysis
 from leadspan.study.launch import LocalJobs, run_points
 from leadspan.study.report import describe_sweep, write_report
 from leadspan.study.sweep import prepare_sweep
-from leadspan.world.build import World, build_world, write_late_traces
+from leadspan.world.build import SHIPPED_SEED, World, build_world, write_late_traces
 
 LSPS = (0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 QUICK_LSPS = (0.2, 0.5, 1.0)
@@ -29,14 +29,24 @@ SECTION_SETTINGS = (
 )
 
 
-def run_demo(output: Path, world_seed: int, quick: bool, num_jobs: int) -> str:
+def run_demo(
+    output: Path, world_seed: int, quick: bool, num_jobs: int, rebuild: bool = False
+) -> str:
     """Run everything that is missing under `output`.
+
+    Args:
+        output: Holds the world, the runs and the report.
+        world_seed: Of the embedded world; the models of `SHIPPED_SEED` come with the package.
+        quick: Fewer points.
+        num_jobs: Runs side by side.
+        rebuild: Train the world's models even where they come with the package.
 
     Returns:
         What came out and where the report lies, and the advice for the world and its late variant.
     """
     output = output.resolve()  # however the folder is named, its runs are the same
-    world = build_world(output / "world", world_seed)
+    shipped = world_seed == SHIPPED_SEED and not rebuild
+    world = build_world(output / "world", world_seed, shipped=shipped)
     late_traces = write_late_traces(output / "world", world_seed)
     sweep = build_demo_sweep(world, world_seed, quick)
     points = prepare_sweep(sweep, output)
