@@ -118,7 +118,7 @@ def _quantization(bits: str) -> Any:
 
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
-            f"teacher.quantization {bits} needs bitsandbytes. pip install leadspan[quantization]"
+            f'teacher.quantization {bits} needs bitsandbytes. pip install "leadspan[quantization]"'
         )
     return BitsAndBytesConfig(load_in_8bit=bits == "8bit", load_in_4bit=bits == "4bit")
 
@@ -135,7 +135,7 @@ def _add_lora(model: Any, config: LoraConfig) -> Any:
     try:
         import peft
     except ImportError:
-        raise ConfigError("student.lora needs peft. pip install leadspan[lora]") from None
+        raise ConfigError('student.lora needs peft. pip install "leadspan[lora]"') from None
     target = config.target_modules
     return peft.get_peft_model(
         model,

@@ -69,5 +69,5 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         raise ConfigError(
-            f"tracking.tracker {name} is not installed. pip install leadspan[track]"
+            f'tracking.tracker {name} is not installed. pip install "leadspan[track]"'
         ) from None
