@@ -53,24 +53,31 @@ def read_source(
         **render: Keys of the render part that have an option of their own.
     """
     from leadspan.config import RunConfig
-    from leadspan.config_io import apply_override, read_yaml, set_key, validate
+    from leadspan.config_io import apply_override, read_run_yaml, set_key, validate, whole_key
     from leadspan.errors import ConfigError
 
     is_run = source.endswith(YAML_SUFFIXES)
-    content = read_yaml(Path(source)) if is_run else {"traces": {"path": source}}
+    content = read_run_yaml(Path(source)) if is_run else {"traces": {"path": source}}
     content = {"loss": {"kd_ratio": 0}, "training": {"steps": 1}, **content}
     if tokenizer is not None:
         content.setdefault("student", {"path": tokenizer})
     elif "student" not in content:
         raise ConfigError(f"{source}: give --tokenizer, the student's folder or hub id.")
     for assignment in overrides:
-        if not is_run and not assignment.startswith(tuple(f"{part}." for part in PARTS)):
-            raise ConfigError(f"--set {assignment}: write traces.KEY=VALUE or render.KEY=VALUE.")
+        key = whole_key(assignment.partition("=")[0].strip())
+        if not is_run and key.partition(".")[0] not in PARTS:
+            raise ConfigError(
+                f"--set {assignment}: without a run.yaml only {_any_of(PARTS)} apply."
+            )
         content = apply_override(content, assignment)
     for key, value in render.items():
         content = set_key(content, f"render.{key}", value)
     run = validate(RunConfig, content, source)
     return run, tokenizer_of(run, tokenizer)
+
+
+def _any_of(parts: tuple[str, ...]) -> str:
+    return ", ".join(f"{part}.*" for part in parts)
 
 
 def tokenizer_of(run: RunConfig, other: str | None = None) -> Any:

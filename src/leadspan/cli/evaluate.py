@@ -115,15 +115,15 @@ def _read_settings(
 ) -> tuple[str, EvaluationConfig, RenderConfig]:
     """The model's path, and the settings of its run or of `config` with the changes applied."""
     from leadspan.config import EvaluationConfig, RenderConfig
-    from leadspan.config_io import apply_override, read_yaml, validate
+    from leadspan.config_io import apply_override, read_run_yaml, validate
     from leadspan.errors import ConfigError
 
     folder = Path(student)
     content: dict[str, Any] = {}
     if config is not None:
-        content = read_yaml(config)
+        content = read_run_yaml(config)
     elif (folder / "run.yaml").is_file():
-        content = read_yaml(folder / "run.yaml")
+        content = read_run_yaml(folder / "run.yaml")
     content = {part: content.get(part) or {} for part in ("evaluation", "render")}
     if benchmarks:
         paths = [{"path": path} for path in benchmarks]
