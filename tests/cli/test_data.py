@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -76,8 +77,8 @@ def test_inspect_with_nothing_usable_says_what_to_write_and_fails(
     assert result.exit_code == 1
     assert "unknown_format 1" in result.stderr
     assert "query, reply" in result.stderr
-    line = result.stderr.partition("Write traces.columns: ")[2].strip().rstrip(".")
-    mended = call("inspect", file, "--tokenizer", tokenizer, "--set", f"traces.columns={line}")
+    option = shlex.split(result.stderr.partition("or --set ")[2].strip().removesuffix("."))
+    mended = call("inspect", file, "--tokenizer", tokenizer, "--set", *option)
     assert mended.exit_code == 0
     assert "1 rows, 1 usable" in mended.stdout
 

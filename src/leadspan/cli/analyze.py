@@ -14,6 +14,7 @@ from leadspan.cli.common import (
     SetOption,
     SourceArgument,
     TokenizerOption,
+    check_choice,
     print_json,
     read_run,
     read_source,
@@ -227,6 +228,7 @@ def plan(
     from leadspan.study.run import annotator_of
     from leadspan.study.sweep import expand, load_sweep
 
+    check_choice("device", device, ("cuda", "cpu"))
     speed = _speed(calibrate, peak_tflops, utilisation)
 
     def plan_one(run: RunConfig, lsps: Sequence[float] | None = None) -> Plan:

@@ -19,7 +19,14 @@ SourceArgument = Annotated[
     str, typer.Argument(help="run.yaml, or traces: file, folder, glob, hub id")
 ]
 SetOption = Annotated[
-    list[str], typer.Option("--set", help="Change one key of the file: truncation.lsp=0.25")
+    list[str],
+    typer.Option(
+        "--set",
+        help="Change one key of the file: traces.sample=100. Short keys: lsp, keep, sections, kd_ratio.",
+    ),
+]
+LspOption = Annotated[
+    float | None, typer.Option(help="Share of each sequence that is kept; same as --set lsp=0.5.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 OutputOption = Annotated[
@@ -34,11 +41,16 @@ PARTS = ("traces", "render", "truncation", "supervision")
 """Of a run.yaml, all that a verb reads which is given traces without one."""
 
 
-def read_run(path: Path, overrides: list[str]) -> RunConfig:
-    """The config of a run.yaml with the changes of `--set`."""
+def read_run(path: Path, overrides: list[str], lsp: float | None = None) -> RunConfig:
+    """The config of a run.yaml with the changes of `--set` and `--lsp`."""
     from leadspan.config_io import load_run_config
 
-    return load_run_config(path, tuple(overrides))
+    return load_run_config(path, tuple(with_lsp(overrides, lsp)))
+
+
+def with_lsp(overrides: list[str], lsp: float | None) -> list[str]:
+    """The assignments of `--set`, and that of `--lsp` behind them."""
+    return overrides if lsp is None else [*overrides, f"lsp={lsp}"]
 
 
 def read_source(

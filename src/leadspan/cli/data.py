@@ -11,6 +11,7 @@ import typer
 from leadspan.cli.common import (
     ConfigArgument,
     JsonOption,
+    LspOption,
     SetOption,
     SourceArgument,
     TokenizerOption,
@@ -19,6 +20,7 @@ from leadspan.cli.common import (
     read_run,
     read_source,
     tokenizer_of,
+    with_lsp,
 )
 
 
@@ -43,6 +45,7 @@ def inspect(
     prompts: Annotated[
         bool, typer.Option("--prompts", help="Read rows without a completion too, for rollouts.")
     ] = False,
+    lsp: LspOption = None,
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
@@ -51,7 +54,7 @@ def inspect(
     Exit code 1 if no trace is usable.
     """
     render = {} if chat_template is None else {"chat_template": str(chat_template)}
-    run, loaded = read_source(source, tokenizer, overrides, **render)
+    run, loaded = read_source(source, tokenizer, with_lsp(overrides, lsp), **render)
     from leadspan.progress import build_console
     from leadspan.runs import write_text_atomic
     from leadspan.study.run import annotate_derivation, annotator_of
@@ -83,11 +86,12 @@ def inspect(
 def doctor(
     config: ConfigArgument,
     output: Annotated[Path | None, typer.Option(help="The run's folder, for its disk.")] = None,
+    lsp: LspOption = None,
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Look for what would go wrong, before a model is loaded. Exit code 1 if something would."""
-    run = read_run(config, overrides)
+    run = read_run(config, overrides, lsp)
     from leadspan.study.run import annotator_of
     from leadspan.traces.doctor import examine
 
@@ -106,12 +110,13 @@ def prepare(
     export: Annotated[
         str | None, typer.Option(help="Also write cut text: messages or prompt_completion.")
     ] = None,
+    lsp: LspOption = None,
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Write the cut, masked, tokenised set as Arrow folders for other trainers."""
     check_choice("export", export, ("messages", "prompt_completion"))
-    run = read_run(config, overrides)
+    run = read_run(config, overrides, lsp)
     from leadspan.study.run import annotator_of
     from leadspan.traces.prepare import prepare as prepare_set
 

@@ -34,6 +34,9 @@ def evaluate(
     benchmark: Annotated[
         list[str], typer.Option(help="Registered name, file or hub id; instead of the config's.")
     ] = [],  # noqa: B006
+    limit: Annotated[
+        int | None, typer.Option(help="Only the first problems of each benchmark.", min=1)
+    ] = None,
     config: SettingsOption = None,
     output: Annotated[Path | None, typer.Option(help="RUN/evaluation by default.")] = None,
     overrides: SetOption = [],  # noqa: B006
@@ -43,6 +46,9 @@ def evaluate(
     from leadspan.errors import ConfigError
 
     path, settings, render = _read_settings(student, config, tuple(benchmark), tuple(overrides))
+    if limit is not None:
+        limited = [each.model_copy(update={"limit": limit}) for each in settings.benchmarks]
+        settings = settings.model_copy(update={"benchmarks": tuple(limited)})
     run_folder = Path(student) if path != student else None
     folder = output or (run_folder / "evaluation" if run_folder else None)
     if folder is None:

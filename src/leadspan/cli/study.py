@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("runs/demo"),
+    output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
     quick: Annotated[bool, typer.Option("--quick", help="Three LSPs, one seed.")] = False,
     world_seed: Annotated[int, typer.Option(help="Seed of the embedded world.")] = 101,
     jobs: Annotated[int, typer.Option(help="Runs side by side.", min=1)] = 2,
@@ -31,7 +31,7 @@ def demo(
     """Build the embedded world, sweep over LSP on it, and report what the cuts cost."""
     from leadspan.study.demo import run_demo
 
-    said = run_demo(out, world_seed=world_seed, quick=quick, num_jobs=jobs, rebuild=rebuild)
+    said = run_demo(output, world_seed=world_seed, quick=quick, num_jobs=jobs, rebuild=rebuild)
     typer.echo(said)
 
 

@@ -10,6 +10,7 @@ import typer
 from leadspan.cli.common import (
     ConfigArgument,
     JsonOption,
+    LspOption,
     OutputOption,
     SetOption,
     check_choice,
@@ -61,10 +62,11 @@ def init(
 def train(
     config: ConfigArgument,
     output: OutputOption = None,
+    lsp: LspOption = None,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Train a student, then evaluate it where run.yaml names benchmarks."""
-    run_config = read_run(config, overrides)
+    run_config = read_run(config, overrides, lsp)
     from leadspan.study.run import check, is_first_rank, run
 
     folder = output or Path("runs") / config.stem
