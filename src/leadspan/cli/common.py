@@ -6,10 +6,13 @@ Nothing heavy is imported before a verb runs.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from leadspan.progress import wrapped
 
 if TYPE_CHECKING:
     from leadspan.config import RunConfig
@@ -98,6 +101,11 @@ def tokenizer_of(run: RunConfig, other: str | None = None) -> Any:
     from leadspan.models import load_tokenizer
 
     return load_tokenizer(run.student if other is None else ModelConfig(path=other), run.render)
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Print a result, or with `err` what goes with it; on a terminal no line breaks inside a word."""
+    typer.echo(wrapped(text, sys.stderr if err else sys.stdout), err=err)
 
 
 def print_json(content: Any, indent: int | None = None) -> None:

@@ -16,6 +16,7 @@ from leadspan.cli.common import (
     SourceArgument,
     TokenizerOption,
     check_choice,
+    echo,
     print_json,
     read_run,
     read_source,
@@ -38,7 +39,9 @@ def inspect(
         Path | None, typer.Option(help="Jinja file instead of the tokenizer's own template.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page to look at.")] = None,
-    traces: Annotated[int, typer.Option(help="How many traces to show.", min=0)] = 1,
+    traces: Annotated[
+        int, typer.Option(help="Show so many traces too, as the student will see them.", min=0)
+    ] = 0,
     derivations: Annotated[
         bool, typer.Option("--derivations", help="Count the first derivations that a cut keeps.")
     ] = False,
@@ -66,20 +69,21 @@ def inspect(
     inspection = inspect_traces(
         loaded,
         *parts,
-        num_specimens=traces,
+        num_specimens=max(traces, 0 if html is None else 1),
         annotate=annotate,
         takes_prompts=prompts or run.takes_prompts,
     )
     if html is not None:
         write_text_atomic(html, build_page(inspection))
+        inspection.specimens = inspection.specimens[:traces]
     if as_json:
         print_json(inspection.as_dict())
     else:
         show(inspection, build_console())
         if html is not None:
-            typer.echo(f"page: {html}")
+            echo(f"page: {html}")
     if not inspection.usable:
-        typer.echo(nothing_usable(run.traces, inspection.counts), err=True)
+        echo(nothing_usable(run.traces, inspection.counts), err=True)
         raise typer.Exit(1)
 
 
@@ -99,7 +103,7 @@ def doctor(
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        typer.echo("\n".join(map(str, findings)))
+        echo("\n".join(map(str, findings)))
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(1)
 
@@ -126,14 +130,12 @@ def prepare(
         print_json(prepared.as_dict())
         return
     cuts = prepared.cuts
-    typer.echo(
+    echo(
         f"{output}: {prepared.rows['train']} rows to train on, {prepared.rows['validation']} held "
         f"out; {cuts.kept_tokens:,} of {cuts.full_tokens:,} tokens kept, "
         f"{sum(cuts.scored_tokens.values()):,} scored."
     )
     if export and cuts.kept_tokens < cuts.full_tokens:
-        typer.echo(
-            "Trainers that read text end each cut trace with an end of turn; Arrow rows do not."
-        )
+        echo("Trainers that read text end each cut trace with an end of turn; Arrow rows do not.")
     for reason, number in prepared.counts.refused.most_common():
-        typer.echo(f"refused: {reason} {number} (first at {prepared.counts.places.get(reason)})")
+        echo(f"refused: {reason} {number} (first at {prepared.counts.places.get(reason)})")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leadspan.cli.common import JsonOption, SetOption, print_json
+from leadspan.cli.common import JsonOption, SetOption, echo, print_json
 
 if TYPE_CHECKING:
     from leadspan.config import EvaluationConfig, RenderConfig
@@ -60,7 +60,7 @@ def evaluate(
         print_json(asdict(result), indent=2)
         return
     _print_result(result)
-    typer.echo(f"samples: {folder / 'samples.jsonl'}")
+    echo(f"samples: {folder / 'samples.jsonl'}")
 
 
 def grade(
@@ -82,7 +82,7 @@ def grade(
         return
     _print_result(regraded.result)
     changes = ", ".join(f"{change}: {count}" for change, count in regraded.changes.items())
-    typer.echo(f"changed outcomes: {changes or 'none'}")
+    echo(f"changed outcomes: {changes or 'none'}")
 
 
 def compare(
@@ -147,10 +147,10 @@ def _read_settings(
 
 def _print_result(result: EvaluationResult) -> None:
     for benchmark in result.benchmarks:
-        typer.echo("\n  ".join(_lines(benchmark)))
+        echo("\n  ".join(_lines(benchmark)))
     if len(result.benchmarks) > 1:
         low, high = result.accuracy_low, result.accuracy_high
-        typer.echo(f"mean over benchmarks: {_share(result.accuracy)} {_range(low, high)}")
+        echo(f"mean over benchmarks: {_share(result.accuracy)} {_range(low, high)}")
 
 
 def _lines(result: BenchmarkResult) -> list[str]:
@@ -187,13 +187,13 @@ def _range(low: float, high: float) -> str:
 
 
 def _print_comparison(comparison: RunComparison) -> None:
-    typer.echo(f"A: {comparison.first}\nB: {comparison.second}")
+    echo(f"A: {comparison.first}\nB: {comparison.second}")
     if comparison.differences:
-        typer.echo(f"EVALUATED DIFFERENTLY: {', '.join(comparison.differences)}")
+        echo(f"EVALUATED DIFFERENTLY: {', '.join(comparison.differences)}")
     for row in comparison.rows:
-        typer.echo("\n  ".join(_compared_lines(row)))
+        echo("\n  ".join(_compared_lines(row)))
     for remark in comparison.remarks:
-        typer.echo(f"note: {remark}")
+        echo(f"note: {remark}")
 
 
 def _compared_lines(row: Compared) -> list[str]:

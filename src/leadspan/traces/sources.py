@@ -68,8 +68,8 @@ def suggest_columns(row: Mapping[str, Any], takes_prompts: bool = False) -> str:
         if takes_prompts and not completion:
             del wanted["completion"]
     if not row.keys() & {*GOLD_COLUMNS, "answer"}:
-        golds = (name for name in GOLDS if name in row and name not in wanted.values())
-        wanted |= {"gold": gold for gold in islice(golds, 1)}
+        golds = [name for name in GOLDS if name in row and name not in wanted.values()]
+        wanted |= {"gold": golds[0]} if golds else {}
     pairs = ", ".join(
         f"{ours}: {_written(theirs or 'YOUR_COLUMN')}" for ours, theirs in wanted.items()
     )
