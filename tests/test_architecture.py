@@ -31,6 +31,8 @@ FLOORS = {
                 "statistics",
                 "registry",
                 "endpoint",
+                "extras",
+                "hub",
                 "grading",
             ),
             ("traces", "losses", "generation"),
