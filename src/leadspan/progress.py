@@ -79,7 +79,7 @@ def progress(label: str, total: int, unit: str = "steps") -> Iterator[Callable[.
 
 def say(text: str) -> None:
     """Print one plain line to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(wrapped(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def build_console() -> Console:
@@ -97,7 +97,7 @@ def build_table(*headers: str, title: str = "", caption: str = "", texts: int = 
         *headers: A column each.
         title: Above it.
         caption: Below it.
-        texts: How many columns, from the left, hold text.
+        texts: How many columns, from the left, hold text, which may go on in a second line.
     """
     from rich import box
     from rich.table import Table
@@ -108,7 +108,7 @@ def build_table(*headers: str, title: str = "", caption: str = "", texts: int = 
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=(0, int(len(headers) < 9), 0, 0),
         pad_edge=False,
     )
     for place, header in enumerate(headers):

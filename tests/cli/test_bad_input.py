@@ -200,6 +200,11 @@ def test_a_run_that_cannot_calibrate(
     assert len(error.splitlines()) == 1
 
 
+def test_a_device_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = _fails(capsys, "plan", tmp_path / "run.yaml", "--device", "gpu")
+    assert error == "--device must be one of cuda, cpu; got 'gpu'.\n"
+
+
 def test_all_problems_of_a_config_are_shown_together(
     tmp_path: Path, tiny_student: Path, tiny_teacher: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

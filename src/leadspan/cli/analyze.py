@@ -295,9 +295,9 @@ def _print_plan(content: dict[str, Any], title: str) -> None:
         "seconds",
     ]
     has_rollouts = any(row["tokens_sampled"] for row in content["rows"])
-    headers += ["sampled", "FLOPs to\nwrite"] if has_rollouts else []
+    headers += ["sampled", "writing\nFLOPs"] if has_rollouts else []
     caption = "kept: share of the traces whose first derivation survives"
-    table = build_table(*headers, title=title, caption=caption)
+    table = build_table(*headers, title=title, caption=caption, texts=0)
     for row in content["rows"]:
         written = (amount(row["tokens_sampled"]), f"{row['rollout_flops']:.3g}")
         kept, card = row["survival"], row["smallest_card_gib"]

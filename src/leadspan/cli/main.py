@@ -13,6 +13,7 @@ import typer
 
 from leadspan.cli import analyze, data, evaluate, study, train
 from leadspan.errors import LeadspanError
+from leadspan.progress import wrapped
 
 INTERRUPTED = 130
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments)
     except LeadspanError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{wrapped(str(error), sys.stderr)}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("stopped. The same command goes on from the last checkpoint.\n")

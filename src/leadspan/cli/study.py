@@ -100,7 +100,7 @@ def _print_runs(folder: Path) -> None:
             "-" if low is None or high is None else f"{low:.3f} to {high:.3f}",
             "-" if row.val_loss is None else f"{row.val_loss:.4f}",
             "-" if row.tokens_forwarded is None else amount(row.tokens_forwarded),
-            "-" if row.train_seconds is None else amount(row.train_seconds),
+            "-" if row.train_seconds is None else f"{row.train_seconds:,.1f}",
         )
     if table.rows:
         build_console().print(table)

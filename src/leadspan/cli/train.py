@@ -14,6 +14,7 @@ from leadspan.cli.common import (
     OutputOption,
     SetOption,
     check_choice,
+    echo,
     print_json,
     read_run,
 )
@@ -80,12 +81,12 @@ def train(
     validated = (
         "" if val_loss is None else f", validation {val_loss:.4f} (step {manifest['best_step']})"
     )
-    typer.echo(
+    echo(
         f"{folder}: {manifest['steps']} steps in {manifest['train_seconds']:.1f} s, "
         f"training loss {manifest['train_loss']:.4f}{validated}. Student: {trained.student_path}"
     )
     if result is not None:
-        typer.echo(
+        echo(
             f"accuracy {result.accuracy:.3f} [{result.accuracy_low:.3f}, {result.accuracy_high:.3f}], "
             f"closed {result.closed_fraction:.3f}, samples in {folder / 'evaluation'}"
         )
@@ -156,7 +157,7 @@ def capture(
     )
     report = capture_run(read_run(config, overrides), output, settings)
     per_token = report.num_bytes / max(1, report.num_tokens)
-    typer.echo(
+    echo(
         f"{output}: {report.num_sequences} sequences, {report.num_tokens} tokens, "
         f"{report.num_bytes / 2**20:.1f} MiB ({per_token:.1f} bytes a token); captured now "
         f"{report.num_captured_now}, duplicates {report.num_duplicates}. "
@@ -194,7 +195,7 @@ def verify(path: CachePath) -> None:
     problems = check.verify(cache)
     if problems:
         raise CacheError("\n".join(problems))
-    typer.echo(f"{path}: whole. {len(cache.shards)} shards, {len(cache)} sequences.")
+    echo(f"{path}: whole. {len(cache.shards)} shards, {len(cache)} sequences.")
 
 
 @cache_app.command()
@@ -237,7 +238,7 @@ def merge(
     from leadspan.teachers.capture import merge as merge_caches
 
     report = merge_caches(sources, output)
-    typer.echo(
+    echo(
         f"{output}: {report.num_sequences} sequences, {report.num_tokens} tokens; "
         f"{report.num_duplicates} duplicates dropped."
     )
