@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from leadspan import __version__
-from leadspan.cli import analyze, data, evaluate, init, study, train
+from leadspan.cli import analyze, data, evaluate, init, look, study, train
 from leadspan.cli.exits import EPILOG, one_line_errors, stopped
 from leadspan.progress import LOGGER, set_loudness
 
@@ -40,7 +40,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verbs in (init, train, data, analyze, evaluate, study):
+for verbs in (init, train, data, analyze, evaluate, study, look):
     verbs.register(app)
 
 
