@@ -18,6 +18,7 @@ from leadspan.cli.main import app
 from leadspan.config import RunConfig
 from leadspan.config_io import load_run_config
 from leadspan.errors import ConfigError
+from leadspan.sizes import QWEN3_CONFIGS
 from tests.conftest import save_tiny_model
 
 
@@ -106,7 +107,7 @@ def test_a_run_fits_the_card_that_is_named(
     path = tmp_path / "run.yaml"
     said = _init(path, "--card", f"{card:g}", "--student", student, "--teacher", teacher, *wishes)
     config = load_run_config(path)
-    needed = max(_predicted_gib(config, lsp) for lsp in (0.5, 1.0))
+    needed = max(_predicted_gib(config, lsp / 10) for lsp in range(1, 11))
     assert 1.5 < needed <= card
     assert f"predicted to need {needed:.1f} GiB" in said
     assert f"predicted to need {needed:.1f} GiB" in path.read_text()
@@ -124,6 +125,21 @@ def test_an_on_policy_run_fits_without_a_cache(tmp_path: Path) -> None:
     assert config.student.lora is not None
     assert "LoRA: training every weight would need" in said
     assert _predicted_gib(config, 1.0) <= 24
+
+
+@pytest.mark.parametrize("card", [16.0, 24.0, 80.0])
+def test_the_evaluation_fits_too(card: float, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    said = _init(path, "--card", f"{card:g}")
+    evaluation = load_run_config(path).evaluation
+    config = QWEN3_CONFIGS["Qwen/Qwen3-0.6B"]
+    tokens = evaluation.batch_size * (150 + evaluation.sampling.max_new_tokens)
+    numbers = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * config["head_dim"]
+    cache = 2 * tokens * numbers
+    assert cache / GIB < card - 1.2
+    assert ("answers side by side in the evaluation: 64 would" in said) is (card < 80)
+    assert (evaluation.batch_size == 64) is (card == 80)
+    assert 2 * cache / GIB > card - 4 or card == 80  # no more was given up than had to be
 
 
 def test_nothing_is_given_up_where_there_is_room(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from leadspan.analysis.cost import DEVICE_SLACK_GIB, FRAGMENTATION, CostPoint
+from leadspan.analysis.cost import DEVICE_SLACK_GIB, FRAGMENTATION
 from leadspan.analysis.memory import GIB, MemoryParts
 from leadspan.analysis.plan import plan_stated
 from leadspan.config import LoraConfig, RunConfig, StudentConfig
 from leadspan.errors import ConfigError
-from leadspan.sizes import count_parameters, shape_of, weight_bytes
+from leadspan.sizes import count_parameters, kv_cache_bytes, shape_of, weight_bytes
 
 PROMPT_TOKENS = 150
 MICRO_BATCH_TOKENS = (16384, 8192, 4096, 2048)
@@ -29,7 +29,7 @@ class Fit:
 
     config: RunConfig
     memory: MemoryParts
-    """Predicted at the lsp with the highest peak."""
+    """Of training, predicted at the lsp with the highest peak."""
     card_gib: float
     reasons: tuple[str, ...]
     """A sentence for each choice."""
@@ -53,7 +53,7 @@ def needed_gib(num_bytes: int) -> float:
 def fit_to_card(config: RunConfig, card_gib: float) -> Fit:
     """Change batch, checkpointing, adapters and the teacher's place until the run fits.
 
-    Every trace is taken to be as long as `traces.max_tokens` allows, at the config's lsp and uncut, so that
+    Every trace is taken to be as long as `traces.max_tokens` allows, at every lsp of a plan, so that
     another lsp fits too.
 
     Args:
@@ -68,7 +68,8 @@ def fit_to_card(config: RunConfig, card_gib: float) -> Fit:
         memory = predict_peak(candidate)
         needed = needed_gib(memory.total)
         if needed <= card_gib:
-            return Fit(candidate, memory, card_gib, tuple(_explain(candidate, config, card_gib)))
+            fitted = _fit_evaluation(candidate, card_gib)
+            return Fit(fitted, memory, card_gib, tuple(_explain(fitted, config, card_gib)))
         least = min(least, needed)
     raise ConfigError(
         f"--card {card_gib:g}: must hold the run; with everything that saves memory {config.student.path} "
@@ -82,14 +83,20 @@ def _or_teacher(config: RunConfig) -> str:
 
 
 def predict_peak(config: RunConfig) -> MemoryParts:
-    """The highest peak at the config's lsp and at lsp 1.0, of traces as long as they may be."""
+    """The highest peak over the lsps of a plan, of traces as long as they may be."""
     tokens = config.traces.max_tokens
     assert tokens is not None
-    lsps = (1.0,) if config.takes_prompts else tuple(sorted({config.truncation.lsp, 1.0}))
-    points: tuple[CostPoint, ...] = plan_stated(
-        config, config.training.batch_size, tokens, PROMPT_TOKENS, lsps=lsps
-    ).points
-    return max((point.memory for point in points), key=lambda memory: memory.total)
+    plan = plan_stated(config, config.training.batch_size, tokens, PROMPT_TOKENS)
+    return max((point.memory for point in plan.points), key=lambda memory: memory.total)
+
+
+def predict_evaluation(config: RunConfig, num_answers: int) -> int:
+    """Bytes of the student and of the keys and values of answers that are written side by side."""
+    student = shape_of(config.student.path, config.student.revision)
+    width = weight_bytes(config.evaluation.dtype, "cuda")
+    tokens = PROMPT_TOKENS + config.evaluation.sampling.max_new_tokens
+    answers = kv_cache_bytes(student, num_answers, tokens, width)
+    return width * count_parameters(student).total + answers
 
 
 def _candidates(config: RunConfig) -> Iterator[RunConfig]:
@@ -106,6 +113,14 @@ def _placements(config: RunConfig) -> Iterator[RunConfig]:
         yield run
         if run.teacher is not None and run.teacher.is_live and run.rollout is None:
             yield _with(run, "teacher", cache=CACHE_FOLDER)
+
+
+def _fit_evaluation(config: RunConfig, card_gib: float) -> RunConfig:
+    """As many answers side by side as there is room for; one at the least, which training has room for."""
+    num_answers = config.evaluation.batch_size
+    while num_answers > 1 and needed_gib(predict_evaluation(config, num_answers)) > card_gib:
+        num_answers //= 2
+    return _with(config, "evaluation", batch_size=num_answers)
 
 
 def with_lora(config: RunConfig) -> RunConfig:
@@ -150,6 +165,10 @@ def _explain(config: RunConfig, asked: RunConfig, card_gib: float) -> Iterator[s
             micro_batch_tokens=MICRO_BATCH_TOKENS[0],
         )
         yield f"gradient checkpointing: keeping the activations would need {_needed(kept)}"
+    answers, wished = config.evaluation.batch_size, asked.evaluation.batch_size
+    if answers < wished:
+        room = needed_gib(predict_evaluation(config, wished))
+        yield f"{answers} answers side by side in the evaluation: {wished} would need {room:.1f} GiB"
 
 
 def _needed(config: RunConfig) -> str:

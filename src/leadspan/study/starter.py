@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from leadspan.analysis.fit import CACHE_FOLDER, MICRO_BATCH_TOKENS, Fit, fit_to_card
-from leadspan.config import RunConfig
+from leadspan.config import EvaluationConfig, RunConfig
 from leadspan.config_io import validate
 from leadspan.config_reference import SCHEMA_FILE, build_run_schema, write_full_yaml
 from leadspan.runs import write_text_atomic
@@ -39,6 +39,7 @@ teacher:
   gradient_checkpointing: {checkpointing}
 evaluation:
   benchmarks: []         # for example [{{path: gsm8k}}] or [{{path: my_problems.jsonl}}]
+  batch_size: {answers:<11}# answers written side by side
   sampling:
     max_new_tokens: 4096
 seed: 0
@@ -183,6 +184,7 @@ def _body(path: str, wishes: Wishes, fitted: RunConfig | None = None) -> str:
         length=size["length"].format(
             tokens=MICRO_BATCH_TOKENS[0] if training is None else training.micro_batch_tokens
         ),
+        answers=(EvaluationConfig() if fitted is None else fitted.evaluation).batch_size,
         learning_rate="1.0e-4" if has_lora else "4.0e-6",
         checkpointing=size["checkpointing"].format(recomputes=str(recomputes).lower()),
     )
