@@ -17,6 +17,7 @@ FLOORS = {
             (
                 "config",
                 "config_io",
+                "config_reference",
                 "identity",
                 "paths",
                 "pins",

@@ -16,7 +16,7 @@ from leadspan.errors import DataError
 from leadspan.evaluation.evaluate import evaluate
 from leadspan.evaluation.summary import EvaluationResult
 from leadspan.pins import settled
-from leadspan.progress import say
+from leadspan.progress import LOGGER
 from leadspan.records import Trace
 from leadspan.study.report.card import write_model_card
 from leadspan.traces.dataset import Annotate
@@ -54,7 +54,7 @@ def check(config: RunConfig, output: Path) -> RunConfig:
     findings = examine(config, output, annotator_of(config.truncation))
     for finding in findings:
         if finding.level == "warning":
-            say(str(finding))
+            LOGGER.warning(str(finding))
     errors = [str(finding) for finding in findings if finding.level == "error"]
     if errors:
         raise DataError("\n".join(errors))

@@ -44,7 +44,7 @@ from leadspan.parallel import (
 )
 from leadspan.pins import settled
 from leadspan.precision import describe_precision, explain_bf16, resolve_bf16, settle_precision
-from leadspan.progress import say
+from leadspan.progress import say, warn
 from leadspan.records import Example, Sequence
 from leadspan.runs import (
     RunFolder,
@@ -138,7 +138,7 @@ def complete_run(config: RunConfig, output: Path, ranks: Ranks, inputs: RunInput
         if ranks.is_first:
             described = {**describe_environment(), **_describe_torch(), "precision": precision}
             for change in folder.claim(config, described):
-                say(f"warning: {output}: the last bits may differ from what was begun: {change}")
+                warn(f"{output}: the last bits may differ from what was begun: {change}")
             folder.claim_inputs(_fingerprints(config, inputs))
         ranks.barrier()
         if not folder.is_complete:
@@ -152,8 +152,8 @@ def _settle(folder: RunFolder, config: RunConfig, here: dict[str, Any], ranks: R
     """The config in the precision that the run was begun in, whatever this machine would choose."""
     begun: dict[str, Any] = folder.environment.get("precision") or here
     if ranks.is_first and begun != here:
-        say(
-            f"warning: {folder.path}: was begun with {begun} and goes on so; this machine would choose "
+        warn(
+            f"{folder.path}: was begun with {begun} and goes on so; this machine would choose "
             f"{here}. Give another --output to train in that precision."
         )
     elif ranks.is_first and config.training.bf16 == "auto":
