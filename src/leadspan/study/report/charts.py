@@ -1,4 +1,4 @@
-"""Each figure as numbers, labels and a caption; drawn alike by matplotlib (`draw`) and by plotly (`page`)."""
+"""Each figure as numbers, labels and a caption; `draw` draws them for files and for the page."""
 
 from __future__ import annotations
 
@@ -20,18 +20,23 @@ from leadspan.study.report.summary import (
     name_of,
     say_lsp,
     say_number,
+    say_percent,
 )
+from leadspan.study.report.training import Which, average_losses, settings_with_losses
 
-LIGHT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-DARK = ("#56B4E9", "#E69F00", "#2FC69B", "#E08CBB", "#F0E442", "#6F9FD8")
-"""Colors that stay apart for color-blind readers, on light and on dark ground: Okabe and Ito's palette
-(jfly.uni-koeln.de/color), in an order in which neighbors differ in lightness too."""
+NUM_COLORS = 6
+"""Places in the palette, which `draw` has for files and templates/style.css for the page."""
+FAMILY_COLORS = {"off-policy": 0, "on-policy": 1}
+"""The same in every report, whichever of the two it has."""
 SHARE_AXIS = (0.0, 1.05)
 """An axis of shares, with room for the marks at 1."""
 LABELED_WIDTH = 1.45
 """Of an x axis with names, in its largest value: it begins at 0, so that equal budgets look equal."""
 BINS = 20
 """Bins of the derivation histogram, each a twentieth of the sequence."""
+
+TRADEOFF = ("accuracy", "retention", "cost")
+"""Panels of the figure that stands for the whole, as the paper's does."""
 
 Mark = Literal["line", "points", "bars", "dashed", "star"]
 
@@ -70,6 +75,8 @@ class Chart:
     series: Sequence[Series]
     levels: Sequence[tuple[str, float]] = ()
     """Horizontal reference lines and their names."""
+    y_in_percent: bool = False
+    """The y values are shares, and read as percent."""
     x_is_share: bool = True
     """The x axis, where it holds numbers, runs from 0 to 1."""
     labels: Sequence[Label] = ()
@@ -102,19 +109,27 @@ class Chart:
 def build_charts(summary: Summary) -> dict[str, Chart]:
     """Every chart that has something to show, by name, in the report's order."""
     charts = (
-        *families_charts(summary),
-        *curve_charts(summary),
-        *([frontier_chart(summary, summary.cost_name)] if summary.cost_name else ()),
-        *ablation_charts(summary),
-        predicted_chart(summary),
-        *map(derivation_chart, summary.results.datasets),
+        *(comparison_charts(summary) if summary.results.is_sweep else ()),
         *rollout_charts(summary),
+        *training_charts(summary),
     )
     known = [
         replace(chart, series=[each for each in chart.series if len(each.points)])
         for chart in charts
     ]
     return {chart.name: chart for chart in known if any(s.mark != "dashed" for s in chart.series)}
+
+
+def comparison_charts(summary: Summary) -> list[Chart]:
+    """What a sweep compares, and where its traces derive their answer."""
+    return [
+        *families_charts(summary),
+        *curve_charts(summary),
+        *([frontier_chart(summary, summary.cost_name)] if summary.cost_name else ()),
+        *ablation_charts(summary),
+        predicted_chart(summary),
+        *map(derivation_chart, summary.results.datasets),
+    ]
 
 
 def families_charts(summary: Summary) -> list[Chart]:
@@ -128,8 +143,8 @@ def families_charts(summary: Summary) -> list[Chart]:
     ]
     low = max(0.0, math.floor(10 * float(ends.min(axis=None)) - 0.5) / 10)
     points = [
-        (row.train_flops, row.accuracy, row.point, color)
-        for color, family in enumerate(shown)
+        (row.train_flops, row.accuracy, row.point, FAMILY_COLORS[family.name])
+        for family in shown
         for row in family.points.itertuples()
     ]
     x_limits = 0.0, LABELED_WIDTH * max(flops for flops, *_ in points)
@@ -138,13 +153,13 @@ def families_charts(summary: Summary) -> list[Chart]:
         Chart(
             "families",
             "families",
-            "Off-policy and on-policy by cost",
+            "Accuracy by training cost",
             f"Mean accuracy with its 95 % interval against all FLOPs of the training, teacher and rollouts "
             f"included. {families.sentence}. The dotted line is the frontier over both.",
             "training FLOPs, teacher and rollouts included",
             "accuracy",
             [
-                *(_family_series(family, color) for color, family in enumerate(shown)),
+                *map(_family_series, shown),
                 _series(
                     "frontier",
                     families.frontier[["train_flops", "accuracy"]],
@@ -162,8 +177,8 @@ def families_charts(summary: Summary) -> list[Chart]:
     ]
 
 
-def _family_series(family: Family, color: int) -> Series:
-    points = family.points
+def _family_series(family: Family) -> Series:
+    points, color = family.points, FAMILY_COLORS[family.name]
     hover = points.point + ": " + points.accuracy_said + ", " + points.seeds_said
     return _series(family.name, points, "train_flops", "accuracy", hover, color, "points")
 
@@ -183,7 +198,7 @@ def curve_charts(summary: Summary) -> list[Chart]:
     ):
         label, share = COST_LABELS[name], f"{name}_ratio"
         shares = curve[["at", share]].to_numpy()
-        hover = [f"{at}: {value:.2f} of the {label}" for at, value in shares]
+        hover = [f"{at}: {say_percent(value)} of the {label}" for at, value in shares]
         costs.append(_series(label, curve, "lsp", share, hover, color))
     return [
         Chart(
@@ -202,22 +217,24 @@ def curve_charts(summary: Summary) -> list[Chart]:
             "tradeoff",
             "Retention",
             "Accuracy as a share of that of full sequences (lsp 1.0, same scored sections). The line is "
-            f"the paper's mean at lsp 0.5, {PAPER_RETENTION}.",
+            f"the paper's mean at lsp 0.5, {say_percent(PAPER_RETENTION)}.",
             "lsp",
-            "share of full accuracy",
+            "accuracy, % of full sequences",
             retention,
-            [(f"paper at lsp 0.5: {PAPER_RETENTION}", PAPER_RETENTION)],
+            [(f"paper at lsp 0.5: {say_percent(PAPER_RETENTION)}", PAPER_RETENTION)],
+            y_in_percent=True,
         ),
         Chart(
             "cost",
             "tradeoff",
             "Cost",
-            "Training time, memory and FLOPs as a share of full sequences. Below the dashed line a cut "
-            "saves more than its share (attention is quadratic); memory holds weights and optimiser too, "
+            "Training time, memory and FLOPs as a share of full sequences. Below the dotted line a cut "
+            "saves more than its share (attention is quadratic); memory holds weights and optimizer too, "
             "which no cut touches.",
             "lsp",
-            "share of full cost",
+            "cost, % of full sequences",
             [*costs, _diagonal("in proportion to lsp")],
+            y_in_percent=True,
         ),
     ]
 
@@ -239,7 +256,7 @@ def frontier_chart(summary: Summary, cost_name: str) -> Chart:
         "Pareto frontier",
         "Mean accuracy against cost. No setting on the frontier is beaten by another at the same or a "
         f"lower cost. Recommended: the smallest lsp that, like every larger one, keeps at least "
-        f"{PAPER_RETENTION} of full accuracy.",
+        f"{say_percent(PAPER_RETENTION)} of full accuracy.",
         f"{label}, share of lsp 1.0" if is_shares else label,
         "accuracy",
         [
@@ -247,7 +264,7 @@ def frontier_chart(summary: Summary, cost_name: str) -> Chart:
             part("frontier", summary.frontier, 0, "line"),
             part("recommended", scored[scored.index == chosen], 1, "star"),
         ],
-        x_is_share=False,
+        x_limits=(0.0, 1.05 * float(scored[cost].max())),
     )
 
 
@@ -309,7 +326,7 @@ def ablation_charts(summary: Summary) -> list[Chart]:
 
 
 def predicted_chart(summary: Summary) -> Chart:
-    """Measured costs against those foretold."""
+    """Measured costs against the predicted ones."""
     series = []
     for color, (name, found) in enumerate(summary.predictions.groupby("cost_name", sort=False)):
         label = COST_LABELS[name]
@@ -320,17 +337,17 @@ def predicted_chart(summary: Summary) -> Chart:
         series.append(_series(label, found, "predicted", "measured", hover, color, "points"))
     plan = summary.results.plan
     how = (
-        "Foretold from the models' sizes and the traces' lengths; seconds from "
+        "Predicted from the models' sizes and the traces' lengths; seconds from "
         f"{plan.get('seconds_from') or 'no measurement'}."
         if plan
-        else "Training time is foretold by the FLOPs alone, which follow from the model's sizes and the "
+        else "Training time is predicted from the FLOPs alone, which follow from the model's sizes and the "
         "lengths of the traces."
     )
     return Chart(
         "predicted",
         "predicted",
         "Predicted against measured cost",
-        f"{how} The closer a point lies to the dashed line, the better the prediction.",
+        f"{how} The closer a point lies to the dotted line, the better the prediction.",
         "predicted, share of lsp 1.0",
         "measured, share of lsp 1.0",
         [*series, _diagonal("measured = predicted")],
@@ -362,16 +379,16 @@ def derivation_chart(dataset: Mapping[str, Any]) -> Chart:
         "Bars: share of the traces whose answer is first derived at this place of the sequence. Line: "
         "share whose derivation a cut at this lsp keeps.",
         "place in the sequence, lsp",
-        "share of traces",
+        "traces, %",
         series,
+        y_in_percent=True,
     )
 
 
 def rollout_charts(summary: Summary) -> list[Chart]:
     """Divergence and entropy along the rollout, early and late, and over the training."""
     found = step_means_of(summary)
-    drawn = found[: len(LIGHT)]  # as many as colors tell apart
-    left_out = f" The first {len(drawn)} of {len(found)} settings." if found != drawn else ""
+    drawn, left_out = _drawn(found)
     charts = []
     for kind, title, what in (
         ("kd", "Divergence", "Divergence between teacher and student, each run by its own loss,"),
@@ -406,6 +423,53 @@ def rollout_charts(summary: Summary) -> list[Chart]:
             ),
         ]
     return charts
+
+
+def training_charts(summary: Summary) -> list[Chart]:
+    """Losses over the steps of each setting."""
+    drawn, left_out = _drawn(settings_with_losses(summary))
+    beside = (
+        " Each loss is on the tokens that its setting keeps and scores: settings do not compare."
+    )
+    charts = []
+    kinds: tuple[tuple[Which, str, str, str], ...] = (
+        (
+            "losses",
+            "training-loss",
+            "Training loss",
+            "Training loss, mean over each twentieth of the steps",
+        ),
+        ("val_losses", "validation-loss", "Validation loss", "Validation loss over the training"),
+    )
+    for which, name, title, what in kinds:
+        series = []
+        for color, setting in enumerate(drawn):
+            rows = average_losses(setting, which)
+            hover = [
+                f"{setting.setting}, step {row.step:.0f}: {row.mean:.4g}"
+                for row in rows.itertuples()
+            ]
+            series.append(_series(setting.setting, rows, "step", "mean", hover, color))
+        charts.append(
+            Chart(
+                name,
+                "training",
+                title,
+                f"{what}, mean over seeds.{beside}{left_out}" if len(drawn) > 1 else f"{what}.",
+                "step",
+                "loss, nats per scored token",
+                series,
+                x_is_share=False,
+            )
+        )
+    return charts
+
+
+def _drawn(settings: list[Any]) -> tuple[list[Any], str]:
+    """As many as colors tell apart, and a sentence where some are left out."""
+    drawn, count = settings[:NUM_COLORS], len(settings)
+    left_out = f" The first {len(drawn)} of {count} settings." if count > len(drawn) else ""
+    return drawn, left_out
 
 
 def _along(means: StepMeans, kind: str, moment: str, color: int) -> Series:

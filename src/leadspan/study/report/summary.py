@@ -90,6 +90,21 @@ def say_estimate(value: float | None, low: float | None, high: float | None) -> 
     return f"{say_number(value)} {say_range(low, high)}".removesuffix(f" {MISSING}")
 
 
+def say_percent(share: float | None) -> str:
+    """`46 %`; below ten two digits, `4.6 %`."""
+    if share is None or not math.isfinite(share):
+        return say_number(share)
+    percent = 100 * share
+    return f"{percent:.0f} %" if abs(percent) >= 9.95 or not percent else f"{percent:.2g} %"
+
+
+def say_percent_range(low: float | None, high: float | None) -> str:
+    """An interval of shares, `90 to 96 %`; `at least 90 %` without an upper end."""
+    if high is not None and math.isinf(high):
+        return f"at least {say_percent(low)}"
+    return f"{say_percent(low).removesuffix(' %')} to {say_percent(high)}"
+
+
 def say_sections(sections: str | None) -> str:
     """`prompt+cot+answer` as the paper writes it, P+CoT+A."""
     return "+".join(SHORT_SECTIONS.get(name, name) for name in (sections or MISSING).split("+"))
@@ -311,7 +326,7 @@ class Summary:
     """A row of the curve, or None."""
     predictions: pd.DataFrame
     """lsp, cost_name, predicted and measured, both as shares of lsp 1.0: from the plan where there is
-    one; else training time as the FLOPs of the formula foretell it."""
+    one; else training time as the formula's FLOPs predict it."""
 
     @property
     def curve(self) -> pd.DataFrame:
@@ -404,15 +419,15 @@ def compute_frontier(settings: pd.DataFrame, cost_name: str | None) -> pd.DataFr
 
 def _predictions(curve: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     rows = {float(row["lsp"]): row for row in plan.get("rows", ())}
-    foretold = dict(PLANNED)
+    planned = dict(PLANNED)
     if plan.get("device") == "cpu":
-        del foretold["peak_memory_gib"]  # measured, it is the whole process's
+        del planned["peak_memory_gib"]  # measured, it is the whole process's
     found = []
     for point in curve[curve.lsp < FULL].itertuples():
         row = rows.get(point.lsp, {}) if plan else {"seconds_ratio": point.train_flops_ratio}
         found += [
             (point.lsp, cost_name, row.get(key), getattr(point, f"{cost_name}_ratio"))
-            for cost_name, key in foretold.items()
+            for cost_name, key in planned.items()
         ]
     return pd.DataFrame(found, columns=["lsp", "cost_name", "predicted", "measured"]).dropna()
 
@@ -444,12 +459,18 @@ def _in_words(settings: pd.DataFrame, usual: Any) -> pd.DataFrame:
                 "setting": ", ".join(filter(None, parts)),
                 "seeds_said": say_count(row.num_seeds, "seed"),
                 "accuracy_said": say_estimate(row.accuracy, row.accuracy_low, row.accuracy_high),
-                "retention_said": say_estimate(
-                    row.retention, row.retention_low, row.retention_high
-                ),
+                "retention_said": say_retention(row),
             }
         )
     return settings.join(pd.DataFrame(rows, columns=WORDS, index=settings.index))
+
+
+def say_retention(setting: Any) -> str:
+    """`98 % (95 to 101 %)`, the value alone where the interval is not known or nothing is compared."""
+    value, low, high = setting.retention, setting.retention_low, setting.retention_high
+    if not (is_known(low) and is_known(high)) or low == high:
+        return say_percent(value)
+    return f"{say_percent(value)} ({say_percent_range(low, high)})"
 
 
 def say_horizon(rollout: Mapping[str, Any]) -> str:
