@@ -14,6 +14,9 @@ pytest.importorskip("selenium")
 from selenium.webdriver import ActionChains
 
 from leadspan.study.report import write_report
+from leadspan.study.report.traces_page import build_traces_page
+from leadspan.traces.inspect import Inspection
+from tests.traces.test_inspect import inspection  # noqa: F401 (a fixture)
 
 from .made_up_sweep import build_demo_sweep
 
@@ -212,3 +215,17 @@ def test_the_table_of_runs_fits_a_laptop(page: Any) -> None:
     page.execute_script("document.getElementById('runs').open = true")
     hidden = "const t = document.querySelector('#runs .tall'); return t.scrollWidth - t.clientWidth"
     assert page.execute_script(hidden) <= 0
+
+
+def test_the_page_of_traces_fits_a_telephone_too(
+    page: Any,
+    inspection: Inspection,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "traces.html"
+    file.write_text(build_traces_page(inspection), encoding="utf-8")
+    show_as(page, 390)
+    page.get(file.as_uri())
+    page.execute_script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert page.find_element("class name", "cut").text == "✂ cut from here"

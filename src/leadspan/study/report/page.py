@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from leadspan.study.report.charts import TRADEOFF, Chart
 from leadspan.study.report.inline import Entry, build_legend, draw_inline
+from leadspan.study.report.render import render_page
 from leadspan.study.report.samples import MOST, read_all_shown
 from leadspan.study.report.summary import HALF, Summary, find_lsp, flatten
 from leadspan.study.report.tables import RUN_CELLS, Table, chart_table
@@ -67,19 +67,6 @@ class Part:
     tables: list[Table]
 
 
-def build_environment() -> Environment:
-    """Where the pages' templates are found; what they are given is escaped."""
-    environment = Environment(
-        loader=PackageLoader("leadspan.study.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
-    return environment
-
-
 def write_page(summary: Summary, tables: Mapping[str, Table], charts: Mapping[str, Chart]) -> str:
     """The text of report.html."""
     runs = summary.results.runs
@@ -90,33 +77,30 @@ def write_page(summary: Summary, tables: Mapping[str, Table], charts: Mapping[st
     }
     main = _main_figure(summary, charts)
     folded = {name: panel for name, panel in panels.items() if name not in main}
-    return (
-        build_environment()
-        .get_template("report.html.j2")
-        .render(
-            title=title_of(summary),
-            result=outcome(summary),
-            meaning=meaning(summary),
-            facts=build_facts(summary),
-            is_sweep=summary.results.is_sweep,
-            main=[panels[name] for name in main],
-            parts=_parts(tables, folded),
-            chart_table=chart_table,
-            run_columns=RUN_COLUMNS,
-            runs=[
-                {"run": run, "cells": cells, "diff": diff, "has_samples": run.row.run in samples}
-                for run, cells, diff in zip(
-                    runs,
-                    map(run_cells, runs),
-                    differences(runs),
-                    strict=True,
-                )
-            ],
-            failed=tables.get("failed"),
-            samples=samples,
-            first_sample=_first_sample(summary, samples),
-            num_shown=MOST,
-        )
+    return render_page(
+        "report.html.j2",
+        title=title_of(summary),
+        result=outcome(summary),
+        meaning=meaning(summary),
+        facts=build_facts(summary),
+        is_sweep=summary.results.is_sweep,
+        main=[panels[name] for name in main],
+        parts=_parts(tables, folded),
+        chart_table=chart_table,
+        run_columns=RUN_COLUMNS,
+        runs=[
+            {"run": run, "cells": cells, "diff": diff, "has_samples": run.row.run in samples}
+            for run, cells, diff in zip(
+                runs,
+                map(run_cells, runs),
+                differences(runs),
+                strict=True,
+            )
+        ],
+        failed=tables.get("failed"),
+        samples=samples,
+        first_sample=_first_sample(summary, samples),
+        num_shown=MOST,
     )
 
 
