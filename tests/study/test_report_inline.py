@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 from leadspan.study import report
-from leadspan.study.report.charts import FAMILY_COLORS, Chart, Series, build_charts
+from leadspan.study.report.chart import Chart, Series
+from leadspan.study.report.charts import FAMILY_COLORS, build_charts
 from leadspan.study.report.draw import LIGHT
 from leadspan.study.report.inline import build_legend, draw_inline
+from leadspan.study.report.on_policy import average_in_parts
 from leadspan.study.report.summary import summarise
-from leadspan.study.report.training import average_in_parts
 from leadspan.study.results import read_results
 
 from .made_up_sweep import HOSTILE, add_point, build_demo_sweep, write_sweep_file

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadspan.statistics import mean_interval
-from leadspan.study.report.charts import Chart, Series, build_charts
+from leadspan.study.report.chart import Chart, Series
+from leadspan.study.report.charts import build_charts
 from leadspan.study.report.draw import draw_figures
 from leadspan.study.report.inline import draw_inline
 from leadspan.study.report.summary import (

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leadspan.runs import replacing
-from leadspan.study.report.charts import TRADEOFF, Chart, Mark, Series
+from leadspan.study.report.chart import Chart, Mark, Series
+from leadspan.study.report.charts import TRADEOFF
 from leadspan.study.report.labels import Label
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from leadspan.study.report.charts import Chart, Series
+from leadspan.study.report.chart import Chart, Series
 from leadspan.study.report.draw import (
     BELOW,
     DASHES,

@@ -5,6 +5,7 @@ Pure: computed from the summary's settings and what their runs logged; drawn by 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from leadspan.study.report.summary import Summary, compute_frontier, say_number, say_percent
-from leadspan.study.report.training import average_in_parts
 
 ENOUGH = 0.95
 """Share of the best accuracy at which the families' costs are compared."""
@@ -20,6 +20,8 @@ ABOUT_EQUAL = 0.95
 """Costs at least so near are equal: a budget is spent to the nearest whole step."""
 MOMENT = 0.2
 """Early and late: this share of the steps, at their beginning and at their end."""
+MOST_PARTS = 20
+"""Points of a line over the training."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,3 +138,23 @@ def step_means_of(summary: Summary) -> list[StepMeans]:
     return [
         StepMeans(row.point, row.runs) for row in rows if all(r.rollout_steps for r in row.runs)
     ]
+
+
+def average_in_parts(steps: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> pd.DataFrame:
+    """Mean of each of at most MOST_PARTS equal parts of the training, then over runs.
+
+    Args:
+        steps: Of each run, in order; none is empty.
+        values: What each run had at these steps.
+
+    Returns:
+        `step` and `mean`.
+    """
+    count = min(MOST_PARTS, *map(len, steps))
+
+    def average(runs: Sequence[np.ndarray]) -> np.ndarray:
+        parts = [[part.mean() for part in np.array_split(run, count)] for run in runs]
+        averaged: np.ndarray = np.mean(parts, axis=0)
+        return averaged
+
+    return pd.DataFrame({"step": average(steps), "mean": average(values)})

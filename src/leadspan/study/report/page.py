@@ -14,7 +14,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from leadspan.study.report.charts import TRADEOFF, Chart
+from leadspan.study.report.chart import Chart
+from leadspan.study.report.charts import TRADEOFF
 from leadspan.study.report.inline import Entry, build_legend, draw_inline
 from leadspan.study.report.render import render_page
 from leadspan.study.report.samples import MOST, read_all_shown

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from leadspan.study.report.charts import Chart
+from leadspan.study.report.chart import Chart
 from leadspan.study.report.on_policy import families_of, step_means_of
 from leadspan.study.report.summary import (
     COST_LABELS,
@@ -28,7 +28,7 @@ from leadspan.study.report.summary import (
     say_range,
     say_sections,
 )
-from leadspan.study.report.training import settings_with_losses
+from leadspan.study.report.training_charts import settings_with_losses
 from leadspan.study.results import Row, Run
 
 STAR = " ★"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from leadspan.study.report.charts import Chart
+from leadspan.study.report.chart import Chart
 from leadspan.study.report.on_policy import families_of
 from leadspan.study.report.summary import (
     FULL,
