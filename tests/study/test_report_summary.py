@@ -26,6 +26,8 @@ from leadspan.study.report.summary import (
     model_of,
     recommend,
     say_estimate,
+    say_percent_range,
+    say_value,
     summarise,
 )
 from leadspan.study.report.tables import chart_table, models_table
@@ -53,6 +55,21 @@ def test_the_demo_summary(tmp_path: Path) -> None:
     assert summary.recommended is not None
     assert summary.recommended.lsp == 0.4
     assert len(summary.failed) == 1
+
+
+def test_values_are_said_in_few_characters() -> None:
+    assert say_value("kd_ratio", "1.0") == "kd_ratio=1.0"
+    assert say_value("path", f"/data/{'x' * 50}/b").endswith("xx/b")
+    assert len(say_value("path", "y" * 500)) < 50
+    assert say_value("benchmarks", str([{"path": "p" * 40}])) == "other benchmarks"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.9, 1.12, "90 to 112 %"), (0.017, 0.19, "1.7 to 19 %"), (0.44, math.inf, "at least 44 %")],
+)
+def test_an_interval_in_percent(low: float, high: float, said: str) -> None:
+    assert say_percent_range(low, high) == said
 
 
 def test_a_curve_is_compared_with_the_student_it_began_from(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def _draw_label(axes: Axes, chart: Chart, label: Label) -> None:
     (line,) = axes.plot(
         (label.x, label.text_x), (label.y, label.text_y), color=paint, linewidth=0.7
     )
-    look: dict[str, Any] = {"color": paint, "va": "center", "fontsize": 8.5, "zorder": 5}
+    look: dict[str, Any] = {"color": paint, "va": "center", "fontsize": 8, "zorder": 5}
     text = axes.text(label.text_x, label.text_y, f" {label.text}", **look)
     entry = [series.color for series in chart.series].index(label.color)
     for artist in (line, text):

@@ -56,6 +56,8 @@ UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 KEY_OF_ROLLOUTS = "rollout."
 ROLLOUT_DEFAULTS = {name: str(value) for name, value in RolloutConfig().model_dump().items()}
+LONGEST_VALUE = 40
+"""Characters of a setting's value that its name holds."""
 SAID_OF_ROLLOUTS = {"horizon", "horizon_start", "schedule", "share"}
 """Keys of `rollout` with words of their own."""
 
@@ -473,6 +475,13 @@ def say_retention(setting: Any) -> str:
     return f"{say_percent(value)} ({say_percent_range(low, high)})"
 
 
+def say_value(name: str, value: str) -> str:
+    """`kd_ratio=1.0`; of a long path its end, of a long list that it is another."""
+    if value.startswith(("[", "{")) and len(value) > LONGEST_VALUE:
+        return f"other {name}"
+    return f"{name}={value if len(value) <= LONGEST_VALUE else '…' + value[-LONGEST_VALUE:]}"
+
+
 def say_horizon(rollout: Mapping[str, Any]) -> str:
     """`horizon 0.5`, `horizon 64 tokens`, `horizon 0.1 to 0.5 (linear)`."""
     horizon, start = rollout.get("horizon"), rollout.get("horizon_start")
@@ -502,7 +511,7 @@ def _say_extra(row: Any, usual: Any) -> list[str]:
             and name not in SAID_OF_ROLLOUTS
             and value != ROLLOUT_DEFAULTS.get(key.removeprefix(KEY_OF_ROLLOUTS))
         ):
-            said.append(f"{name}={value}")
+            said.append(say_value(name, value))
     return said
 
 
