@@ -23,7 +23,7 @@ LONGEST = 6000
 UNIT = re.compile(r"</?[\w|]+>|<\|\w+\|>|.", re.DOTALL)
 CLOSE = re.compile(r"</\w+>|<\|end_of_thought\|>")
 
-MOST = 12
+FEWEST, MOST = 2, 12
 """Samples of one run."""
 MOST_CHARACTERS = 600_000
 """Of all samples together, so that the page of a sweep of hundreds of runs still opens at once."""
@@ -135,19 +135,15 @@ def read_all_shown(runs: SequenceABC[Run]) -> dict[str, list[dict[str, Any]]]:
     """Samples of each run, by its name: fewer where all would be too long, at worst of the first runs."""
     found = {run.row.run: read_shown_samples(run, MOST) for run in runs}
     found = {name: samples for name, samples in found.items() if samples}
-    size = sum(len(text) for each in found.values() for sample in each for text in _texts(sample))
-    most = max(1, int(MOST * min(1.0, MOST_CHARACTERS / max(1, size))))
+    size = sum(len(str(sample)) for samples in found.values() for sample in samples)
+    most = max(FEWEST, int(MOST * min(1.0, MOST_CHARACTERS / max(1, size))))
     kept: dict[str, list[dict[str, Any]]] = {}
     left = MOST_CHARACTERS
     for name, samples in found.items():
         chosen = _choose([sample["outcome"] == "correct" for sample in samples], most)
         shown = [sample for place, sample in enumerate(samples) if place in chosen]
-        left -= sum(len(text) for sample in shown for text in _texts(sample))
+        left -= sum(len(str(sample)) for sample in shown)
         if left < 0:
             break
         kept[name] = shown
     return kept
-
-
-def _texts(sample: Mapping[str, Any]) -> list[str]:
-    return [text for key in ("prompt", "text") for _, text in sample[key]]
