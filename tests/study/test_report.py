@@ -157,11 +157,11 @@ def test_many_long_samples_do_not_fill_the_page(tmp_path: Path) -> None:
         point = add_point(tmp_path, f"run-{place}", lsp=0.5, seed=place)
         samples = point / "evaluation" / "samples.jsonl"
         lines = [json.loads(line) for line in samples.read_text().splitlines()]
-        lines = [{**line, "text": "word " * 2000} for line in lines[:12]]
+        lines = [{**line, "text": "word 好" * 2000} for line in lines[:12]]
         samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert len(page.encode()) < 1_500_000
-    assert page.count("word word") > 30, "every run has a sample"
+    assert page.count("word \\u597dword") > 30, "every run has a sample"
 
 
 def test_text_of_traces_is_escaped(demo: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from collections.abc import Sequence as SequenceABC
@@ -25,8 +26,8 @@ CLOSE = re.compile(r"</\w+>|<\|end_of_thought\|>")
 
 FEWEST, MOST = 2, 12
 """Samples of one run."""
-MOST_CHARACTERS = 600_000
-"""Of all samples together, so that the page of a sweep of hundreds of runs still opens at once."""
+MOST_BYTES = 600_000
+"""Of all samples together, so that the page of hundreds of runs still opens at once."""
 Piece = tuple[str, str]
 """Kind (kept, dropped or gap) and text."""
 
@@ -135,14 +136,14 @@ def read_all_shown(runs: SequenceABC[Run]) -> dict[str, list[dict[str, Any]]]:
     """Samples of each run, by its name: fewer where all would be too long, at worst of the first runs."""
     found = {run.row.run: read_shown_samples(run, MOST) for run in runs}
     found = {name: samples for name, samples in found.items() if samples}
-    size = sum(len(str(sample)) for samples in found.values() for sample in samples)
-    most = max(FEWEST, int(MOST * min(1.0, MOST_CHARACTERS / max(1, size))))
+    size = sum(len(json.dumps(sample)) for samples in found.values() for sample in samples)
+    most = max(FEWEST, int(MOST * min(1.0, MOST_BYTES / max(1, size))))
     kept: dict[str, list[dict[str, Any]]] = {}
-    left = MOST_CHARACTERS
+    left = MOST_BYTES
     for name, samples in found.items():
         chosen = _choose([sample["outcome"] == "correct" for sample in samples], most)
         shown = [sample for place, sample in enumerate(samples) if place in chosen]
-        left -= sum(len(str(sample)) for sample in shown)
+        left -= sum(len(json.dumps(sample)) for sample in shown)
         if left < 0:
             break
         kept[name] = shown
