@@ -146,6 +146,17 @@ def test_one_run_has_a_report_too(tmp_path: Path) -> None:
     assert (row["run"], row["lsp"], row["status"]) == ("mine", "0.5", "done")
 
 
+def test_one_run_that_was_not_evaluated_shows_its_losses(tmp_path: Path) -> None:
+    write_sweep_file(tmp_path / "sweep")
+    run = add_point(tmp_path / "sweep", "x", lsp=0.5, accuracy=None).rename(tmp_path / "mine")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "reached a validation loss of 0.1" in page
+    assert "it was not evaluated." in page
+    assert 'id="figure-validation-loss"' in page
+    (run / "manifest.json").unlink()
+    assert "The run has not finished." in write_report(run).read_text(encoding="utf-8")
+
+
 def test_a_folder_of_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"must be the folder of a sweep, .* or of a run"):
         write_report(tmp_path)

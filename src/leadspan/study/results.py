@@ -118,7 +118,7 @@ def read_results(sweep: Path) -> Results:
         RunError: The folder is neither.
     """
     if (sweep / "run.yaml").is_file():
-        run = read_run(sweep, {})
+        run = read_run(sweep, {}, is_alone=True)
         unfinished_here = () if run else (sweep.resolve().name,)
         return Results(sweep, {}, (run,) if run else (), unfinished_here, is_sweep=False)
     if not (sweep / "points").is_dir():
@@ -144,24 +144,30 @@ def read_results(sweep: Path) -> Results:
     )
 
 
-def read_run(point: Path, tags: Mapping[str, Any]) -> Run | None:
-    """Read one point, or return None where it has neither finished nor failed."""
+def read_run(point: Path, tags: Mapping[str, Any], is_alone: bool = False) -> Run | None:
+    """Read one point, or return None where it has neither finished nor failed.
+
+    Args:
+        point: The run's folder.
+        tags: Of the sweep.
+        is_alone: The run is no point of a sweep: nothing waits for its evaluation.
+    """
     try:
-        return _read_whole_run(point, tags)
+        return _read_whole_run(point, tags, is_alone)
     except LeadspanError as error:
         row = Row(point.resolve().name, _kind_of(point), "failed", tags.get("world_seed"))
         return Run(row, point, error=" ".join(str(error).split()))
 
 
-def _read_whole_run(point: Path, tags: Mapping[str, Any]) -> Run | None:
-    about = _mapping(point / "point.json", required=point.parent.name == "points")
+def _read_whole_run(point: Path, tags: Mapping[str, Any], is_alone: bool) -> Run | None:
+    about = _mapping(point / "point.json", required=not is_alone)
     failed = _mapping(point / "failed.json")
     manifest = _mapping(point / "manifest.json")
     evaluation = _mapping(point / "evaluation" / "evaluation.json")
     if evaluation:
         EvaluationFolder(point / "evaluation").read_summary()
     config = RunFolder(point).read_config() if (point / "run.yaml").is_file() else {}
-    wants_evaluation = bool(_at(config, "evaluation", "benchmarks"))
+    wants_evaluation = bool(_at(config, "evaluation", "benchmarks")) and not is_alone
     kind = about.get("kind", "train")
     if kind not in KINDS:
         raise RunError(f"{point}: kind must be one of {', '.join(KINDS)}; got {kind!r}.")
