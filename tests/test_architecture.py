@@ -56,7 +56,6 @@ OWNERS = {
     "openai": ("endpoint",),
     "vllm": ("generation",),
     "matplotlib": ("study",),
-    "plotly": ("study",),
     "jinja2": ("study", "chat"),
     "pandas": ("study",),
     "submitit": ("study",),

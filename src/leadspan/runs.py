@@ -174,6 +174,7 @@ class RunFolder:
         self.manifest_path = path / "manifest.json"
         self.checkpoints_path = path / "checkpoints"
         self.student_path = path / "student"
+        self.adapter_path = path / "adapter"
 
     @property
     def is_complete(self) -> bool:

@@ -30,6 +30,7 @@ from leadspan.models import (
     causal_lm_of,
     check_head_width,
     check_packing,
+    export_adapter,
     export_student,
     load_student,
     load_tokenizer,
@@ -249,6 +250,10 @@ def _train_in(folder: RunFolder, config: RunConfig, ranks: Ranks, inputs: RunInp
         if weights is not None:
             objective = Objective(load_student(config.student), config.loss, vocab_size)
             objective.load_state_dict(weights, strict=False)
+        if config.student.lora is not None:
+            with replacing(folder.adapter_path) as temporary:  # before its weights are merged
+                export_adapter(objective.student, tokenizer, temporary)
+                write_checksums(temporary)
         with replacing(folder.student_path) as temporary:
             export_student(objective.student, tokenizer, temporary)
             write_checksums(temporary)
