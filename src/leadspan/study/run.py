@@ -24,7 +24,7 @@ from leadspan.errors import ConfigError, DataError
 from leadspan.evaluation.evaluate import evaluate
 from leadspan.evaluation.summary import EvaluationResult
 from leadspan.pins import settled
-from leadspan.progress import LOGGER
+from leadspan.progress import LOGGER, warn
 from leadspan.records import Trace
 from leadspan.runs import RunFolder
 from leadspan.study.report.card import write_model_card
@@ -112,7 +112,7 @@ def publish_scores(run_folder: Path, result: EvaluationResult) -> None:
         with open_tracker(tracking.tracker, run_folder, tracking.project, config) as log:
             log(numbers, folder.manifest["steps"])
     except ConfigError as error:
-        say(f"warning: {run_folder}: the scores are not in the tracker: {error}")
+        warn(f"{run_folder}: the scores are not in the tracker: {error}")
 
 
 def is_first_rank() -> bool:
