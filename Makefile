@@ -2,11 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
-EXTRAS ?= dev,interop
+EXTRAS ?= dev,interop,docs
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all test-oldest check install wheel-test clean
+.PHONY: demo test test-all test-oldest check docs install wheel-test clean
 
 demo: install
 	$(BIN)/leadspan demo
@@ -23,6 +23,11 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
+# The site: open site/index.html, no server and no network needed.
+docs: install
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Saved to site/index.html"
+
 # The lower pins, in an environment of their own.
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt EXTRAS=dev
@@ -36,4 +41,4 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest dist build
+	rm -rf .venv .venv-oldest dist build site
