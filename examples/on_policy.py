@@ -1,7 +1,7 @@
 """Train on-policy: the student writes, the teacher scores every token up to the horizon.
 
-    leadspan world world --seed 1 --small
-    python examples/on_policy.py world runs/on-policy
+leadspan world world --seed 1 --small
+python examples/on_policy.py world runs/on-policy
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ def main() -> None:
     parser.add_argument("world", type=Path, help="folder written by leadspan world")
     parser.add_argument("output", type=Path, help="run folder")
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--horizon", type=float, default=0.5, help="share of each prompt's own trace")
+    parser.add_argument(
+        "--horizon", type=float, default=0.5, help="share of each prompt's own trace"
+    )
     args = parser.parse_args()
 
     config = RunConfig.model_validate(
@@ -27,7 +29,9 @@ def main() -> None:
             "student": {"path": str(args.world / "student")},
             "teacher": {"path": str(args.world / "teacher")},
             "traces": {"path": str(args.world / "traces.jsonl")},
-            "loss": {"kd_ratio": 1.0},  # a rollout has no label: the teacher's term is the whole loss
+            "loss": {
+                "kd_ratio": 1.0
+            },  # a rollout has no label: the teacher's term is the whole loss
             "rollout": {"horizon": args.horizon},
             "training": {
                 "steps": args.steps,
@@ -39,7 +43,8 @@ def main() -> None:
     )
     tests = {
         "benchmarks": [
-            {"path": str(path), "grading": "exact"} for path in sorted(args.world.glob("test_*.jsonl"))
+            {"path": str(path), "grading": "exact"}
+            for path in sorted(args.world.glob("test_*.jsonl"))
         ],
         "sampling": {"max_new_tokens": 160},
     }

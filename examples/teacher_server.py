@@ -24,7 +24,9 @@ def main() -> None:
     parser.add_argument("base_url", help="the server, up to and with /v1")
     parser.add_argument("model", help="the teacher's name on the server")
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--k", type=int, default=16, help="likeliest tokens that the server returns")
+    parser.add_argument(
+        "--k", type=int, default=16, help="likeliest tokens that the server returns"
+    )
     args = parser.parse_args()
 
     endpoint = {"base_url": args.base_url, "model": args.model, "k": args.k}
@@ -40,7 +42,8 @@ def main() -> None:
     )
     tests = {
         "benchmarks": [
-            {"path": str(path), "grading": "exact"} for path in sorted(args.world.glob("test_*.jsonl"))
+            {"path": str(path), "grading": "exact"}
+            for path in sorted(args.world.glob("test_*.jsonl"))
         ],
         "sampling": {"max_new_tokens": 160},
     }

@@ -49,13 +49,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_context(context: dict[str, Any], page: Any, **_: Any) -> dict[str, Any]:
-    """Generated pages have no source to edit."""
-    if page.file.src_uri.startswith("reference/"):
-        page.edit_url = None
-    return context
-
-
 def _cli() -> Iterator[str]:
     yield "# Command line\n\nWritten from the program itself; `leadspan VERB --help` prints the same.\n\n"
     root = typer.main.get_command(app)
@@ -182,8 +175,13 @@ def _python() -> Iterator[str]:
         "first used, so `import leadspan` is quick.\n\n"
     )
     for name in leadspan.__all__:
-        if name != "__version__":
-            yield f"::: {leadspan._HOMES[name]}.{name}\n\n"
+        if name == "__version__":
+            continue
+        yield f"::: {leadspan._HOMES[name]}.{name}\n"
+        if name.endswith("Config"):  # its keys are those of run.yaml, which has a page
+            yield "    options:\n      members: false\n"
+            yield "\nIts keys are in [run.yaml](run-yaml.md).\n"
+        yield "\n"
 
 
 def _files() -> Iterator[str]:
