@@ -34,7 +34,8 @@ def test_the_example_runs(
     problems = [{"problem": t.prompt, "gold": t.gold} for t in traces[:4]]
     Path("traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Path("problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in problems))
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = (block for block in blocks if "evaluate(" in block)
     code = code.replace("steps=100", "steps=2").replace(
         '"problems.jsonl"}]', '"problems.jsonl"}], "sampling": {"max_new_tokens": 8}'
     )
