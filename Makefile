@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
-EXTRAS ?= dev,interop
+EXTRAS ?= dev,interop,docs
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-demo
@@ -10,7 +10,7 @@ DEMO_STAMP := $(VENV)/.installed-demo
 INSTALLER := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 INSTALL := $(INSTALLER) --quiet -c $(CONSTRAINTS)
 
-.PHONY: demo test test-all test-oldest check install wheel-test clean
+.PHONY: demo test test-all test-oldest check docs install wheel-test clean
 
 demo: $(DEMO_STAMP)
 	$(BIN)/leadspan demo
@@ -26,6 +26,11 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+# The site: open site/index.html, no server and no network needed.
+docs: install
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Saved to site/index.html"
 
 # The lower pins, in an environment of their own.
 test-oldest:
@@ -44,4 +49,4 @@ $(STAMP): $(DEMO_STAMP)
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest dist build
+	rm -rf .venv .venv-oldest dist build site
