@@ -38,7 +38,7 @@ def test_plan_and_doctor_say_the_same(
     student = {"path": str(tiny_student), "dtype": dtype, "lora": lora}
     config, shape = _config(tmp_path, student), shape_of(str(tiny_student))
     workload = stated_workload(20, 50, 5, config, 1.0)
-    planned = predict_cost(config, workload, shape, None).disk_gib * GIB
+    planned = predict_cost(config, workload, shape, []).disk_gib * GIB
 
     def free(_: Path, bytes_free: float) -> Any:
         return shutil._ntuple_diskusage(0, 0, int(bytes_free))  # type: ignore[attr-defined]

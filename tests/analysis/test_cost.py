@@ -47,7 +47,7 @@ def test_flops_are_those_of_the_cut_sequences(tmp_path: Path, tiny_tokenizer: An
     config = _config(path)
     sequences = render(load_traces(path).traces, tiny_tokenizer)
     student, teacher = shape_of(STUDENT), shape_of(TEACHER)
-    point = predict_cost(config, workload_of(sequences, config, 0.5), student, teacher)
+    point = predict_cost(config, workload_of(sequences, config, 0.5), student, [teacher])
     examples = [supervise(cut, config.supervision) for cut in truncate(sequences, lsp=0.5)]
     lengths = [num_forwarded_tokens(example) for example in examples]
     scored = [example.num_scored_tokens for example in examples]
@@ -62,7 +62,7 @@ def test_attention_bends_the_curve() -> None:
     config = _config()
     shape = shape_of(STUDENT)
     half, whole = (
-        predict_cost(config, stated_workload(64, 8000, 0, config, lsp), shape, None)
+        predict_cost(config, stated_workload(64, 8000, 0, config, lsp), shape, [])
         for lsp in (0.5, 1.0)
     )
     assert 0.3 < half.student_flops / whole.student_flops < 0.45
@@ -73,7 +73,7 @@ def test_nothing_left_to_score() -> None:
     workload = stated_workload(10, 100, 60, config, 0.5)
     assert workload.num_dropped == 10
     assert workload.forwarded == ()
-    point = predict_cost(config, workload, shape_of(STUDENT), None)
+    point = predict_cost(config, workload, shape_of(STUDENT), [])
     assert (point.steps, point.flops) == (0, 0)
 
 
@@ -92,8 +92,8 @@ def test_a_cache_replaces_the_teacher() -> None:
     cached = _config(teacher={"path": TEACHER, "cache": "cache"})
     shape, teacher = shape_of(STUDENT), shape_of(TEACHER)
     workload = stated_workload(100, 1000, 100, live, 1.0)
-    with_teacher = predict_cost(live, workload, shape, teacher)
-    without = predict_cost(cached, workload, shape, None)
+    with_teacher = predict_cost(live, workload, shape, [teacher])
+    without = predict_cost(cached, workload, shape, [])
     assert without.teacher_flops == 0
     assert with_teacher.memory.teacher > 16e9
     assert without.memory.teacher < 1e9
@@ -104,7 +104,7 @@ def test_ranks_share_weights_not_activations() -> None:
     config = _config()
     workload = stated_workload(100, 1000, 100, config, 1.0)
     one, four = (
-        predict_cost(config, workload, shape_of(STUDENT), None, num_ranks=ranks).memory
+        predict_cost(config, workload, shape_of(STUDENT), [], num_ranks=ranks).memory
         for ranks in (1, 4)
     )
     assert four.weights == one.weights // 4
@@ -116,7 +116,7 @@ def test_ranks_measured_and_ranks_planned_are_told_apart() -> None:
     config = _config()
     workload = stated_workload(100, 1000, 100, config, 1.0)
     shape = shape_of(STUDENT)
-    cost = predict_cost(config, workload, shape, None)
+    cost = predict_cost(config, workload, shape, [])
     measured = {
         "tokens_forwarded": cost.tokens_forwarded,
         "train_flops": cost.flops,
@@ -125,7 +125,7 @@ def test_ranks_measured_and_ranks_planned_are_told_apart() -> None:
     }
     speed = fit_speed([measurement_of(measured)])
     for ranks, seconds in ((1, 6.0), (2, 3.0), (4, 1.5)):
-        found = predict_cost(config, workload, shape, None, speed, num_ranks=ranks).seconds
+        found = predict_cost(config, workload, shape, [], speed, num_ranks=ranks).seconds
         assert found == pytest.approx(seconds)
 
 

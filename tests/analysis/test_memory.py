@@ -104,7 +104,7 @@ def test_peak_with_a_live_teacher() -> None:
     larger = Qwen3Config(**SIZES | {"hidden_size": 256, "intermediate_size": 512})
     step = StepShape(rows=4, tokens=160, scored=320, device="cpu")
     teacher = TeacherMemory(model_shape(larger))
-    predicted = predict_memory(model_shape(config), step, teacher)
+    predicted = predict_memory(model_shape(config), step, [teacher])
     assert predicted.teacher > 1e6
     assert predicted.total == pytest.approx(_measure(config, step, larger), rel=0.15)
 

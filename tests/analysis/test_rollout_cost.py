@@ -138,15 +138,15 @@ def test_many_rollouts_side_by_side_are_the_peak() -> None:
     config = _config(horizon=16_000, refresh_every_steps=100, max_concurrent=512)
     student = shape_of(config.student.path)
     workload = stated_workload(100, 1000, 100, config, 1.0)
-    memory = predict_cost(config, workload, student, None).memory
+    memory = predict_cost(config, workload, student, []).memory
     assert memory.rollouts == kv_cache_bytes(student, 512, 16_100, 3) > 500e9
     assert (memory.gradients, memory.activations) == (0, 0)
     few = _config(horizon=500)
     workload = stated_workload(100, 1000, 100, few, 1.0)
-    assert predict_cost(few, workload, student, None).memory.rollouts == 0
+    assert predict_cost(few, workload, student, []).memory.rollouts == 0
     elsewhere = _config(horizon=16_000, max_concurrent=512, backend="vllm")
     workload = stated_workload(100, 1000, 100, elsewhere, 1.0)
-    assert predict_cost(elsewhere, workload, student, None).memory.rollouts == 0
+    assert predict_cost(elsewhere, workload, student, []).memory.rollouts == 0
 
 
 def test_rollouts_are_planned_once_and_mixed_steps_at_every_lsp() -> None:
@@ -171,3 +171,33 @@ def test_what_a_plan_takes_for_granted_is_said(rollout: dict[str, Any], said: st
     notes = plan_stated(_config(**rollout), 100, 1000, 100).notes
     assert any(said in note for note in notes)
     assert any("leave the writing of rollouts out" in note for note in notes)
+
+
+@pytest.mark.parametrize("is_rollout", [True, False])
+def test_several_teachers_and_a_prompt_of_their_own(
+    is_rollout: bool, endless_student: Path, tiny_teacher: Path, tmp_path: Path
+) -> None:
+    """Each row costs what its own teacher costs, behind the prompt that this teacher reads."""
+    traces = write_sums(tmp_path / "traces.jsonl", 24)
+    rows = [json.loads(line) for line in traces.read_text(encoding="utf-8").splitlines()]
+    lines = [json.dumps({**row, "task": "ab"[n % 3 == 0]}) for n, row in enumerate(rows)]
+    traces.write_text("\n".join(lines), encoding="utf-8")
+    keys = _content(endless_student, tiny_teacher, traces, horizon=4)
+    del keys["teacher"]
+    keys["teachers"] = [
+        {"path": str(tiny_teacher), "where": {"task": "a"}},
+        {"path": str(endless_student), "where": {}, "system_prompt": "It is {answer}."},
+    ]
+    if not is_rollout:
+        del keys["rollout"]
+    config = validate(RunConfig, keys, "test")
+    tokenizer = load_tokenizer(config.student)
+    (planned,) = plan_run(config, tokenizer, lsps=[1.0]).points
+    train(config, tmp_path / "run")
+    manifest = RunFolder(tmp_path / "run").manifest
+    assert planned.teacher_flops == manifest["teacher_flops"] > 0
+    assert planned.rollout_flops == manifest["rollout_flops"]
+    alone = validate(RunConfig, {**keys, "teachers": keys["teachers"][1:]}, "test")
+    (other,) = plan_run(alone, tokenizer, lsps=[1.0]).points
+    assert other.teacher_flops != planned.teacher_flops
+    assert other.memory.teacher < planned.memory.teacher

@@ -15,9 +15,23 @@ from typer.testing import CliRunner
 
 from leadspan.cli.main import app
 from leadspan.runs import is_held, lock_folder
-from leadspan.study.launch import LocalJobs, devices_of_slots, run_points, visible_devices
+from leadspan.study.launch import (
+    LocalJobs,
+    devices_of_slots,
+    run_points,
+    threads_of_a_job,
+    visible_devices,
+)
 from leadspan.study.sweep import is_finished, prepare_sweep, record_failure, run_and_record
 from tests.study.test_sweep import tiny_sweep
+
+
+@pytest.mark.parametrize(("allowed", "num_jobs", "each"), [(1, 1, 1), (4, 2, 2), (2, 3, 1)])
+def test_jobs_share_the_threads_that_this_process_may_use(
+    allowed: int, num_jobs: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: allowed)
+    assert threads_of_a_job(num_jobs) == each
 
 
 @pytest.mark.parametrize(

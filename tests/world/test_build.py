@@ -8,8 +8,10 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from leadspan.world.build import World, WorldConfig, build_world
+from leadspan.cli.main import app
+from leadspan.world.build import SHIPPED, SHIPPED_SEED, World, WorldConfig, build_world
 from leadspan.world.models import ModelShape, Phase
 
 TINY = WorldConfig(
@@ -164,3 +166,53 @@ def test_the_world_s_training_loss_weighs_tokens_as_it_says(world: World) -> Non
     phase = Phase(1, 1, (2,), 0.1, 0.1, digit_weight=5.0, result_weight=10.0)
     loss, _ = _weighted_loss(model, torch.tensor([ids]), len(parts.prompt), tokenizer, phase)
     assert loss.item() == pytest.approx(total / weights, rel=1e-5)  # float32 against float64
+
+
+def test_the_shipped_models_are_the_ones_described_and_load_as_a_world(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="only the models of world 101"):
+        build_world(tmp_path / "other", 102, shipped=True)
+    world = build_world(tmp_path / "w", SHIPPED_SEED, shipped=True)
+    before = world.manifest.stat().st_mtime_ns
+    build_world(tmp_path / "w", SHIPPED_SEED, shipped=True)
+    assert world.manifest.stat().st_mtime_ns == before
+    assert digits_right(world, "teacher") > 0.99
+    assert 0.7 < digits_right(world, "student") < 0.95
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 3e6
+
+
+@pytest.mark.slow
+def test_the_command_of_the_shipped_models_makes_models_that_behave_alike(tmp_path: Path) -> None:
+    """Last bits differ between machines, and training carries them far; what was learnt does not."""
+    world = build_world(tmp_path / "shipped", SHIPPED_SEED, shipped=True)
+    command = json.loads((SHIPPED / "shipped.json").read_text())["command"]
+    _, verb, _, *options = command.split()
+    assert CliRunner().invoke(app, [verb, str(tmp_path / "w"), *options]).exit_code == 0
+    anew = World(tmp_path / "w", world.test_sizes)
+    assert anew.traces.read_bytes() == world.traces.read_bytes()
+    for folder in ("student", "teacher"):
+        assert digits_right(anew, folder) == pytest.approx(digits_right(world, folder), abs=0.03)
+
+
+def digits_right(world: World, folder: str) -> float:
+    """Share of the digits behind `=` in 100 traces that a model predicts."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(world.student)
+    model = AutoModelForCausalLM.from_pretrained(world.path / folder)
+    equals = tokenizer.convert_tokens_to_ids("=")
+    right = []
+    for line in world.traces.read_text(encoding="utf-8").splitlines()[:100]:
+        row = json.loads(line)
+        turns = [
+            {"role": "user", "content": row["prompt"]},
+            {"role": "assistant", "content": f"<think>{row['cot']}</think>{row['answer']}"},
+        ]
+        ids = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False)
+        input_ids_BT = torch.tensor([ids])
+        labels_T = input_ids_BT[0, 1:]
+        with torch.no_grad():
+            predicted_T = model(input_ids_BT).logits[0, :-1].argmax(-1)
+        asked_T = input_ids_BT[0, :-1] == equals
+        right += (predicted_T == labels_T)[asked_T].tolist()
+    return sum(right) / len(right)

@@ -34,12 +34,26 @@ from leadspan.records import Span
 from leadspan.sizes import run_folder_bytes, weight_bytes
 from leadspan.traces.cut import Cut
 from leadspan.traces.horizon import num_prompts_of_a_step, stand_in
+from leadspan.traces.taught import as_teacher_reads, teacher_of
 
+Teachers = Sequence[ModelShape | None]
+"""Sizes of each teacher of a run; None for one that is not live."""
+CACHE_BYTES_PER_ROW = 16 * 64
+"""Of the teacher's row of one scored token in memory, where it is a cache's or a server's."""
 CACHE_BYTES_PER_TOKEN = 214
 """Of a top-64 teacher cache with packed ids and 8-bit log-probabilities."""
 DEVICE_SLACK_GIB = 1.0
 FRAGMENTATION = 1.05
 """A card must hold the predicted peak times this, plus the slack of context and libraries."""
+
+
+class Lesson(NamedTuple):
+    """How an example is taught."""
+
+    place: int = 0
+    """Of its teacher among those of the run."""
+    added: int = 0
+    """Tokens by which the teacher's prompt is longer than the student's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,8 @@ class Workload:
     """Tokens of all sequences before the cut: what a capture stores."""
     rollouts: RolloutLengths | None = None
     """Of a rollout of each example's prompt, where the student writes any."""
+    taught: tuple[Lesson, ...] = ()
+    """Who teaches each example; none: the first teacher, which reads what the student reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +109,7 @@ class CostPoint:
 def workload_of(sequences: Iterable[TokenSequence], config: RunConfig, lsp: float) -> Workload:
     """Cut and supervise uncut sequences at one lsp, everything else as configured."""
     cut = Cut(config.truncation, config.supervision).at_lsp(lsp)
-    forwarded, scored, prompts, uncut = [], [], [], 0
+    forwarded, scored, prompts, taught, uncut = [], [], [], [], 0
     dropped = 0
     for sequence in sequences:
         uncut += len(sequence)
@@ -106,10 +122,12 @@ def workload_of(sequences: Iterable[TokenSequence], config: RunConfig, lsp: floa
             forwarded.append(int(labels[-1]))
             scored.append(len(labels))
             prompts.append(sequence)
+            added = len(as_teacher_reads(example).sequence) - len(example.sequence)
+            taught.append(Lesson(teacher_of(sequence), added))
         else:
             dropped += 1
     rollouts = None if config.rollout is None else rollout_lengths(config.rollout, prompts)
-    return Workload(lsp, tuple(forwarded), tuple(scored), dropped, uncut, rollouts)
+    return Workload(lsp, tuple(forwarded), tuple(scored), dropped, uncut, rollouts, tuple(taught))
 
 
 def stated_workload(
@@ -132,6 +150,7 @@ def stated_workload(
         one.num_dropped * num_traces,
         one.uncut * num_traces,
         None if one.rollouts is None else one.rollouts.times(num_traces),
+        one.taught * num_traces,
     )
 
 
@@ -165,10 +184,11 @@ def _work(
     config: RunConfig,
     lengths: tuple[int, ...],
     scored: tuple[int, ...],
+    taught: tuple[Lesson, ...],
     student: ModelShape,
-    teacher: ModelShape | None,
+    teachers: Teachers,
 ) -> _Work:
-    """Student and live teacher on some sequences, whoever wrote them."""
+    """Student and live teachers on some sequences, whoever wrote them."""
     lora, attention = config.student.lora, flops_attention(config)
     student_flops = training_flops(
         student,
@@ -178,20 +198,27 @@ def _work(
         attention=attention,
         lora_rank=lora.rank if lora else None,
     )
-    teacher_flops = 0 if teacher is None else forward_flops(teacher, lengths, scored, attention)
+    lessons = list(zip(lengths, scored, taught or [Lesson()] * len(lengths), strict=True))
+    teacher_flops = 0
+    for place, shape in enumerate(teachers):
+        own = [(length + lesson.added, n) for length, n, lesson in lessons if lesson.place == place]
+        if shape is not None and own:
+            lengths_read, scored_read = zip(*own, strict=True)
+            teacher_flops += forward_flops(shape, lengths_read, scored_read, attention)
     return _Work(sum(lengths), sum(scored), student_flops, teacher_flops)
 
 
 def _rollout_work(
     rollout: RolloutConfig,
     config: RunConfig,
-    lengths: RolloutLengths,
+    workload: Workload,
     student: ModelShape,
-    teacher: ModelShape | None,
+    teachers: Teachers,
 ) -> _Work:
     """Every sample of every prompt once: written, and trained on."""
-    copies = rollout.num_samples
-    work = _work(config, lengths.forwarded * copies, lengths.sampled * copies, student, teacher)
+    copies, lengths = rollout.num_samples, workload.rollouts or RolloutLengths((), (), ())
+    forwarded, sampled = lengths.forwarded * copies, lengths.sampled * copies
+    work = _work(config, forwarded, sampled, workload.taught * copies, student, teachers)
     written = writing_flops(rollout, student, lengths, flops_attention(config))
     return work._replace(
         student_flops=work.student_flops + written,
@@ -212,7 +239,7 @@ def predict_cost(
     config: RunConfig,
     workload: Workload,
     student: ModelShape,
-    teacher: ModelShape | None,
+    teachers: Teachers,
     speed: SecondsModel | None = None,
     device: str = "cuda",
     num_ranks: int = 1,
@@ -223,12 +250,12 @@ def predict_cost(
         config: The run.
         workload: Of one epoch; whole epochs cost exactly a multiple, parts of one the mean.
         student: Sizes of the student.
-        teacher: Sizes of a live teacher; None with a cache or without distillation.
+        teachers: Sizes of each teacher of the run, None for one that is not live.
         speed: Turns counts into seconds.
         device: `cuda` or `cpu`; decides the size of a logits chunk.
         num_ranks: Weights, gradients and optimiser state are shared out over these.
     """
-    sources = _sources(config, workload, student, teacher)
+    sources = _sources(config, workload, student, teachers)
     steps = _num_steps(config.training, len(workload.forwarded), sources)
     total = _Work(
         *(round(sum(parts)) for parts in zip(*(one.after(steps) for one in sources), strict=True))
@@ -238,7 +265,7 @@ def predict_cost(
         lsp=workload.lsp,
         steps=steps,
         **total._asdict(),
-        memory=_memory(config, workload, student, teacher, device, num_ranks),
+        memory=_memory(config, workload, student, teachers, device, num_ranks),
         disk_gib=_disk_bytes(config, workload, student) / GIB,
         seconds=None
         if speed is None
@@ -247,14 +274,14 @@ def predict_cost(
 
 
 def _sources(
-    config: RunConfig, workload: Workload, student: ModelShape, teacher: ModelShape | None
+    config: RunConfig, workload: Workload, student: ModelShape, teachers: Teachers
 ) -> list[_Source]:
     """What a step is made of: traces, and rollouts where there are any."""
     count, num_rollouts = len(workload.forwarded), num_rollouts_of_a_step(config)
-    traces = _work(config, workload.forwarded, workload.scored, student, teacher)
+    traces = _work(config, workload.forwarded, workload.scored, workload.taught, student, teachers)
     sources = [_Source(config.training.batch_size - num_rollouts, count, traces)]
     if config.rollout is not None and workload.rollouts is not None:
-        rollouts = _rollout_work(config.rollout, config, workload.rollouts, student, teacher)
+        rollouts = _rollout_work(config.rollout, config, workload, student, teachers)
         sources.append(_Source(num_rollouts, count * config.rollout.num_samples, rollouts))
     return sources
 
@@ -281,20 +308,24 @@ def _memory(
     config: RunConfig,
     workload: Workload,
     student: ModelShape,
-    teacher: ModelShape | None,
+    teachers: Teachers,
     device: str,
     num_ranks: int,
 ) -> MemoryParts:
     step = step_shape(config, workload, device)
-    source = None
+    sources = []
     if config.loss.kd_ratio > 0:
-        width = (
-            2
-            if teacher is None or config.teacher is None
-            else weight_bytes(config.teacher.dtype, device)
-        )
-        source = TeacherMemory(teacher, width, 0 if teacher else 16 * 64)
-    parts = predict_memory(student, step, source)
+        is_shared = config.student.lora is not None and num_ranks == 1
+        sources = [
+            TeacherMemory(
+                shape,
+                # The student's own weights, with the adapter off.
+                0 if each.source and is_shared else weight_bytes(each.dtype, device),
+            )
+            for shape, each in zip(teachers, config.all_teachers, strict=False)
+            if shape is not None
+        ] or [TeacherMemory(cache_bytes_per_row=CACHE_BYTES_PER_ROW)]
+    parts = predict_memory(student, step, sources)
     optimizer = parts.optimizer // num_ranks
     training = MemoryParts(
         weights=parts.weights // num_ranks,

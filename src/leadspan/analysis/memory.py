@@ -9,6 +9,7 @@ Letters: H hidden, Q heads * head_dim, K kv_heads * head_dim, I intermediate, V 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -107,23 +108,31 @@ def activation_bytes_per_token(shape: ModelShape, compute: Compute) -> float:
 
 
 def predict_memory(
-    shape: ModelShape, step: StepShape, teacher: TeacherMemory | None = None
+    shape: ModelShape, step: StepShape, teachers: Sequence[TeacherMemory] = ()
 ) -> MemoryParts:
-    """Memory at the peak of a step: end of the forward pass, start or end of the backward pass."""
+    """Memory at the peak of a step: end of the forward pass, start or end of the backward pass.
+
+    Args:
+        shape: Of the student.
+        step: What it computes at a time.
+        teachers: All that are held; one of them teaches at a time.
+    """
     counted = count_parameters(shape)
     trained = counted.total if step.lora_rank is None else _adapter_parameters(shape, step)
     weights = counted.total * step.weight_bytes
     weights += 0 if step.lora_rank is None else trained * _FLOAT
     gradient_bytes = trained * (step.weight_bytes if step.lora_rank is None else _FLOAT)
     held = gradient_bytes if step.passes_per_step > 1 else 0
-    teacher_bytes = _teacher_bytes(teacher, step)
+    teacher_bytes = sum(map(_held_bytes, teachers))
+    teacher_bytes += max((_row_bytes(teacher) * step.scored for teacher in teachers), default=0)
     layer = activation_bytes_per_token(shape, step.compute) * step.padded_tokens
     copies = _HALF * counted.linear if step.compute == "autocast" else 0
     kept = _kept(shape, step, layer)
     wide = step.weight_bytes
     outer = 4 * wide * shape.hidden * step.padded_tokens
     head_gradient = 0 if step.lora_rank else _FLOAT * shape.vocabulary * shape.hidden
-    chunk = _chunk_bytes(shape, step, teacher)
+    is_dense = any(teacher.shape is not None for teacher in teachers)
+    chunk = _chunk_bytes(shape, step, is_dense)
     rows = 3 * _FLOAT * step.scored * shape.hidden
     backward = (6 * shape.intermediate + 2 * wide * shape.hidden) * step.padded_tokens
     one_layer = layer + copies / shape.layers
@@ -158,9 +167,8 @@ def _adapter_parameters(shape: ModelShape, step: StepShape) -> int:
     return shape.layers * (step.lora_rank or 0) * width
 
 
-def _chunk_bytes(shape: ModelShape, step: StepShape, teacher: TeacherMemory | None) -> int:
+def _chunk_bytes(shape: ModelShape, step: StepShape, is_dense: bool) -> int:
     """Logits of one chunk, and copies of the heads in the compute dtype."""
-    is_dense = teacher is not None and teacher.shape is not None
     buffers = 2 if is_dense else 1
     budget = _CHUNK_BYTES[step.device]
     rows = min(step.scored, max(1, budget // (shape.vocabulary * _FLOAT * buffers)))
@@ -173,10 +181,13 @@ def _chunk_bytes(shape: ModelShape, step: StepShape, teacher: TeacherMemory | No
     return logits + copy
 
 
-def _teacher_bytes(teacher: TeacherMemory | None, step: StepShape) -> int:
-    if teacher is None:
-        return 0
+def _held_bytes(teacher: TeacherMemory) -> int:
+    """Weights of a live teacher."""
     if teacher.shape is None:
-        return teacher.cache_bytes_per_row * step.scored
-    weights = count_parameters(teacher.shape).total * teacher.weight_bytes
-    return weights + _HALF * teacher.shape.hidden * step.scored
+        return 0
+    return count_parameters(teacher.shape).total * teacher.weight_bytes
+
+
+def _row_bytes(teacher: TeacherMemory) -> int:
+    """What it says of one scored token."""
+    return teacher.cache_bytes_per_row if teacher.shape is None else _HALF * teacher.shape.hidden

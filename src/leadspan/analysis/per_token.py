@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence as SequenceABC
 from dataclasses import asdict, dataclass
 
-from leadspan.analysis.cost import predict_cost, workload_of
+from leadspan.analysis.cost import Teachers, predict_cost, workload_of
 from leadspan.config import RolloutConfig, RunConfig
-from leadspan.flops import ModelShape
 from leadspan.records import Sequence
 from leadspan.sizes import shape_of
 
@@ -55,20 +54,20 @@ def scored_token_cost(
     Raises:
         ConfigError: A model's sizes are not known.
     """
-    if config.teacher is None or config.loss.kd_ratio == 0:
+    if not config.all_teachers or config.loss.kd_ratio == 0:
         return None
     student = shape_of(config.student.path, config.student.revision)
-    teacher = shape_of(config.teacher.path, config.teacher.revision)
+    live = [shape_of(each.path, each.revision) for each in config.all_teachers]
     rolled = config.model_copy(update={"rollout": RolloutConfig(horizon=share)})
 
-    def cost(run: RunConfig, lsp: float, teacher: ModelShape | None) -> tuple[float, float]:
-        point = predict_cost(run, workload_of(sequences, run, lsp), student, teacher)
+    def cost(run: RunConfig, lsp: float, teachers: Teachers) -> tuple[float, float]:
+        point = predict_cost(run, workload_of(sequences, run, lsp), student, teachers)
         scored = max(1, point.tokens_scored)
         return point.flops / scored, point.rollout_flops / scored
 
     return ScoredTokenCost(
         share,
-        cost(config, share, None)[0],
-        cost(config, share, teacher)[0],
-        *cost(rolled, 1.0, teacher),
+        cost(config, share, ())[0],
+        cost(config, share, live)[0],
+        *cost(rolled, 1.0, live),
     )

@@ -143,6 +143,7 @@ def plan_run(
             counts,
             config.truncation,
             annotate,
+            teachers=config.all_teachers,
             takes_prompts=config.takes_prompts,
         )
         for trace, sequence in islice(pairs, limit):
@@ -192,6 +193,10 @@ def plan_stated(
         raise ConfigError(
             f"truncation.policy {config.truncation.policy} cuts each trace at its own place; its cost is "
             "known only where the traces can be read."
+        )
+    if len(config.all_teachers) > 1:
+        raise ConfigError(
+            "teachers: which rows each of several has is known only where the traces can be read."
         )
     return _plan(
         config,
@@ -245,15 +250,10 @@ def _plan(
         raise ConfigError(
             "truncation.lsp_end must be null to plan: a row is one lsp. Plan both ends of the schedule."
         )
-    if config.teachers:
-        raise ConfigError(
-            "teachers: a plan knows one teacher, and which rows each would have is not looked at. Plan the "
-            "largest as teacher."
-        )
     student = shape_of(config.student.path, config.student.revision)
-    teacher = live_teacher_shape(config)
+    teachers = live_teacher_shapes(config)
     points = tuple(
-        predict_cost(config, workload(lsp), student, teacher, speed, device, num_ranks)
+        predict_cost(config, workload(lsp), student, teachers, speed, device, num_ranks)
         for lsp in lsps
     )
     return Plan(
@@ -264,12 +264,12 @@ def _plan(
         speed_source=speed.source if speed else None,
         device=device,
         data=data,
-        notes=tuple(_notes(config)),
+        notes=tuple(_notes(config, is_read=bool(survival))),
     )
 
 
-def _notes(config: RunConfig) -> Iterator[str]:
-    if config.teacher is not None and config.teacher.system_prompt is not None:
+def _notes(config: RunConfig, is_read: bool) -> Iterator[str]:
+    if not is_read and any(each.system_prompt for each in config.all_teachers):
         yield "what teacher.system_prompt adds to the teacher's work is not counted"
     if config.rollout is not None:
         yield from _rollout_notes(config.rollout)
@@ -289,11 +289,13 @@ def _rollout_notes(rollout: RolloutConfig) -> Iterator[str]:
         yield f"memory leaves out what backend {rollout.backend} takes to write"
 
 
-def live_teacher_shape(config: RunConfig) -> ModelShape | None:
-    """Sizes of the teacher that is run beside the student; None where none is."""
-    if config.loss.kd_ratio == 0 or config.teacher is None or not config.teacher.is_live:
-        return None
-    return shape_of(config.teacher.path, config.teacher.revision)
+def live_teacher_shapes(config: RunConfig) -> tuple[ModelShape | None, ...]:
+    """Sizes of each teacher that is run beside the student; None for one that is not."""
+    if config.loss.kd_ratio == 0:
+        return ()
+    return tuple(
+        shape_of(each.path, each.revision) if each.is_live else None for each in config.all_teachers
+    )
 
 
 def _ratio(part: float, whole: float) -> float | None:

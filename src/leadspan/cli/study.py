@@ -23,11 +23,16 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="Three LSPs, one seed.")] = False,
     world_seed: Annotated[int, typer.Option(help="Seed of the embedded world.")] = 101,
     jobs: Annotated[int, typer.Option(help="Runs side by side.", min=1)] = 2,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Train the world's models anew; world 101 comes with them."),
+    ] = False,
 ) -> None:
     """Build the embedded world, sweep over LSP on it, and report what the cuts cost."""
     from leadspan.study.demo import run_demo
 
-    typer.echo(run_demo(out, world_seed=world_seed, quick=quick, num_jobs=jobs))
+    said = run_demo(out, world_seed=world_seed, quick=quick, num_jobs=jobs, rebuild=rebuild)
+    typer.echo(said)
 
 
 def sweep(

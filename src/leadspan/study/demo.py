@@ -14,7 +14,7 @@ from leadspan.study.advice import write_analysis
 from leadspan.study.launch import LocalJobs, run_points
 from leadspan.study.report import describe_sweep, write_report
 from leadspan.study.sweep import prepare_sweep
-from leadspan.world.build import World, build_world, write_late_traces
+from leadspan.world.build import SHIPPED_SEED, World, build_world, write_late_traces
 
 LSPS = (0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 QUICK_LSPS = (0.2, 0.5, 1.0)
@@ -29,14 +29,24 @@ SECTION_SETTINGS = (
 )
 
 
-def run_demo(output: Path, world_seed: int, quick: bool, num_jobs: int) -> str:
+def run_demo(
+    output: Path, world_seed: int, quick: bool, num_jobs: int, rebuild: bool = False
+) -> str:
     """Run everything that is missing under `output`.
+
+    Args:
+        output: Holds the world, the runs and the report.
+        world_seed: Of the embedded world; the models of `SHIPPED_SEED` come with the package.
+        quick: Fewer points.
+        num_jobs: Runs side by side.
+        rebuild: Train the world's models even where they come with the package.
 
     Returns:
         What came out and where the report lies, and the advice for the world and its late variant.
     """
     output = output.resolve()  # however the folder is named, its runs are the same
-    world = build_world(output / "world", world_seed)
+    shipped = world_seed == SHIPPED_SEED and not rebuild
+    world = build_world(output / "world", world_seed, shipped=shipped)
     late_traces = write_late_traces(output / "world", world_seed)
     sweep = build_demo_sweep(world, world_seed, quick)
     points = prepare_sweep(sweep, output)
@@ -56,7 +66,7 @@ def build_demo_sweep(world: World, world_seed: int, quick: bool) -> SweepConfig:
 
     The sweep over lsp scores CoT and answer; prompt, CoT and answer, the paper's own setting, stands
     beside it at lsp 0.5 and 1.0, because the world's prompts are random digits, noise to so small a
-    model.
+    model. One student writes its own sequences, up to half the length of each prompt's trace.
     """
     grids: list[dict[str, list[Any]]] = [
         {"lsp": list(QUICK_LSPS if quick else LSPS), "seed": [0] if quick else list(SEEDS)}
@@ -66,6 +76,7 @@ def build_demo_sweep(world: World, world_seed: int, quick: bool) -> SweepConfig:
             {"lsp": [1.0], "sections": [list(setting) for setting in SECTION_SETTINGS]},
             {"lsp": [0.5], "sections": [["prompt", "cot", "answer"]]},
             {"lsp": [0.5], "keep": ["lead", "middle", "tail"]},
+            {"rollout.horizon": [0.5], "loss.kd_ratio": [1.0]},
         ]
     content = {
         "base": build_demo_base(world),

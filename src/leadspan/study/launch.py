@@ -223,7 +223,7 @@ class LocalJobs:
             if not child.is_alive():
                 del self._running[name]
                 self._free.append(devices)
-        num_threads = max(1, (os.cpu_count() or 1) // self._num_jobs)
+        num_threads = threads_of_a_job(self._num_jobs)
         while self._waiting and self._free:
             point, devices = self._waiting.pop(0), self._free.pop(0)
             arguments = (point.folder(self._sweep_folder), num_threads, devices)
@@ -238,6 +238,16 @@ class LocalJobs:
             child.terminate()
         for child, _ in self._running.values():
             child.join()
+
+
+def threads_of_a_job(num_jobs: int) -> int:
+    """A job's share of the threads that this process would use.
+
+    OMP_NUM_THREADS and CPU affinity decide that, so two sweeps side by side can be told to share a machine.
+    """
+    import torch
+
+    return max(1, torch.get_num_threads() // num_jobs)
 
 
 def visible_devices() -> list[str]:

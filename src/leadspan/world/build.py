@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from leadspan.integrity import check_file
 from leadspan.runs import lock_folder, read_json, replacing, write_json_atomic
 from leadspan.world.models import (
     ModelShape,
@@ -27,6 +28,9 @@ from leadspan.world.models import (
 )
 from leadspan.world.problems import Problem, draw_gap, draw_problems, solve
 
+SHIPPED = Path(__file__).parent / "shipped"
+"""The two models of the world of `SHIPPED_SEED`, as `shipped.json` says how they were made."""
+SHIPPED_SEED = 101
 FORMAT_VERSION = 1
 """Raised when the same settings give other files; a world of another version is built anew."""
 # Each use of the world seed draws from a stream of its own, so that the size of one file does not
@@ -111,7 +115,11 @@ class World:
 
 
 def build_world(
-    output: Path, seed: int, late: bool = False, config: WorldConfig | None = None
+    output: Path,
+    seed: int,
+    late: bool = False,
+    config: WorldConfig | None = None,
+    shipped: bool = False,
 ) -> World:
     """Write a world, or return the one that is there if it was built with the same settings.
 
@@ -120,17 +128,21 @@ def build_world(
         seed: World seed; with the settings it decides every file.
         late: Write the derivation at the end of each trace, after a long preamble.
         config: Sizes.
+        shipped: Take the two models that come with the package, which are those of `SHIPPED_SEED` and the
+            default sizes, instead of training them.
 
     Raises:
+        ValueError: No models of this world come with the package.
         RunError: The folder cannot be written, or another process is building there.
     """
     config = config or WorldConfig()
+    if shipped and (seed, late, config) != (SHIPPED_SEED, False, WorldConfig()):
+        raise ValueError(f"only the models of world {SHIPPED_SEED} come with the package")
     world = World(Path(output), config.test_sizes)
-    settings = json.loads(
-        json.dumps(
-            {"version": FORMAT_VERSION, "seed": seed, "late": late, "config": asdict(config)}
-        )
-    )
+    made_of = {"version": FORMAT_VERSION, "seed": seed, "late": late, "config": asdict(config)}
+    if shipped:
+        made_of["shipped"] = True
+    settings = json.loads(json.dumps(made_of))
     with lock_folder(world.path):
         if world.manifest.is_file() and read_json(world.manifest) == settings:
             return world
@@ -138,7 +150,7 @@ def build_world(
         _write_rows(world.traces, trace_rows(config, seed, late))
         for size, path in zip(config.test_sizes, world.tests, strict=True):
             _write_rows(path, problem_rows(config, seed, size))
-        _write_models(world, config, seed, late)
+        _write_models(world, config, seed, late, shipped)
         write_json_atomic(world.manifest, settings)
     return world
 
@@ -194,8 +206,10 @@ def _write_rows(path: Path, rows: Iterator[dict[str, Any]]) -> None:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _write_models(world: World, config: WorldConfig, seed: int, late: bool) -> None:
-    """Train the base student, then the teacher from a copy of it."""
+def _write_models(world: World, config: WorldConfig, seed: int, late: bool, shipped: bool) -> None:
+    """Train the base student, then the teacher from a copy of it; or take those that are shipped."""
+    from safetensors.torch import load_model
+
     tokenizer = build_tokenizer()
     gap = draw_gap(np.random.default_rng([seed, GAP]), config.gap_per_value)
     model = build_model(config.shape, tokenizer, seed)
@@ -204,9 +218,14 @@ def _write_models(world: World, config: WorldConfig, seed: int, late: bool) -> N
         ("teacher", world.teacher, config.teacher_phases, None, TEACHER),
     )
     for label, folder, phases, unknown, stream in runs:
-        rng = np.random.default_rng([seed, stream])
-        with _one_thread():
-            train_next_token(model, tokenizer, phases, label, late, unknown, rng)
+        if shipped:
+            weights = SHIPPED / f"{folder.name}.safetensors"
+            check_file(weights, read_json(SHIPPED / "shipped.json")["files"][weights.name])
+            load_model(model, weights)
+        else:
+            rng = np.random.default_rng([seed, stream])
+            with _one_thread():
+                train_next_token(model, tokenizer, phases, label, late, unknown, rng)
         with replacing(folder) as temporary:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
