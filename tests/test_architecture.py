@@ -13,10 +13,11 @@ FLOORS = {
     name: floor
     for floor, names in enumerate(
         (
-            ("__init__", "errors", "records", "progress", "integrity"),
+            ("__init__", "errors", "display", "records", "progress", "integrity"),
             (
                 "config",
                 "config_io",
+                "config_reference",
                 "identity",
                 "paths",
                 "pins",
@@ -57,7 +58,6 @@ OWNERS = {
     "openai": ("endpoint",),
     "vllm": ("generation",),
     "matplotlib": ("study",),
-    "plotly": ("study",),
     "jinja2": ("study", "chat"),
     "pandas": ("study",),
     "submitit": ("study",),
