@@ -208,13 +208,11 @@ MOST_CHARACTERS = 6000
 """The terminal shows longer runs shortened in their middle; the page shows them whole."""
 
 
-def show(
-    inspection: Inspection, console: Console, most_characters: int | None = MOST_CHARACTERS
-) -> None:
+def show(inspection: Inspection, console: Console) -> None:
     """Print counts, specimens, longer runs of which are shortened, lengths, and the cuts last."""
     console.print(_counts(inspection))
     for specimen in inspection.specimens:
-        console.print(_specimen(specimen, most_characters))
+        console.print(_specimen(specimen))
     if inspection.usable:
         console.print(_lengths(inspection))
     if inspection.configured.sequences:
@@ -286,7 +284,7 @@ def _cut_cells(cut: CutReport) -> list[str]:
     ]
 
 
-def _specimen(specimen: Specimen, most_characters: int | None) -> RenderableType:
+def _specimen(specimen: Specimen) -> RenderableType:
     text = Text()
     kept = True
     for run in specimen.runs:
@@ -294,15 +292,15 @@ def _specimen(specimen: Specimen, most_characters: int | None) -> RenderableType
             text.append(" ✂ cut here ", style="bold white on red")
         kept = run.kept
         fate = "" if run.scored else "dim " if run.kept else "dim strike "
-        text.append(_shortened(run.text, most_characters), style=fate + COLORS[run.section])
+        text.append(_shortened(run.text), style=fate + COLORS[run.section])
     title = f"{visible(specimen.trace_id)}: {specimen.num_kept_tokens} of {specimen.num_tokens} tokens kept"
     legend = Text("  ").join(Text(section, style=COLORS[section]) for section in SECTIONS)
     legend.append("  dim: not scored", style="dim").append("  struck: cut", style="dim strike")
     return Panel(text, title=Text(title), subtitle=legend, title_align="left")
 
 
-def _shortened(text: str, most_characters: int | None) -> str:
-    if most_characters is None or len(text) <= most_characters:
+def _shortened(text: str) -> str:
+    if len(text) <= MOST_CHARACTERS:
         return text
-    half = most_characters // 2
+    half = MOST_CHARACTERS // 2
     return f"{text[:half]} […{len(text) - 2 * half:,} characters…] {text[-half:]}"
