@@ -36,7 +36,7 @@ FLOORS = {
             ("traces", "losses", "generation"),
             ("teachers",),
             ("training", "evaluation", "analysis"),
-            ("study", "world"),
+            ("study", "world", "hf"),
             ("cli",),
             ("__main__",),
         )
@@ -46,7 +46,8 @@ FLOORS = {
 STRANGERS = ({"traces", "losses", "generation"}, {"training", "evaluation", "analysis"})
 """Packages of one floor that must not know one another."""
 OWNERS = {
-    "transformers": ("models", "chat", "world"),
+    "transformers": ("models", "chat", "world", "hf"),
+    "accelerate": ("hf",),
     "tokenizers": ("world",),
     "peft": ("models",),
     "datasets": ("traces",),

@@ -4,6 +4,7 @@ Importing this module imports nothing heavy; each public name is loaded when it 
 
 - Traces: `load_traces`, `render`, `truncate`, `supervise`, `Cut`
 - Training and evaluation: `distill`, `evaluate`, `compare_runs`, `Grader`, `RunFolder`
+- In a Hugging Face script: `LeadSpanTrainer`
 - Before training: `analyze`, `advise`
 - Plain data: `Trace`, `Message`, `Sequence`, `Span`, `Example`
 - run.yaml: `load_run_config`, `RunConfig` and its parts
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from leadspan.evaluation.compare import compare_runs as compare_runs
     from leadspan.evaluation.evaluate import evaluate as evaluate
     from leadspan.grading import Grader as Grader
+    from leadspan.hf.trainer import LeadSpanTrainer as LeadSpanTrainer
     from leadspan.records import Example as Example
     from leadspan.records import Message as Message
     from leadspan.records import Sequence as Sequence
@@ -66,6 +68,7 @@ _NAMES = {
     "leadspan.evaluation.compare": ("compare_runs",),
     "leadspan.evaluation.evaluate": ("evaluate",),
     "leadspan.grading": ("Grader",),
+    "leadspan.hf.trainer": ("LeadSpanTrainer",),
     "leadspan.records": ("Example", "Message", "Sequence", "Span", "Trace"),
     "leadspan.runs": ("RunFolder",),
     "leadspan.traces.cut": ("Cut", "supervise", "truncate"),
