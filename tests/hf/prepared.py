@@ -14,10 +14,12 @@ from leadspan.training.run import TrainedRun
 from tests.conftest import build_tiny_tokenizer, build_traces
 
 STEPS, BATCH = 5, 4
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 1e-4
+"""AdamW moves a weight by as much whatever the size of its gradient, so that where a gradient nearly cancels
+its rounding moves the weight: by less than 1e-6 in five steps at this rate."""
 
 
-def examples(count: int = 24, lsp: float = 0.6) -> list[Example]:
+def examples(count: int = 24, lsp: float = 0.95) -> list[Example]:
     return [supervise(s) for s in truncate(render(build_traces(count), build_tiny_tokenizer()), lsp=lsp)]
 
 

@@ -13,14 +13,18 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from leadspan import LeadSpanTrainer
+from leadspan.config import TeacherConfig
 from leadspan.errors import ConfigError, DataError
 from leadspan.parallel import Ranks
 from leadspan.runs import RunFolder
+from leadspan.teachers.capture import capture
+from leadspan.teachers.capture_live import LocalBackend, build_identity
 from tests.conftest import build_tiny_model, build_tiny_tokenizer
 from tests.hf.prepared import STEPS, arguments, examples, ordered, rows, train_by_loop
 from tests.training.launching import torchrun
 
-MEANS = ("loss", "ce_cot", "kd_cot", "grad_norm")
+ALONE = Ranks(0, 1, torch.device("cpu"))
+MEANS = ("loss", "ce_cot", "kd_answer", "grad_norm")
 
 
 def teacher_keys(folder: Path) -> dict[str, str]:
@@ -40,7 +44,6 @@ def assert_same(history: list[dict[str, Any]], weights: dict[str, torch.Tensor],
         for name in MEANS:
             assert mine[name] == pytest.approx(theirs[name], rel=1e-6, abs=1e-6), name
     for name, weight in load_file(run.student_path / "model.safetensors").items():
-        # float32 sums of gradients in another order, over five steps of AdamW
         torch.testing.assert_close(weights[name], weight, rtol=0, atol=1e-6)
 
 
@@ -87,6 +90,152 @@ def test_a_live_teacher_gives_the_losses_and_weights_of_the_loop(
     with torch.no_grad():
         assert torch.equal(saved(ids).logits, trainer.model.eval()(ids).logits)
     assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+def test_a_cache_gives_what_the_loop_makes_of_it(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    cache, whole = tmp_path / "cache", [example.sequence for example in examples(lsp=1.0)]
+    tokenizer = build_tiny_tokenizer()
+    config = TeacherConfig(path=str(tiny_teacher), dtype="float32")
+    identity = build_identity(config, tokenizer, "topk", k=8)
+    backend = LocalBackend(load(tiny_teacher).eval(), identity, ALONE.device, 400)
+    capture(whole, backend, cache, ALONE)
+    teacher = {**teacher_keys(tiny_teacher), "cache": str(cache)}
+    run = train_by_loop(examples(), tmp_path / "run", student=tiny_student, teacher=teacher)
+    trainer = LeadSpanTrainer(
+        model=str(tiny_student),
+        teacher_cache=cache,
+        args=arguments(tmp_path / "out"),
+        train_dataset=ordered(examples()),
+    )
+    trainer.train()
+    assert_same(trainer.state.log_history, trainer.model.state_dict(), run)
+    assert "teacher_mass_kept" in trainer.state.log_history[0]
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_give_the_losses_and_weights_of_the_loop(
+    strategy: str, by_loop: Any, tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    done = torchrun(
+        2, "tests.hf.under_torchrun", str(tmp_path), str(tiny_student), str(tiny_teacher), strategy, "{}"
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert_same(found["log"], load_file(tmp_path / "model.safetensors"), by_loop)
+    # 7 rows on 2 ranks by 3: five of the last batch's are there to fill it up and count once.
+    validation = [r for r in RunFolder(by_loop.path).read_metrics() if r["kind"] == "validation"]
+    assert found["eval"]["eval_loss"] == pytest.approx(validation[-1]["val_loss"], rel=1e-5)
+
+
+def test_adapters_are_trained_saved_and_loaded(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    peft = pytest.importorskip("peft")
+    lora = {"rank": 3, "alpha": 6.0}
+    run = train_by_loop(
+        examples(),
+        tmp_path / "run",
+        student={"path": str(tiny_student), "lora": lora},
+        teacher=teacher_keys(tiny_teacher),
+    )
+    torch.manual_seed(0)  # where the loop has drawn its adapters from
+    trainer = LeadSpanTrainer(
+        model=load(tiny_student),
+        teacher=load(tiny_teacher),
+        args=arguments(tmp_path / "out"),
+        train_dataset=ordered(examples()),
+        processing_class=build_tiny_tokenizer(),
+        peft_config=peft.LoraConfig(
+            task_type="CAUSAL_LM", r=3, lora_alpha=6.0, target_modules="all-linear"
+        ),
+    )
+    before = trainer.model.state_dict()["base_model.model.model.embed_tokens.weight"].clone()
+    trainer.train()
+    losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
+    expected = [r["loss"] for r in RunFolder(run.path).read_metrics() if r["kind"] == "train"]
+    assert losses == pytest.approx(expected, rel=1e-5)
+    assert any("lora_B" in name and w.any() for name, w in trainer.model.state_dict().items())
+    after = trainer.model.state_dict()["base_model.model.model.embed_tokens.weight"]
+    assert torch.equal(before, after)
+    trainer.save_model()
+    assert (tmp_path / "out" / "adapter_config.json").is_file()
+    again = peft.PeftModel.from_pretrained(load(tiny_student), tmp_path / "out").eval()
+    ids = torch.arange(5)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(again(ids).logits, trainer.model.eval()(ids).logits)
+
+
+class StopAfter(TrainerCallback):
+    """Ends the training behind a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        control.should_training_stop = state.global_step == self.step
+
+
+def test_a_stopped_training_goes_on_from_its_checkpoint(
+    by_loop: Any, tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    def build(*callbacks: Any) -> LeadSpanTrainer:
+        return LeadSpanTrainer(
+            model=load(tiny_student),
+            teacher=load(tiny_teacher),
+            args=arguments(tmp_path, save_strategy="steps", save_steps=2),
+            train_dataset=ordered(examples()),
+            processing_class=build_tiny_tokenizer(),
+            callbacks=list(callbacks),
+        )
+
+    build(StopAfter(3)).train()
+    assert not (tmp_path / "checkpoint-4").exists()
+    trainer = build()
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert_same(trainer.state.log_history, trainer.model.state_dict(), by_loop)
+
+
+def test_rows_come_from_a_stream_as_well(
+    by_loop: Any, tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    trainer = LeadSpanTrainer(
+        model=load(tiny_student),
+        teacher=load(tiny_teacher),
+        args=arguments(tmp_path, max_steps=STEPS),
+        train_dataset=ordered(examples()).to_iterable_dataset(),
+        processing_class=build_tiny_tokenizer(),
+    )
+    trainer.train()
+    assert_same(trainer.state.log_history, trainer.model.state_dict(), by_loop)
+
+
+def test_a_loss_function_of_ones_own_is_called_as_trainer_calls_it(
+    tmp_path: Path, tiny_student: Path
+) -> None:
+    def build(**options: Any) -> LeadSpanTrainer:
+        return LeadSpanTrainer(
+            model=load(tiny_student),
+            loss={"kd_ratio": 0},
+            args=arguments(tmp_path),
+            train_dataset=ordered(examples()),
+            processing_class=build_tiny_tokenizer(),
+            **options,
+        )
+
+    def cross_entropy(outputs: Any, labels: Any, num_items_in_batch: Any) -> Any:
+        logits, labels = outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+        total = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        return total / num_items_in_batch
+
+    own, ours = build(compute_loss_func=cross_entropy), build()
+    own.train()
+    ours.train()
+    mine, theirs = ([r["loss"] for r in t.state.log_history if "loss" in r] for t in (own, ours))
+    assert mine == pytest.approx(theirs, rel=1e-5)
+    assert "ce_cot" in ours.state.log_history[0]
+    assert "ce_cot" not in own.state.log_history[0]
 
 
 def test_raw_logits_are_there_for_compute_metrics(

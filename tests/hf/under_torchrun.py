@@ -1,0 +1,53 @@
+"""Run by torchrun in test_trainer.py: one small LeadSpanTrainer on every rank."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from leadspan import LeadSpanTrainer
+from tests.conftest import build_tiny_tokenizer
+from tests.hf.prepared import arguments, examples, ordered, rows
+
+FSDP: dict[str, Any] = {
+    "fsdp": "full_shard auto_wrap",
+    "fsdp_config": {
+        "version": 2,
+        "reshard_after_forward": True,
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "transformer_layer_cls_to_wrap": ["Qwen3DecoderLayer"],
+        "state_dict_type": "FULL_STATE_DICT",
+    },
+}
+
+
+def main(folder: str, student: str, teacher: str, strategy: str, rollout: str) -> None:
+    """Train in `folder` by `strategy`, ddp or fsdp; write log and model there."""
+    torch.set_num_threads(1)
+    more = FSDP if strategy == "fsdp" else {}
+    args = arguments(folder, per_device_train_batch_size=1, **more)
+    on_policy = json.loads(rollout)
+    trainer = LeadSpanTrainer(
+        model=AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32),
+        teacher={"path": teacher, "dtype": "float32"},
+        args=args,
+        train_dataset=ordered(examples()),
+        eval_dataset=rows(examples()[:7]),
+        processing_class=build_tiny_tokenizer(),
+        **on_policy,
+    )
+    trainer.train()
+    evaluated = trainer.evaluate()
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        found = {"log": trainer.state.log_history, "eval": evaluated}
+        (Path(folder) / "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
