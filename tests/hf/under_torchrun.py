@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from accelerate.state import DistributedType, PartialState
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from transformers import AutoModelForCausalLM, TrainerCallback
 
 from leadspan import LeadSpanTrainer
 from tests.conftest import build_tiny_tokenizer
 from tests.hf.prepared import arguments, examples, ordered, rows
 
 FSDP: dict[str, Any] = {
-    "fsdp": "full_shard auto_wrap",
+    "fsdp": True,
     "fsdp_config": {
         "version": 2,
         "reshard_after_forward": True,
@@ -26,11 +30,26 @@ FSDP: dict[str, Any] = {
 }
 
 
+class SumsByGloo(TrainerCallback):
+    """Gloo cannot average."""
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, **others: Any
+    ) -> None:
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.set_force_sum_reduction_for_comms(True)
+
+
 def main(folder: str, student: str, teacher: str, strategy: str, rollout: str) -> None:
     """Train in `folder` by `strategy`, ddp or fsdp; write log and model there."""
     torch.set_num_threads(1)
     more = FSDP if strategy == "fsdp" else {}
     args = arguments(folder, per_device_train_batch_size=1, **more)
+    if strategy == "fsdp":
+        # accelerate takes FSDP for GPUs alone; nothing of it depends on them.
+        assert args.world_size == 2
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
     on_policy = json.loads(rollout)
     trainer = LeadSpanTrainer(
         model=AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32),
@@ -39,9 +58,13 @@ def main(folder: str, student: str, teacher: str, strategy: str, rollout: str) -
         train_dataset=ordered(examples()),
         eval_dataset=rows(examples()[:7]),
         processing_class=build_tiny_tokenizer(),
+        callbacks=[SumsByGloo()],
         **on_policy,
     )
     trainer.train()
+    is_sharded = all(isinstance(p, DTensor) for p in trainer.model.parameters())
+    assert is_sharded == (strategy == "fsdp")
+    assert isinstance(trainer.model_wrapped, DistributedDataParallel) == (strategy == "ddp")
     evaluated = trainer.evaluate()
     trainer.save_model()
     if trainer.is_world_process_zero():
