@@ -20,7 +20,9 @@ its rounding moves the weight: by less than 1e-6 in five steps at this rate."""
 
 
 def examples(count: int = 24, lsp: float = 0.95) -> list[Example]:
-    return [supervise(s) for s in truncate(render(build_traces(count), build_tiny_tokenizer()), lsp=lsp)]
+    return [
+        supervise(s) for s in truncate(render(build_traces(count), build_tiny_tokenizer()), lsp=lsp)
+    ]
 
 
 def rows(of: list[Example]) -> Dataset:

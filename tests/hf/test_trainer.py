@@ -9,19 +9,33 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from leadspan import LeadSpanTrainer
-from leadspan.config import TeacherConfig
+import leadspan
+from leadspan import LeadSpanTrainer, load_traces, render, supervise
+from leadspan.config import LossConfig, RunConfig, TeacherConfig
 from leadspan.errors import ConfigError, DataError
+from leadspan.hf.rows import Collator
 from leadspan.parallel import Ranks
 from leadspan.runs import RunFolder
 from leadspan.teachers.capture import capture
 from leadspan.teachers.capture_live import LocalBackend, build_identity
+from leadspan.teachers.live import TeacherVocabulary
+from leadspan.training.run import train
 from tests.conftest import build_tiny_model, build_tiny_tokenizer
-from tests.hf.prepared import STEPS, arguments, examples, ordered, rows, train_by_loop
+from tests.hf.prepared import (
+    LEARNING_RATE,
+    STEPS,
+    arguments,
+    examples,
+    ordered,
+    rows,
+    train_by_loop,
+)
 from tests.training.launching import torchrun
+from tests.training.test_rollouts import content, write_sums
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 MEANS = ("loss", "ce_cot", "kd_answer", "grad_norm")
@@ -114,15 +128,22 @@ def test_a_cache_gives_what_the_loop_makes_of_it(
     assert "teacher_mass_kept" in trainer.state.log_history[0]
 
 
+def run_on_two_ranks(
+    folder: Path, student: Path, teacher: Path, strategy: str, options: dict[str, Any]
+) -> dict[str, Any]:
+    module = "tests.hf.under_torchrun"
+    paths = map(str, (folder, student, teacher))
+    done = torchrun(2, module, *paths, strategy, json.dumps(options))
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads((folder / "found.json").read_text())
+    return found
+
+
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_ranks_give_the_losses_and_weights_of_the_loop(
     strategy: str, by_loop: Any, tmp_path: Path, tiny_student: Path, tiny_teacher: Path
 ) -> None:
-    done = torchrun(
-        2, "tests.hf.under_torchrun", str(tmp_path), str(tiny_student), str(tiny_teacher), strategy, "{}"
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "found.json").read_text())
+    found = run_on_two_ranks(tmp_path, tiny_student, tiny_teacher, strategy, {})
     assert_same(found["log"], load_file(tmp_path / "model.safetensors"), by_loop)
     # 7 rows on 2 ranks by 3: five of the last batch's are there to fill it up and count once.
     validation = [r for r in RunFolder(by_loop.path).read_metrics() if r["kind"] == "validation"]
@@ -165,6 +186,194 @@ def test_adapters_are_trained_saved_and_loaded(
     ids = torch.arange(5)[None]
     with torch.no_grad():
         torch.testing.assert_close(again(ids).logits, trainer.model.eval()(ids).logits)
+
+
+@pytest.mark.parametrize(
+    ("rollout", "kd_ratio"),
+    [({"num_samples": 2}, 1.0), ({"share": 0.5, "prefix": 2}, 0.5)],
+    ids=["two samples of each prompt", "half of them traces"],
+)
+def test_rollouts_are_those_of_the_loop(
+    rollout: dict[str, Any],
+    kd_ratio: float,
+    tmp_path: Path,
+    tiny_student: Path,
+    tiny_teacher: Path,
+) -> None:
+    file = write_sums(tmp_path / "traces.jsonl")
+    run_yaml = content(tiny_student, tiny_teacher, file, **rollout)
+    run_yaml["loss"] = {"kd_ratio": kd_ratio}
+    run_yaml["traces"]["validation_fraction"] = 0
+    run_yaml["training"] |= {
+        "steps": STEPS,
+        "learning_rate": LEARNING_RATE,
+        "lr_schedule": "constant",
+        "warmup_fraction": 0.0,
+    }
+    run = train(RunConfig.model_validate(run_yaml), tmp_path / "run")
+    whole = [supervise(s) for s in render(load_traces(file), build_tiny_tokenizer())]
+    trainer = LeadSpanTrainer(
+        model=load(tiny_student),
+        teacher=load(tiny_teacher),
+        args=arguments(tmp_path / "out", seed=0),
+        train_dataset=ordered(whole),
+        processing_class=build_tiny_tokenizer(),
+        loss=LossConfig(kd_ratio=kd_ratio),
+        rollout=run_yaml["rollout"],
+    )
+    trainer.train()
+    expected = [r for r in RunFolder(run.path).read_metrics() if r["kind"] == "train"]
+    found = [record for record in trainer.state.log_history if "loss" in record]
+    assert len(found) == STEPS
+    for mine, theirs in zip(found, expected, strict=True):
+        for name in ("loss", "grad_norm"):
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-5), name
+
+
+def test_two_ranks_write_the_rollouts_of_one(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    options = {"loss": {"kd_ratio": 1.0}, "rollout": {"horizon": 0.5}}
+    trainer = LeadSpanTrainer(
+        model=load(tiny_student),
+        teacher=load(tiny_teacher),
+        args=arguments(tmp_path / "one"),
+        train_dataset=ordered(examples()),
+        processing_class=build_tiny_tokenizer(),
+        **options,
+    )
+    trainer.train()
+    expected = [record["loss"] for record in trainer.state.log_history if "loss" in record]
+    found = run_on_two_ranks(tmp_path, tiny_student, tiny_teacher, "ddp", options)
+    losses = [record["loss"] for record in found["log"] if "loss" in record]
+    assert losses == pytest.approx(expected, rel=1e-5)
+
+
+def test_bfloat16_and_checkpointed_activations_change_the_loss_by_rounding(
+    by_loop: Any, tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    trainer = LeadSpanTrainer(
+        model=load(tiny_student),
+        teacher=load(tiny_teacher),
+        args=arguments(tmp_path, bf16=True, gradient_checkpointing=True),
+        train_dataset=ordered(examples()),
+        processing_class=build_tiny_tokenizer(),
+    )
+    trainer.train()
+    expected = [r["loss"] for r in RunFolder(by_loop.path).read_metrics() if r["kind"] == "train"]
+    losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
+    assert losses == pytest.approx(expected, rel=2e-2)
+    assert losses != pytest.approx(expected, rel=1e-6)
+
+
+def test_raw_rows_are_cut_by_lead_span(
+    monkeypatch: pytest.MonkeyPatch,
+    by_loop: Any,
+    tmp_path: Path,
+    tiny_student: Path,
+    tiny_teacher: Path,
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def lead_span(dataset: Any, tokenizer: Any, lsp: float, sections: tuple[str, ...]) -> Dataset:
+        asked.append((dataset, tokenizer, lsp, sections))
+        return ordered(examples())
+
+    monkeypatch.setattr(leadspan, "lead_span", lead_span, raising=False)
+    raw = Dataset.from_list([{"prompt": "1+1?", "cot": "1+1=2.", "answer": "2"}])
+    tokenizer = build_tiny_tokenizer()
+    trainer = LeadSpanTrainer(
+        model=load(tiny_student),
+        teacher=load(tiny_teacher),
+        args=arguments(tmp_path),
+        train_dataset=raw,
+        eval_dataset={"held out": rows(examples()[:7])},
+        processing_class=tokenizer,
+        lsp=0.95,
+    )
+    assert asked == [(raw, tokenizer, 0.95, ("cot", "answer"))]
+    trainer.train()
+    assert_same(trainer.state.log_history, trainer.model.state_dict(), by_loop)
+    assert "eval_held out_ce_cot" in trainer.evaluate()
+
+
+def lean(of: Any) -> Any:
+    return of.remove_columns(["spans", "trace_id"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"teacher": None}, "teacher is required when loss.kd_ratio > 0"),
+        ({"teacher_cache": "cache"}, "give teacher or teacher_cache, not both"),
+        ({"train_dataset": lean(rows(examples(2)))}, "train_dataset .* lacks spans, trace_id"),
+        (
+            {"eval_dataset": {"a": lean(rows(examples(2)))}},
+            r"eval_dataset\['a'\] must have the col",
+        ),
+        ({"lsp": 0.5}, "lsp and sections say nothing with prepared rows"),
+        (
+            {"train_dataset": Dataset.from_list([{"text": "a"}])},
+            "lsp is required where train_dataset",
+        ),
+        ({"loss": {"kd": 1}}, "loss.kd is not a known key"),
+        ({"processing_class": None}, "processing_class is required with a model in memory"),
+        (
+            {"rollout": {}, "loss": {"kd_ratio": 0.5}},
+            "loss.kd_ratio must be 1 with rollout.share 1",
+        ),
+        ({"rollout": {"share": 0.25}}, r"multiple of per_device_train_batch_size \(2\); got 1"),
+        (
+            {"rollout": {"share": 0.5, "refresh_every_steps": 2}},
+            "refresh_every_steps must be 1; got 2",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    options: dict[str, Any], message: str, tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    given = {
+        "model": load(tiny_student),
+        "teacher": load(tiny_teacher),
+        "args": arguments(tmp_path),
+        "train_dataset": rows(examples(4)),
+        "processing_class": build_tiny_tokenizer(),
+    }
+    with pytest.raises(ConfigError, match=message) as caught:
+        LeadSpanTrainer(**{**given, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_models_that_do_not_fit_are_refused(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    given: dict[str, Any] = {"args": arguments(tmp_path), "train_dataset": rows(examples(4))}
+    narrow = build_tiny_model(20, seed=3)
+    with pytest.raises(DataError, match="head must be at least as wide"):
+        LeadSpanTrainer(model=str(tiny_student), teacher=narrow, **given)
+    load(tiny_teacher).save_pretrained(tmp_path / "other")
+    swapped = json.loads((tiny_teacher / "tokenizer.json").read_text())
+    vocab = swapped["model"]["vocab"]
+    vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
+    for file in tiny_teacher.glob("token*"):
+        (tmp_path / "other" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(swapped))
+    with pytest.raises(DataError, match="vocabularies must agree token by token; 2 differ"):
+        LeadSpanTrainer(model=str(tiny_student), teacher=str(tmp_path / "other"), **given)
+    smoothed = arguments(tmp_path, label_smoothing_factor=0.1)
+    with pytest.raises(ConfigError, match=r"label_smoothing_factor must be 0; got 0\.1"):
+        LeadSpanTrainer(model=str(tiny_student), teacher=narrow, **{**given, "args": smoothed})
+
+
+def test_a_label_that_the_teacher_does_not_know_is_not_scored() -> None:
+    vocabulary = TeacherVocabulary(40, lambda sequence: sequence.trace_id != "sum-1", "40 ids")
+    inputs = Collator(vocabulary)(rows(examples(2)))
+    labels_T = examples(2)[0].sequence.input_ids_T[examples(2)[0].supervised_T]
+    known_N = labels_T[labels_T < 40].tolist()
+    assert 0 < len(known_N) < len(labels_T)
+    assert inputs["batch"].labels_N.tolist() == known_N
+    assert inputs["labels"][0][inputs["labels"][0] != -100].tolist() == known_N
+    assert (inputs["labels"][1] == -100).all()
 
 
 class StopAfter(TrainerCallback):

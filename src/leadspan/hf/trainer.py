@@ -269,11 +269,14 @@ class LeadSpanTrainer(Trainer):  # type: ignore[misc]
             return None, None
         (wanted,) = config.all_teachers
         model = given if is_model(given) else None
-        loads_on_first = bool(args.fsdp) and os.environ.get(EFFICIENT_LOADING, "") in ("1", "true")
+        loads_on_first = bool(args.fsdp) and os.environ.get(EFFICIENT_LOADING, "").lower() in (
+            "1",
+            "true",
+        )
         if model is not None and loads_on_first and args.world_size > 1:
             raise ConfigError(
                 f"{NAME}: teacher must be a path with FSDP and cpu_ram_efficient_loading, under which a "
-                "model may be whole on the first rank alone; got a model in memory. Give its folder or hub id."
+                "model may be whole on the first rank alone; got a model in memory. Give its folder or id."
             )
         with _loading_everywhere():
             teacher, vocabulary = build_teacher(config, wanted, self._tokenizer, self._ranks, model)
@@ -333,7 +336,8 @@ class LeadSpanTrainer(Trainer):  # type: ignore[misc]
         """What the student's forward is while it is scored."""
         with self.accelerator.autocast():
             total, *others = self._objective_of(student)(*inputs)
-            # The loss reads the head's weight and never calls it; FSDP gathers and frees it by the call.
+            # The loss reads the head's weight and never calls the head. FSDP may share it out together with
+            # the last norm, and before torch 2.13 such a group is done only when each of it was called.
             head = causal_lm_of(student).get_output_embeddings()
             nothing_0V = head(head.weight.new_zeros(0, head.weight.shape[1]))
         return total + nothing_0V.sum(), *others
