@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from tests.hf.prepared import (
     rows,
     train_by_loop,
 )
+from tests.teachers.scoring_stub import Stub
 from tests.training.launching import torchrun
 from tests.training.test_rollouts import content, write_sums
 
@@ -126,6 +128,36 @@ def test_a_cache_gives_what_the_loop_makes_of_it(
     trainer.train()
     assert_same(trainer.state.log_history, trainer.model.state_dict(), run)
     assert "teacher_mass_kept" in trainer.state.log_history[0]
+
+
+def test_a_server_gives_the_losses_of_a_live_teacher(
+    by_loop: Any, tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    pytest.importorskip("openai")
+    stub = Stub(load(tiny_teacher).eval())
+    threading.Thread(target=stub.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{stub.server_port}/v1"
+    served = {"base_url": url, "model": "big", "max_retries": 0, "k": 10_000}
+    trainer = LeadSpanTrainer(
+        model=load(tiny_student),
+        teacher={"path": str(tiny_teacher), "endpoint": served},
+        args=arguments(tmp_path),
+        train_dataset=ordered(examples()),
+        eval_dataset=rows(examples()[:7]),
+        processing_class=build_tiny_tokenizer(),
+    )
+    try:
+        trainer.train()
+        evaluated = trainer.evaluate()
+        num_asked = len(stub.bodies)
+        assert trainer.evaluate()["eval_loss"] == evaluated["eval_loss"]
+        assert len(stub.bodies) == num_asked  # the same rows are not asked for again
+    finally:
+        stub.shutdown()
+        stub.server_close()
+    expected = [r["loss"] for r in RunFolder(by_loop.path).read_metrics() if r["kind"] == "train"]
+    losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
+    assert losses == pytest.approx(expected, rel=1e-4)  # log-probabilities travel as decimals
 
 
 def run_on_two_ranks(
@@ -317,6 +349,10 @@ def lean(of: Any) -> Any:
             "lsp is required where train_dataset",
         ),
         ({"loss": {"kd": 1}}, "loss.kd is not a known key"),
+        (
+            {"teacher": {"path": "a", "system_prompt": "It is {gold}."}},
+            "teacher.system_prompt must be left out",
+        ),
         ({"processing_class": None}, "processing_class is required with a model in memory"),
         (
             {"rollout": {}, "loss": {"kd_ratio": 0.5}},

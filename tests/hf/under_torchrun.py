@@ -22,6 +22,7 @@ FSDP: dict[str, Any] = {
     "fsdp": True,
     "fsdp_config": {
         "version": 2,
+        "cpu_ram_efficient_loading": True,
         "reshard_after_forward": True,
         "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
         "transformer_layer_cls_to_wrap": ["Qwen3DecoderLayer"],
@@ -53,7 +54,7 @@ def main(folder: str, student: str, teacher: str, strategy: str, rollout: str) -
     on_policy = json.loads(rollout)
     trainer = LeadSpanTrainer(
         model=AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32),
-        teacher={"path": teacher, "dtype": "float32"},
+        teacher={"path": teacher, "dtype": "float32", "shard": strategy == "fsdp"},
         args=args,
         train_dataset=ordered(examples()),
         eval_dataset=rows(examples()[:7]),

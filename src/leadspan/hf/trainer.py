@@ -232,7 +232,7 @@ class LeadSpanTrainer(Trainer):  # type: ignore[misc]
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)  # type: ignore[no-any-return]
         batch = self._once(batch)
         if self._teacher is not None:
-            self._teacher.prepare([batch])
+            self._teacher.prepare([batch], keep=True)
         with torch.no_grad():
             total, sums = self._score(model, batch)
         self._eval_sums += sums
@@ -268,6 +268,11 @@ class LeadSpanTrainer(Trainer):  # type: ignore[misc]
         if not config.all_teachers:
             return None, None
         (wanted,) = config.all_teachers
+        if wanted.system_prompt is not None:
+            raise ConfigError(
+                f"{NAME}: teacher.system_prompt must be left out: prepared rows hold no prompt of the "
+                "teacher's own. Use `leadspan train`."
+            )
         model = given if is_model(given) else None
         loads_on_first = bool(args.fsdp) and os.environ.get(EFFICIENT_LOADING, "").lower() in (
             "1",
@@ -280,8 +285,7 @@ class LeadSpanTrainer(Trainer):  # type: ignore[misc]
             )
         with _loading_everywhere():
             teacher, vocabulary = build_teacher(config, wanted, self._tokenizer, self._ranks, model)
-        if teacher is None:
-            raise ConfigError(f"{NAME}: teacher cannot be `from: student`. Use `leadspan train`.")
+        assert teacher is not None  # only the student as teacher has no source of its own
         return teacher, vocabulary
 
     def _check_said(self, *datasets: Any) -> None:
