@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,18 +44,20 @@ class SumsByGloo(TrainerCallback):
 
 
 def main(folder: str, student: str, teacher: str, strategy: str, rollout: str) -> None:
-    """Train in `folder` by `strategy`, ddp or fsdp; write log and model there."""
+    """Train in `folder` by `strategy`, ddp, fsdp, or fsdp_all with the teacher shared out too; write log and model there."""
     torch.set_num_threads(1)
-    more = FSDP if strategy == "fsdp" else {}
+    is_fsdp = strategy != "ddp"
+    more = FSDP if is_fsdp else {}
     args = arguments(folder, per_device_train_batch_size=1, **more)
-    if strategy == "fsdp":
+    if is_fsdp:
+        os.environ["ACCELERATE_USE_FSDP"] = "true"  # as accelerate launch does
         # accelerate takes FSDP for GPUs alone; nothing of it depends on them.
         assert args.world_size == 2
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
     on_policy = json.loads(rollout)
     trainer = LeadSpanTrainer(
         model=AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32),
-        teacher={"path": teacher, "dtype": "float32", "shard": strategy == "fsdp"},
+        teacher={"path": teacher, "dtype": "float32", "shard": strategy == "fsdp_all"},
         args=args,
         train_dataset=ordered(examples()),
         eval_dataset=rows(examples()[:7]),
@@ -64,8 +67,8 @@ def main(folder: str, student: str, teacher: str, strategy: str, rollout: str) -
     )
     trainer.train()
     is_sharded = all(isinstance(p, DTensor) for p in trainer.model.parameters())
-    assert is_sharded == (strategy == "fsdp")
-    assert isinstance(trainer.model_wrapped, DistributedDataParallel) == (strategy == "ddp")
+    assert is_sharded == is_fsdp
+    assert isinstance(trainer.model_wrapped, DistributedDataParallel) != is_fsdp
     evaluated = trainer.evaluate()
     trainer.save_model()
     if trainer.is_world_process_zero():
