@@ -44,7 +44,7 @@ class SumsByGloo(TrainerCallback):
 
 
 def main(folder: str, student: str, teacher: str, strategy: str, rollout: str) -> None:
-    """Train in `folder` by `strategy`, ddp, fsdp, or fsdp_all with the teacher shared out too; write log and model there."""
+    """Train in `folder` by ddp, fsdp, or fsdp_all with the teacher shared out too."""
     torch.set_num_threads(1)
     is_fsdp = strategy != "ddp"
     more = FSDP if is_fsdp else {}

@@ -6,7 +6,6 @@ what DDP or FSDP hang around a forward pass runs as for any other. Knows nothing
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceABC
 from contextlib import contextmanager
@@ -42,8 +41,6 @@ from leadspan.training.run import build_teacher
 from leadspan.training.trainer import NUM_SUMS, section_means, section_sums
 
 NAME = "LeadSpanTrainer"
-EFFICIENT_LOADING = "FSDP_CPU_RAM_EFFICIENT_LOADING"
-"""With it transformers reads weights on the first rank alone, for models that FSDP will share out."""
 
 
 class LeadSpanTrainer(Trainer):  # type: ignore[misc]
@@ -66,7 +63,8 @@ class LeadSpanTrainer(Trainer):  # type: ignore[misc]
     Args:
         model: The student: a model in memory, which is trained itself, or a folder or hub id, loaded in
             float32.
-        args: Trainer's own. `label_smoothing_factor` must be 0; one process a GPU; no DeepSpeed.
+        args: Trainer's own. `label_smoothing_factor` must be 0. Several GPUs: a process each, by DDP or
+            FSDP2; no DeepSpeed.
         train_dataset: Rows of a known trace format, which `lead_span` cuts here, or rows that it prepared.
         eval_dataset: The same, or a dict of such data sets.
         processing_class: The student's tokenizer; None loads it from `model` where that is a path.
@@ -131,12 +129,11 @@ class LeadSpanTrainer(Trainer):  # type: ignore[misc]
         student = model if is_model(model) else load_student(config.student)
         own_size = real_vocab_size(processing_class)
         check_head_width(student, own_size, config.student.path)
-        if self._ranks.is_first:  # others may still wait for their weights
-            check_head(causal_lm_of(student), config.student.path)
+        check_head(causal_lm_of(student), config.student.path)
         if peft_config is not None:
             student = add_adapters(student, peft_config)
         self._lsp, self._sections, self._tokenizer = lsp, sections, processing_class
-        self._teacher, vocabulary = self._build_teacher(config, args, teacher)
+        self._teacher, vocabulary = self._build_teacher(config, teacher)
         self._loss = config.loss
         self._vocab_size = own_size if vocabulary is None else vocabulary.size
         self._check_said(train_dataset, eval_dataset)
@@ -213,10 +210,11 @@ class LeadSpanTrainer(Trainer):  # type: ignore[misc]
         total, sums = self._score(model, batch, is_rollout)
         self._train_sums += sums
         if num_items_in_batch is None:
-            num_items_in_batch = torch.tensor(float(len(batch.labels_N)))
-        loss = total / num_items_in_batch.to(total.device).clamp(min=1)
-        if self.args.average_tokens_across_devices:
-            loss = loss * self.accelerator.num_processes  # gradients are averaged over them
+            loss = total / max(1, len(batch.labels_N))
+        else:
+            loss = total / num_items_in_batch.to(total.device).clamp(min=1)
+            if self.args.average_tokens_across_devices:
+                loss = loss * self.accelerator.num_processes  # gradients are averaged over them
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def prediction_step(
@@ -262,7 +260,7 @@ class LeadSpanTrainer(Trainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def _build_teacher(
-        self, config: RunConfig, args: TrainingArguments, given: Any
+        self, config: RunConfig, given: Any
     ) -> tuple[TeacherSource | None, TeacherVocabulary | None]:
         """The teacher's rows and what it shares with the student; none where the loss has no use for it."""
         if not config.all_teachers:
@@ -274,17 +272,7 @@ class LeadSpanTrainer(Trainer):  # type: ignore[misc]
                 "teacher's own. Use `leadspan train`."
             )
         model = given if is_model(given) else None
-        loads_on_first = bool(args.fsdp) and os.environ.get(EFFICIENT_LOADING, "").lower() in (
-            "1",
-            "true",
-        )
-        if model is not None and loads_on_first and args.world_size > 1:
-            raise ConfigError(
-                f"{NAME}: teacher must be a path with FSDP and cpu_ram_efficient_loading, under which a "
-                "model may be whole on the first rank alone; got a model in memory. Give its folder or id."
-            )
-        with _loading_everywhere():
-            teacher, vocabulary = build_teacher(config, wanted, self._tokenizer, self._ranks, model)
+        teacher, vocabulary = build_teacher(config, wanted, self._tokenizer, self._ranks, model)
         assert teacher is not None  # only the student as teacher has no source of its own
         return teacher, vocabulary
 
@@ -402,14 +390,3 @@ def _forward_of(model: Any, forward: Callable[..., Any]) -> Iterator[None]:
             del model.forward
         else:
             model.forward = own
-
-
-@contextmanager
-def _loading_everywhere() -> Iterator[None]:
-    """Inside, transformers reads weights on every rank, also where the student's come from the first."""
-    before = os.environ.pop(EFFICIENT_LOADING, None)
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ[EFFICIENT_LOADING] = before
