@@ -13,10 +13,11 @@ FLOORS = {
     name: floor
     for floor, names in enumerate(
         (
-            ("__init__", "errors", "records", "progress", "integrity"),
+            ("__init__", "errors", "display", "records", "progress", "integrity"),
             (
                 "config",
                 "config_io",
+                "config_reference",
                 "identity",
                 "paths",
                 "pins",
@@ -47,7 +48,6 @@ STRANGERS = ({"traces", "losses", "generation"}, {"training", "evaluation", "ana
 """Packages of one floor that must not know one another."""
 OWNERS = {
     "transformers": ("models", "chat", "world", "hf"),
-    "accelerate": ("hf",),
     "tokenizers": ("world",),
     "peft": ("models",),
     "datasets": ("traces",),
@@ -56,7 +56,6 @@ OWNERS = {
     "openai": ("endpoint",),
     "vllm": ("generation",),
     "matplotlib": ("study",),
-    "plotly": ("study",),
     "jinja2": ("study", "chat"),
     "pandas": ("study",),
     "submitit": ("study",),

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from leadspan.config import PACKING, ModelConfig, RunConfig, TeacherConfig
+from leadspan.display import counted, line
 from leadspan.errors import DataError
 from leadspan.identity import (
     digest,
@@ -30,6 +31,7 @@ from leadspan.models import (
     causal_lm_of,
     check_head_width,
     check_packing,
+    export_adapter,
     export_student,
     load_student,
     load_tokenizer,
@@ -44,7 +46,7 @@ from leadspan.parallel import (
 )
 from leadspan.pins import settled
 from leadspan.precision import describe_precision, explain_bf16, resolve_bf16, settle_precision
-from leadspan.progress import say
+from leadspan.progress import say, warn
 from leadspan.records import Example, Sequence
 from leadspan.runs import (
     RunFolder,
@@ -88,6 +90,12 @@ class TrainedRun:
     student_path: Path
     """An ordinary Hugging Face folder."""
     manifest: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        losses = {"loss": "train_loss", "validation loss": "val_loss"}
+        known = {name: self.manifest.get(key) for name, key in losses.items()}
+        facts = [f"{name} {value:.4g}" for name, value in known.items() if value is not None]
+        return line(self, str(self.path), counted(self.manifest.get("steps", 0), "step"), *facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +146,7 @@ def complete_run(config: RunConfig, output: Path, ranks: Ranks, inputs: RunInput
         if ranks.is_first:
             described = {**describe_environment(), **_describe_torch(), "precision": precision}
             for change in folder.claim(config, described):
-                say(f"warning: {output}: the last bits may differ from what was begun: {change}")
+                warn(f"{output}: the last bits may differ from what was begun: {change}")
             folder.claim_inputs(_fingerprints(config, inputs))
         ranks.barrier()
         if not folder.is_complete:
@@ -152,8 +160,8 @@ def _settle(folder: RunFolder, config: RunConfig, here: dict[str, Any], ranks: R
     """The config in the precision that the run was begun in, whatever this machine would choose."""
     begun: dict[str, Any] = folder.environment.get("precision") or here
     if ranks.is_first and begun != here:
-        say(
-            f"warning: {folder.path}: was begun with {begun} and goes on so; this machine would choose "
+        warn(
+            f"{folder.path}: was begun with {begun} and goes on so; this machine would choose "
             f"{here}. Give another --output to train in that precision."
         )
     elif ranks.is_first and config.training.bf16 == "auto":
@@ -249,6 +257,10 @@ def _train_in(folder: RunFolder, config: RunConfig, ranks: Ranks, inputs: RunInp
         if weights is not None:
             objective = Objective(load_student(config.student), config.loss, vocab_size)
             objective.load_state_dict(weights, strict=False)
+        if config.student.lora is not None:
+            with replacing(folder.adapter_path) as temporary:  # before its weights are merged
+                export_adapter(objective.student, tokenizer, temporary)
+                write_checksums(temporary)
         with replacing(folder.student_path) as temporary:
             export_student(objective.student, tokenizer, temporary)
             write_checksums(temporary)
