@@ -5,10 +5,14 @@ CONSTRAINTS ?= constraints.txt
 EXTRAS ?= dev,interop,docs
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.installed-demo
+# uv where it is there, which is quicker; pip otherwise.
+INSTALLER := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install)
+INSTALL := $(INSTALLER) --quiet -c $(CONSTRAINTS)
 
 .PHONY: demo test test-all test-oldest check docs install wheel-test clean
 
-demo: install
+demo: $(DEMO_STAMP)
 	$(BIN)/leadspan demo
 
 test: install
@@ -34,10 +38,14 @@ test-oldest:
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml $(CONSTRAINTS)
+$(DEMO_STAMP): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) torch
-	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
+	$(INSTALL) torch
+	$(INSTALL) -e ".[report]"
+	touch $@
+
+$(STAMP): $(DEMO_STAMP)
+	$(INSTALL) -e ".[$(EXTRAS)]"
 	touch $@
 
 clean:

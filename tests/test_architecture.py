@@ -17,6 +17,7 @@ FLOORS = {
             (
                 "config",
                 "config_io",
+                "config_reference",
                 "identity",
                 "paths",
                 "pins",
@@ -55,7 +56,6 @@ OWNERS = {
     "openai": ("endpoint",),
     "vllm": ("generation",),
     "matplotlib": ("study",),
-    "plotly": ("study",),
     "jinja2": ("study", "chat"),
     "pandas": ("study",),
     "submitit": ("study",),

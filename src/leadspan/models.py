@@ -341,6 +341,13 @@ def read_stop_ids(config: ModelConfig) -> tuple[int, ...]:
     return tuple(found) if isinstance(found, list) else () if found is None else (int(found),)
 
 
+def export_adapter(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write the adapter alone, as peft reads it, with the tokenizer that it was trained with."""
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink()  # peft's own, which says nothing yet
+    tokenizer.save_pretrained(folder)
+
+
 def export_student(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write an ordinary Hugging Face folder, adapters merged, that stops at the end of the turn."""
     model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model

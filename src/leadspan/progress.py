@@ -1,7 +1,12 @@
-"""Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere."""
+"""What is said while work goes on: a bar with rate and time left on a terminal, plain lines elsewhere.
+
+Lines are records of Python's logging under the name `leadspan`. They go to stderr as they are, unless a
+program has set up logging of its own, which then has them alone. Results are no part of this.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +18,41 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 10.0
 FILE_WIDTH = 140
+LOGGER = logging.getLogger("leadspan")
+
+
+class _Stderr(logging.Handler):
+    """Writes to what stderr is at that moment, so that whoever redirects it has the line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record, unless handlers of the program's own show it."""
+        has_others = len(LOGGER.handlers) > 1
+        if has_others or (LOGGER.propagate and logging.getLogger().handlers):
+            return
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+_STDERR = _Stderr()
+LOGGER.addHandler(_STDERR)
+if LOGGER.level == logging.NOTSET:  # else the program has chosen before
+    LOGGER.setLevel(logging.INFO)
+
+
+def set_loudness(level: int) -> None:
+    """For a command line: show records from this level on, whatever libraries do to the root logger.
+
+    Args:
+        level: Of `logging`; DEBUG also shows when each line was said.
+    """
+    LOGGER.setLevel(level)
+    LOGGER.propagate = False
+    shown = "%(asctime)s %(message)s" if level <= logging.DEBUG else "%(message)s"
+    _STDERR.setFormatter(logging.Formatter(shown))
+
+
+def shows_bars() -> bool:
+    """True where stderr is a terminal and progress is wanted."""
+    return sys.stderr.isatty() and LOGGER.isEnabledFor(logging.INFO)
 
 
 @contextmanager
@@ -21,7 +61,7 @@ def progress(label: str, total: int, unit: str = "steps") -> Iterator[Callable[.
 
     Goes to stderr, so that stdout holds results alone.
     """
-    if sys.stderr.isatty():
+    if shows_bars():
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -57,11 +97,7 @@ def progress(label: str, total: int, unit: str = "steps") -> Iterator[Callable[.
         seconds = max(time.monotonic() - started, 1e-9)
         left = (total - done) * seconds / max(done, 1)
         tail = f", {note}" if note else ""
-        print(
-            f"{label}: {done}/{total} {unit}, {done / seconds:.1f}/s, {left:.0f} s left{tail}",
-            file=sys.stderr,
-            flush=True,
-        )
+        say(f"{label}: {done}/{total} {unit}, {done / seconds:.1f}/s, {left:.0f} s left{tail}")
 
     def advance_lines(count: int = 1, note: str = "") -> None:
         nonlocal done, last_line
@@ -74,8 +110,13 @@ def progress(label: str, total: int, unit: str = "steps") -> Iterator[Callable[.
 
 
 def say(text: str) -> None:
-    """Print one plain line to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Say one plain line, on stderr unless logging is set up otherwise."""
+    LOGGER.info("%s", text)
+
+
+def warn(text: str) -> None:
+    """Say one line that `--quiet` does not silence, after the word `warning`."""
+    LOGGER.warning("warning: %s", text)
 
 
 def build_console() -> Console:

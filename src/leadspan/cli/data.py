@@ -56,7 +56,7 @@ def inspect(
     from leadspan.runs import write_text_atomic
     from leadspan.study.run import annotate_derivation, annotator_of
     from leadspan.traces.dataset import nothing_usable
-    from leadspan.traces.inspect import build_page, inspect_traces, show
+    from leadspan.traces.inspect import inspect_traces, show
 
     annotate = annotate_derivation if derivations else annotator_of(run.truncation)
     parts = (run.traces, run.render, run.truncation, run.supervision)
@@ -68,7 +68,9 @@ def inspect(
         takes_prompts=prompts or run.takes_prompts,
     )
     if html is not None:
-        write_text_atomic(html, build_page(inspection))
+        from leadspan.study.report.traces_page import build_traces_page
+
+        write_text_atomic(html, build_traces_page(inspection))
     if as_json:
         print_json(inspection.as_dict())
     else:

@@ -48,8 +48,12 @@ def evaluate(
     if folder is None:
         raise ConfigError("--output: is required where the student is no run folder.")
     from leadspan.evaluation.evaluate import evaluate as run_evaluation
+    from leadspan.study.run import evaluate_run
 
-    result = run_evaluation(path, settings, folder, render)
+    if run_folder is not None and output is None:
+        result = evaluate_run(run_folder, settings, render)
+    else:
+        result = run_evaluation(path, settings, folder, render)
     if as_json:
         print_json(asdict(result), indent=2)
         return
@@ -69,8 +73,11 @@ def grade(
 ) -> None:
     """Grade kept samples again, without generating, and rewrite the figures."""
     from leadspan.evaluation.regrade import regrade
+    from leadspan.study.run import publish_scores
 
     regraded = regrade(samples, grading, limit_seconds)
+    evaluation = samples.parent if samples.suffix == ".jsonl" else samples
+    publish_scores(evaluation.resolve().parent, regraded.result)
     if as_json:
         print_json(asdict(regraded), indent=2)
         return

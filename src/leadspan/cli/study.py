@@ -80,16 +80,18 @@ def sweep(
 
 
 def report(
-    sweep: Annotated[Path, typer.Argument(help="Folder of a sweep, finished or not.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a sweep, finished or not, or of a run.")
+    ],
     output: Annotated[
-        Path | None, typer.Option(help="Where the report goes; report/ in the sweep by default.")
+        Path | None, typer.Option(help="Where the report goes; report/ in the folder by default.")
     ] = None,
 ) -> None:
-    """Write results.csv, Markdown, figures and one HTML file about a sweep."""
+    """Write results.csv, Markdown, figures and one HTML file about a sweep or a run."""
     from leadspan.study.report import describe_sweep, write_report
 
-    path = write_report(sweep, output)
-    typer.echo(describe_sweep(sweep, path))
+    path = write_report(folder, output)
+    typer.echo(describe_sweep(folder, path))
 
 
 def world(

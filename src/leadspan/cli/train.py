@@ -1,4 +1,4 @@
-"""`leadspan init`, `train`, `rollouts`, `capture` and `cache info | verify | compare | merge`."""
+"""`leadspan train`, `rollouts`, `capture` and `cache info | verify | compare | merge`."""
 
 from __future__ import annotations
 
@@ -20,42 +20,10 @@ from leadspan.cli.common import (
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    app.command()(init)
     app.command()(train)
     app.command()(rollouts)
     app.command()(capture)
     app.add_typer(cache_app, name="cache")
-
-
-def init(
-    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("run.yaml"),
-    teacher: Annotated[
-        str | None, typer.Option(help="Folder or hub id; Qwen3-8B, or 1.7B without a GPU.")
-    ] = None,
-    student: Annotated[str, typer.Option(help="Folder or hub id.")] = "Qwen/Qwen3-0.6B-Base",
-    traces: Annotated[str, typer.Option(help="File, folder or hub id.")] = "traces.jsonl",
-    on_policy: Annotated[
-        bool, typer.Option("--on-policy", help="The student writes, the teacher scores.")
-    ] = False,
-) -> None:
-    """Write a commented run.yaml for your own teacher, student and traces."""
-    from leadspan.config_io import write_template
-    from leadspan.errors import ConfigError
-
-    if path.exists():
-        raise ConfigError(f"{path}: is there already. Give another name or delete it.")
-    from leadspan.precision import own_device
-
-    on_cpu = own_device() == "cpu"
-    teacher = teacher or ("Qwen/Qwen3-1.7B" if on_cpu else "Qwen/Qwen3-8B")
-    write_template(path, teacher, student, traces, on_cpu, on_policy)
-    if on_cpu:
-        typer.echo(
-            "No GPU here: the settings are those of a first run, 4 short steps that should end within 10 "
-            "minutes on two cores with a student of 0.6B and a teacher of 1.7B. Comments say what to write "
-            "for a real run."
-        )
-    typer.echo(f"{path} written. Next: leadspan doctor {path}, then leadspan train {path}")
 
 
 def train(

@@ -1,15 +1,13 @@
 """What is in a set of traces: rows, section lengths, round trips, cuts, and a few traces.
 
-Measured once as plain data and drawn once, with rich, on the terminal or into an HTML file. Text from
-traces is never markup.
+Measured once as plain data and drawn with rich on the terminal; `study.report.traces_page` shows the same as
+a page. Text from traces is never markup.
 """
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +15,6 @@ import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
-from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 from leadspan.config import RenderConfig, SupervisionConfig, TracesConfig, TruncationConfig
@@ -209,14 +206,6 @@ COLORS = {"prompt": "cyan", "cot": "yellow", "answer": "green", "sequence": "whi
 BARS = " ▁▂▃▄▅▆▇█"
 MOST_CHARACTERS = 6000
 """The terminal shows longer runs shortened in their middle; the page shows them whole."""
-PAGE_COLUMNS = 120
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title></title><style>
-body {{ margin: 2rem; color: {foreground}; background: {background}; }}
-pre {{ font: 14px/1.2 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
-{stylesheet}
-</style></head><body><pre><code>{code}</code></pre></body></html>
-"""
 
 
 def show(
@@ -230,15 +219,6 @@ def show(
         console.print(_cuts(inspection))
     for specimen in inspection.specimens:
         console.print(_specimen(specimen, most_characters))
-
-
-def build_page(inspection: Inspection) -> str:
-    """The same as one HTML document that needs no other file, every run whole."""
-    console = Console(record=True, file=io.StringIO(), width=PAGE_COLUMNS, no_color=False)
-    show(inspection, console, most_characters=None)
-    page = console.export_html(theme=SVG_EXPORT_THEME, code_format=PAGE)
-    title = f"<title>Traces of {escape(visible(inspection.path))}</title>"
-    return page.replace("<title></title>", title, 1)
 
 
 def _counts(inspection: Inspection) -> RenderableType:
