@@ -1,20 +1,24 @@
-"""The fused loss against the dense reference and Liger's chunked JSD: memory and time, as ratios.
+"""The fused loss against the dense reference, Liger's chunked JSD and TRL's: memory and time, as ratios.
 
-    python benchmarks/loss.py               # about 15 minutes on 2 cores
+    python benchmarks/loss.py               # about 40 minutes on 2 cores
     python benchmarks/loss.py --quick       # small vocabulary: does it run?
+    python benchmarks/loss.py --losses forward_kl reverse_kl jsd    # some of them
     python benchmarks/loss.py --json        # one JSON object as the last line
 
-Every case is the same loss, 0.5 * cross-entropy + 0.5 * KL(teacher || student), float32, forward and
-backward, on scored rows of hidden states. Memory is the process's peak above the inputs and their
-gradients, each case in a process of its own, at --memory-rows rows; time is the median of --rounds
-rounds in which the cases take turns, at --time-rows rows. Liger (extra `bench`) is tried eager and
-compiled, and the better of the two counts.
+Four losses, float32, forward and backward, on scored rows of hidden states: "mix", 0.5 * cross-entropy +
+0.5 * KL(teacher || student), and three divergences alone: forward KL, reverse KL and JSD with the teacher
+weighing 0.3. All peers compute the same loss; TRL's has no cross-entropy, so it is there for the
+divergences alone. Memory is the process's peak above the inputs and their gradients, each case in a
+process of its own, at --memory-rows rows; time is the median of --rounds rounds in which the cases of a
+loss take turns, at --time-rows rows. Liger (extra `bench`) is tried eager and compiled, and the better of
+the two counts. Ratios against TRL are the worst of the divergences, with each one beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -25,6 +29,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from leadspan.config import LossConfig
 from leadspan.losses.fused import fused_loss
@@ -32,8 +38,14 @@ from leadspan.losses.heads import DenseTeacher, Head, SparseTeacher
 from leadspan.teachers.capture_live import reduce_to_topk
 from leadspan.training.metering import PeakMemory
 
-KD = LossConfig(kd_ratio=0.5)
 SFT = LossConfig(kd_ratio=0.0)
+LOSSES = {
+    "mix": LossConfig(kd_ratio=0.5),
+    "forward_kl": LossConfig(kd_ratio=1.0),
+    "reverse_kl": LossConfig(kd_ratio=1.0, divergence="reverse_kl"),
+    "jsd": LossConfig(kd_ratio=1.0, divergence="jsd", beta=0.3),
+}
+ALONE = ("forward_kl", "reverse_kl", "jsd")
 
 
 @dataclass
@@ -84,68 +96,111 @@ def make_inputs(rows: int, vocab_size: int, hidden: int, teacher_hidden: int) ->
     )
 
 
-def ours(x: Inputs) -> Callable[[], Tensor]:
+Compute = Callable[[], Tensor]
+
+
+def ours(x: Inputs, loss: LossConfig) -> Compute:
     teacher = DenseTeacher(x.teacher_hidden_NH, Head(x.teacher_weight_VH))
     return lambda: (
-        fused_loss(x.hidden_NH, x.student_head, x.labels_N, teacher, KD, x.vocab_size).total
+        fused_loss(x.hidden_NH, x.student_head, x.labels_N, teacher, loss, x.vocab_size).total
     )
 
 
-def ours_sparse(x: Inputs) -> Callable[[], Tensor]:
+def ours_sparse(x: Inputs, loss: LossConfig) -> Compute:
     teacher = x.sparse()
     return lambda: (
-        fused_loss(x.hidden_NH, x.student_head, x.labels_N, teacher, KD, x.vocab_size).total
+        fused_loss(x.hidden_NH, x.student_head, x.labels_N, teacher, loss, x.vocab_size).total
     )
 
 
-def ours_ce(x: Inputs) -> Callable[[], Tensor]:
+def ours_ce(x: Inputs, _: LossConfig) -> Compute:
     return lambda: (
         fused_loss(x.hidden_NH, x.student_head, x.labels_N, None, SFT, x.vocab_size).total
     )
 
 
-def dense(x: Inputs) -> Callable[[], Tensor]:
+def dense(x: Inputs, loss: LossConfig) -> Compute:
     """What a careful trainer writes by hand: each log-softmax once, no float copies."""
+
+    def kl(log_a_NV: Tensor, log_b_NV: Tensor) -> Tensor:
+        return functional.kl_div(log_b_NV, log_a_NV, reduction="sum", log_target=True)
 
     def compute() -> Tensor:
         log_q_NV = torch.log_softmax(x.hidden_NH @ x.weight_VH.T, -1)
         log_p_NV = torch.log_softmax(x.teacher_hidden_NH @ x.teacher_weight_VH.T, -1)
-        ce = torch.nn.functional.nll_loss(log_q_NV, x.labels_N, reduction="sum")
-        kd = torch.nn.functional.kl_div(log_q_NV, log_p_NV, reduction="sum", log_target=True)
-        return 0.5 * ce + 0.5 * kd
+        if loss.divergence == "forward_kl":
+            kd = kl(log_p_NV, log_q_NV)
+        elif loss.divergence == "reverse_kl":
+            kd = kl(log_q_NV, log_p_NV)
+        else:
+            beta = loss.beta
+            log_m_NV = torch.logaddexp(log_p_NV + math.log(beta), log_q_NV + math.log1p(-beta))
+            kd = beta * kl(log_p_NV, log_m_NV) + (1 - beta) * kl(log_q_NV, log_m_NV)
+        if loss.kd_ratio == 1:
+            return kd
+        ce = functional.nll_loss(log_q_NV, x.labels_N, reduction="sum")
+        return (1 - loss.kd_ratio) * ce + loss.kd_ratio * kd
 
     return compute
 
 
-def dense_ce(x: Inputs) -> Callable[[], Tensor]:
-    return lambda: torch.nn.functional.cross_entropy(
+def dense_ce(x: Inputs, _: LossConfig) -> Compute:
+    return lambda: functional.cross_entropy(
         x.hidden_NH @ x.weight_VH.T, x.labels_N, reduction="sum"
     )
 
 
-def liger(x: Inputs, compiled: bool) -> Callable[[], Tensor]:
+def peer_beta(loss: LossConfig) -> float:
+    """What Liger and TRL call beta: 0 is forward KL, 1 reverse KL, between them the teacher's weight."""
+    return {"forward_kl": 0.0, "reverse_kl": 1.0}.get(loss.divergence, loss.beta)
+
+
+def liger(x: Inputs, loss: LossConfig, compiled: bool) -> Compute:
     from liger_kernel.chunked_loss.jsd_loss import LigerFusedLinearJSDLoss
 
-    peer = LigerFusedLinearJSDLoss(0.5, 0.5, beta=0.0, compiled=compiled)
+    peer = LigerFusedLinearJSDLoss(
+        1 - loss.kd_ratio, loss.kd_ratio, beta=peer_beta(loss), compiled=compiled
+    )
     count = len(x.labels_N)
     return lambda: (
         count * peer(x.hidden_NH, x.weight_VH, x.teacher_hidden_NH, x.teacher_weight_VH, x.labels_N)
     )
 
 
-CASES: dict[str, Callable[[Inputs], Callable[[], Tensor]]] = {
+def trl(x: Inputs, loss: LossConfig) -> Compute:
+    """Also computes the student's entropy, in the same passes."""
+    from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
+
+    if loss.kd_ratio != 1:
+        raise ValueError("computes a divergence alone")
+    student, teacher = (x.hidden_NH, x.weight_VH), (x.teacher_hidden_NH, x.teacher_weight_VH)
+    beta = peer_beta(loss)
+    return lambda: ChunkedDivergenceFunction.apply(*student, None, *teacher, None, beta)[0].sum()
+
+
+PEERS: dict[str, Callable[[Inputs, LossConfig], Compute]] = {
     "ours": ours,
     "dense": dense,
-    "liger eager": lambda x: liger(x, compiled=False),
-    "liger compiled": lambda x: liger(x, compiled=True),
+    "liger eager": lambda x, loss: liger(x, loss, compiled=False),
+    "liger compiled": lambda x, loss: liger(x, loss, compiled=True),
+    "trl": trl,
     "ours sparse": ours_sparse,
     "ours ce": ours_ce,
     "dense ce": dense_ce,
 }
 LIGER = ("liger eager", "liger compiled")
+TIMED = {
+    "mix": ("ours", "dense", *LIGER, "ours sparse", "ours ce", "dense ce"),
+    **dict.fromkeys(ALONE, ("ours", "dense", *LIGER, "trl")),
+}
+WEIGHED = {"mix": ("ours", "dense", *LIGER), **dict.fromkeys(ALONE, ("ours", "trl"))}
+"""Loss -> peers whose memory is taken; that of dense and Liger hardly depends on the divergence."""
+
+Figures = dict[str, dict[str, float]]
+"""Loss -> peer -> figure; a peer that is absent or failed has none."""
 
 
-def run_once(x: Inputs, compute: Callable[[], Tensor]) -> tuple[float, float]:
+def run_once(x: Inputs, compute: Compute) -> tuple[float, float]:
     """Forward and backward into fresh gradients: seconds and the loss per row."""
     x.hidden_NH.grad = x.weight_VH.grad = None
     started = time.perf_counter()
@@ -154,9 +209,9 @@ def run_once(x: Inputs, compute: Callable[[], Tensor]) -> tuple[float, float]:
     return time.perf_counter() - started, total.item() / len(x.labels_N)
 
 
-def measure_memory(name: str, x: Inputs) -> float:
+def measure_memory(peer: str, loss: str, x: Inputs) -> float:
     """GiB above the inputs and their gradients, after one warm-up."""
-    compute = CASES[name](x)
+    compute = PEERS[peer](x, LOSSES[loss])
     run_once(x, compute)
     x.hidden_NH.grad = x.weight_VH.grad = None
     memory = PeakMemory(torch.device("cpu"))
@@ -169,49 +224,95 @@ def measure_memory(name: str, x: Inputs) -> float:
     return peak - (x.hidden_NH.nbytes + x.weight_VH.nbytes) / 2**30
 
 
-def memory_apart(name: str, arguments: argparse.Namespace) -> float | None:
-    command = [sys.executable, __file__, "--memory-of", name, *sys.argv[1:]]
+def memory_apart(peer: str, loss: str) -> float | None:
+    command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", peer, loss]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        print(f"  {name}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}", file=sys.stderr)
+        last = (done.stderr.strip().splitlines() or ["failed"])[-1]
+        print(f"  {peer}, {loss}: {last}", file=sys.stderr)
         return None
     return float(done.stdout.strip().splitlines()[-1])
 
 
-def measure_times(x: Inputs, rounds: int) -> dict[str, float]:
-    steps: dict[str, Callable[[], Tensor]] = {}
-    values = {}
-    for name, build in CASES.items():
+def build_peers(x: Inputs, loss: str) -> tuple[dict[str, Compute], dict[str, float]]:
+    """The peers that run here, and each one's loss per row."""
+    steps, values = {}, {}
+    for peer in TIMED[loss]:
         try:
-            steps[name] = build(x)
-            values[name] = run_once(x, steps[name])[1]
+            step = PEERS[peer](x, LOSSES[loss])
+            values[peer] = run_once(x, step)[1]
+            steps[peer] = step
         except Exception as error:  # a peer that is absent or has no compiler is left out, and said
-            steps.pop(name, None)
-            print(f"  {name}: left out ({str(error).splitlines()[0]})", file=sys.stderr)
-    for name in ("ours", *LIGER):
-        if name in values and abs(values[name] - values["dense"]) > 1e-3 * values["dense"]:
-            print(f"  {name}: loss {values[name]:.5f}, dense {values['dense']:.5f}")
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
+            print(f"  {peer}, {loss}: left out ({str(error).splitlines()[0]})", file=sys.stderr)
+    return steps, values
+
+
+def differences(values: dict[str, float]) -> dict[str, float]:
+    """Peer -> how far its loss per row is from ours, as a share of ours."""
+    same = ("dense", *LIGER, "trl")
+    return {p: abs(values[p] - values["ours"]) / values["ours"] for p in same if p in values}
+
+
+def measure_times(steps: dict[str, Compute], x: Inputs, rounds: int) -> dict[str, float]:
+    seconds: dict[str, list[float]] = {peer: [] for peer in steps}
     for _ in range(rounds):
-        for name, compute in steps.items():
-            seconds[name].append(run_once(x, compute)[0])
-    return {name: statistics.median(each) for name, each in seconds.items()}
+        for peer, compute in steps.items():
+            seconds[peer].append(run_once(x, compute)[0])
+    return {peer: statistics.median(each) for peer, each in seconds.items()}
 
 
-def ratios(memory: dict[str, float | None], times: dict[str, float]) -> dict[str, float | None]:
-    def best(of: dict[str, Any], names: tuple[str, ...]) -> float | None:
-        found = [of[name] for name in names if of.get(name) is not None]
-        return min(found) if found else None
+class Multiplications(TorchDispatchMode):
+    """Counts them in matrix products; torch's own counter passes over `addmm_`."""
 
-    def share(part: float | None, whole: float | None) -> float | None:
-        return None if part is None or whole is None else round(part / whole, 4)
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in ("mm", "addmm", "addmm_"):
+            left, right = args[-2:]
+            self.count += left.shape[0] * left.shape[1] * right.shape[1]
+        return func(*args, **(kwargs or {}))
+
+
+def count_products(loss: str) -> dict[str, int]:
+    """Peer -> matrix products a row, a product being [1, H] by [H, V] or its like, forward and backward.
+
+    Counted at a small size at which student and teacher are equally wide. Compiled Liger is left out:
+    it has the products of the eager one.
+    """
+    x = make_inputs(64, 1024, 32, 32)
+    products = {}
+    for peer in TIMED[loss]:
+        if peer == "liger compiled":
+            continue
+        try:
+            with Multiplications() as done:
+                PEERS[peer](x, LOSSES[loss])().backward()
+        except ImportError:
+            continue
+        products[peer] = round(done.count / (64 * 1024 * 32))
+    return products
+
+
+def ratios(memory: Figures, times: Figures) -> dict[str, float | None]:
+    def share(of: Figures, loss: str, part: str, *wholes: str) -> float | None:
+        figures = of.get(loss, {})
+        found = [figures[peer] for peer in wholes if peer in figures]
+        return round(figures[part] / min(found), 4) if part in figures and found else None
+
+    def against_trl(name: str, of: Figures) -> dict[str, float | None]:
+        each = {f"{name}_{loss}": share(of, loss, "ours", "trl") for loss in ALONE}
+        return {name: max((r for r in each.values() if r is not None), default=None), **each}
 
     return {
-        "memory_vs_dense": share(memory.get("ours"), memory.get("dense")),
-        "memory_vs_liger": share(memory.get("ours"), best(memory, LIGER)),
-        "time_vs_dense": share(times.get("ours"), times.get("dense")),
-        "time_vs_liger": share(times.get("ours"), best(times, LIGER)),
-        "sparse_vs_ce": share(times.get("ours sparse"), best(times, ("ours ce", "dense ce"))),
+        "memory_vs_dense": share(memory, "mix", "ours", "dense"),
+        "memory_vs_liger": share(memory, "mix", "ours", *LIGER),
+        "time_vs_dense": share(times, "mix", "ours", "dense"),
+        "time_vs_liger": share(times, "mix", "ours", *LIGER),
+        "sparse_vs_ce": share(times, "mix", "ours sparse", "ours ce", "dense ce"),
+        **against_trl("memory_vs_trl", memory),
+        **against_trl("time_vs_trl", times),
     }
 
 
@@ -220,12 +321,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
     parser.add_argument("--vocab", type=int)
     parser.add_argument("--memory-rows", type=int)
     parser.add_argument("--time-rows", type=int)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--skip-memory", action="store_true")
-    parser.add_argument("--memory-of", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     vocab_size = arguments.vocab or (8192 if arguments.quick else 151_936)
@@ -234,20 +336,33 @@ def main() -> None:
     time_rows = arguments.time_rows or (256 if arguments.quick else 1024)
     if arguments.memory_of:
         inputs = make_inputs(memory_rows, vocab_size, 512, 1024)
-        print(measure_memory(arguments.memory_of, inputs))
+        print(measure_memory(*arguments.memory_of, inputs))
         return
 
-    memory = {}
-    for name in () if arguments.skip_memory else ("ours", "dense", *LIGER):
-        memory[name] = memory_apart(name, arguments)
-        if memory[name] is not None:
-            print(f"memory at N = {memory_rows}: {name:<15} {memory[name]:7.3f} GiB", flush=True)
-    times = measure_times(make_inputs(time_rows, vocab_size, 512, 1024), rounds)
-    for name, seconds in times.items():
-        print(f"time at N = {time_rows}: {name:<15} {seconds:7.3f} s")
-    found = ratios(memory, times)
+    memory: Figures = {loss: {} for loss in arguments.losses}
+    times: Figures = {}
+    worst: dict[str, float] = {}
+    for loss in arguments.losses:
+        for peer, products in count_products(loss).items():
+            print(f"{loss}: {peer:<15} {products} matrix products a row")
+        for peer in () if arguments.skip_memory else WEIGHED[loss]:
+            taken = memory_apart(peer, loss)
+            if taken is not None:
+                memory[loss][peer] = taken
+                print(
+                    f"{loss}: memory at N = {memory_rows}: {peer:<15} {taken:7.3f} GiB", flush=True
+                )
+        inputs = make_inputs(time_rows, vocab_size, 512, 1024)
+        steps, values = build_peers(inputs, loss)
+        for peer, apart in differences(values).items():
+            worst[peer] = max(apart, worst.get(peer, 0.0))
+            print(f"{loss}: {peer:<15} differs from ours by {apart:.1e} of {values['ours']:.5f}")
+        times[loss] = measure_times(steps, inputs, rounds)
+        for peer, seconds in times[loss].items():
+            print(f"{loss}: time at N = {time_rows}: {peer:<15} {seconds:7.3f} s", flush=True)
+    found = ratios(memory, times) | {"difference_from_trl": worst.get("trl")}
     for key, value in found.items():
-        print(f"{key:<16} {'not measured' if value is None else f'{value:.3f}'}")
+        print(f"{key:<24} {'not measured' if value is None else f'{value:.3g}'}")
     if arguments.json:
         print(json.dumps(found))
 

@@ -13,7 +13,7 @@ FLOORS = {
     name: floor
     for floor, names in enumerate(
         (
-            ("__init__", "errors", "records", "progress", "integrity"),
+            ("__init__", "errors", "display", "records", "progress", "integrity"),
             (
                 "config",
                 "config_io",

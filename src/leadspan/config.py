@@ -6,7 +6,7 @@ Knows nothing about files, torch or tokenizers.
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,7 +18,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class ConfigModel(BaseModel):
     """What every part of run.yaml has in common."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,

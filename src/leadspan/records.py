@@ -12,6 +12,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from leadspan.display import block, counted, line
+
 Section = Literal["prompt", "cot", "answer"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 
@@ -24,6 +26,9 @@ class Message:
     content: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     """The message's other keys that a chat template may read: tool_calls, tool_call_id, name."""
+
+    def __repr__(self) -> str:
+        return line(self, self.role, counted(len(self.content), "character"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,22 @@ class Trace:
     def prompt(self) -> str:
         """Text of the last user turn."""
         return next((turn.content for turn in reversed(self.messages) if turn.role == "user"), "")
+
+    def __repr__(self) -> str:
+        return line(
+            self,
+            self.trace_id,
+            counted(len(self.messages), "message"),
+            f"CoT of {counted(len(self.cot), 'character')}{'' if self.closed else ', never closed'}",
+            f"answer of {counted(len(self.answer), 'character')}",
+            counted(len(self.golds), "gold"),
+        )
+
+    def _repr_html_(self) -> str:
+        parts = [(message.role, message.content) for message in self.messages]
+        parts += [("CoT", self.cot), ("answer", self.answer)]
+        texts = [(f"{name}: {counted(len(text), 'character')}", text) for name, text in parts]
+        return block(repr(self), ("gold",), ((gold,) for gold in self.golds), texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +143,12 @@ class Sequence:
         """A question alone, for rollouts: uncut, nothing stands behind it."""
         return self.prompt.end == self.num_full_tokens
 
+    def __repr__(self) -> str:
+        length = counted(len(self), "token")
+        if self.was_cut:
+            length = f"{len(self):,} of {counted(self.num_full_tokens, 'token')}"
+        return line(self, self.trace_id, length, *(f"{s} {len(self.span(s)):,}" for s in SECTIONS))
+
     def span(self, section: Section) -> Span:
         """The span of a section by name."""
         return {"prompt": self.prompt, "cot": self.cot, "answer": self.answer}[section]
@@ -153,3 +180,7 @@ class Example:
     def num_scored_tokens(self) -> int:
         """How many labels the example has."""
         return int(self.supervised_T.sum())
+
+    def __repr__(self) -> str:
+        scored = f"{self.num_scored_tokens:,} scored"
+        return line(self, self.sequence.trace_id, counted(len(self.sequence), "token"), scored)

@@ -168,13 +168,13 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config_path = path / "run.yaml"
-        self.metrics_path = path / "metrics.jsonl"
-        self.rollouts_path = path / "rollouts.jsonl"
-        self.manifest_path = path / "manifest.json"
-        self.checkpoints_path = path / "checkpoints"
-        self.student_path = path / "student"
-        self.adapter_path = path / "adapter"
+        self.config_path: Path = path / "run.yaml"
+        self.metrics_path: Path = path / "metrics.jsonl"
+        self.rollouts_path: Path = path / "rollouts.jsonl"
+        self.manifest_path: Path = path / "manifest.json"
+        self.checkpoints_path: Path = path / "checkpoints"
+        self.student_path: Path = path / "student"
+        self.adapter_path: Path = path / "adapter"
 
     @property
     def is_complete(self) -> bool:

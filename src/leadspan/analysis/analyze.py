@@ -26,6 +26,7 @@ from leadspan.analysis.segments import (
 )
 from leadspan.analysis.values import accepted_texts, read_accepted
 from leadspan.config import RenderConfig, TracesConfig
+from leadspan.display import counted, line
 from leadspan.errors import DataError
 from leadspan.grading import Grade, Grader
 from leadspan.records import Sequence, Trace
@@ -127,6 +128,11 @@ class Analysis:
     refused: Mapping[str, int]
     template: str = ""
     """The chat template that the prompts went through, in words: shares of a sequence hang on it."""
+
+    def __repr__(self) -> str:
+        counts = Counter(reading.status for reading in self.readings)
+        statuses = (f"{number:,} {status}" for status, number in counts.most_common())
+        return line(self, None, counted(len(self.readings), "reading"), *statuses)
 
     @property
     def derived(self) -> tuple[TraceReading, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from leadspan.display import block, counted, line
 from leadspan.grading import answer_key
 from leadspan.statistics import Floats, mean_interval
 
@@ -107,6 +108,15 @@ class BenchmarkResult:
     """Accuracy where cut-off answers were forced; None without answer forcing."""
     forced_samples: int = 0
 
+    def __repr__(self) -> str:
+        return line(
+            self,
+            self.name,
+            _with_interval(self),
+            counted(self.problems, "problem"),
+            counted(self.samples, "sample"),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
@@ -120,6 +130,29 @@ class EvaluationResult:
     benchmarks: tuple[BenchmarkResult, ...]
     seconds: float
     """Of this call; a resumed evaluation counts its last part."""
+
+    def __repr__(self) -> str:
+        return line(self, None, _with_interval(self), counted(len(self.benchmarks), "benchmark"))
+
+    def _repr_html_(self) -> str:
+        columns = ("benchmark", "accuracy", "95 % interval", "problems", "samples", "unparsed")
+        rows = [
+            (
+                result.name,
+                f"{result.accuracy:.3f}",
+                f"{result.accuracy_low:.3f} to {result.accuracy_high:.3f}",
+                f"{result.problems:,}",
+                f"{result.samples:,}",
+                f"{result.unparsed_fraction:.1%}",
+            )
+            for result in self.benchmarks
+        ]
+        return block(repr(self), columns, rows)
+
+
+def _with_interval(result: BenchmarkResult | EvaluationResult) -> str:
+    interval = f"[{result.accuracy_low:.3f}, {result.accuracy_high:.3f}]"
+    return f"accuracy {result.accuracy:.3f} {interval}"
 
 
 def problem_scores(rows: Rows) -> dict[str, float]:

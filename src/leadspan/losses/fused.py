@@ -62,7 +62,7 @@ class Projection:
     """
 
     def __init__(self, head: Head, vocab_size: int, dtype: torch.dtype) -> None:
-        self.weight_VH = head.weight_VH.detach()[:vocab_size].to(dtype)
+        self.weight_VH: Tensor = head.weight_VH.detach()[:vocab_size].to(dtype)
         self._bias_V = None if head.bias_V is None else head.bias_V.detach()[:vocab_size]
         self._masked = _masked_columns(self._bias_V)
         self._scale, self._cap = head.logit_scale, head.soft_cap

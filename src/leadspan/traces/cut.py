@@ -36,8 +36,8 @@ class Cut:
         truncation: TruncationConfig | None = None,
         supervision: SupervisionConfig | None = None,
     ) -> None:
-        self.truncation = truncation or TruncationConfig()
-        self.supervision = supervision or SupervisionConfig()
+        self.truncation: TruncationConfig = truncation or TruncationConfig()
+        self.supervision: SupervisionConfig = supervision or SupervisionConfig()
 
     @property
     def moves(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from leadspan.config import MarkersConfig, OverlapConfig, TracesConfig
 from leadspan.config_io import validate
+from leadspan.display import counted, line
 from leadspan.errors import ConfigError, DataError
 from leadspan.grading import Grader
 from leadspan.messages import Unusable
@@ -151,6 +152,13 @@ class LoadedTraces:
 
     def __len__(self) -> int:
         return len(self.traces)
+
+    def __repr__(self) -> str:
+        reasons = [f"{number:,} {reason}" for reason, number in self.refused.most_common()]
+        refused = f"{self.refused.total():,} refused"
+        if reasons:
+            refused += f" ({', '.join(reasons)})"
+        return line(self, None, counted(len(self), "trace"), refused)
 
     def __iter__(self) -> Iterator[Trace]:
         return iter(self.traces)

@@ -64,9 +64,20 @@ def distill(
         seed: Of the data order.
         **training: Keys of `TrainingConfig`, such as `steps=100, learning_rate=3e-4`.
 
+    Returns:
+        The finished run: its folder, the trained student as an ordinary Hugging Face folder
+        (`student_path`), and the manifest with losses, seconds and token counts.
+
     Raises:
         LeadspanError: An argument, the data, a model or the run folder is not fit for it.
         ValueError: `truncation` would cut a sequence that is cut already.
+
+    Example:
+        >>> run = distill(
+        ...     rows, student="Qwen/Qwen3-0.6B-Base", teacher="Qwen/Qwen3-8B",
+        ...     truncation={"lsp": 0.5}, output="runs/half", steps=100,
+        ... )
+        >>> AutoModelForCausalLM.from_pretrained(run.student_path)
     """
     kind, given = _told(data, "data")
     held_kind, held_out = _told(validation, "validation")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from leadspan.config import PACKING, ModelConfig, RunConfig, TeacherConfig
+from leadspan.display import counted, line
 from leadspan.errors import DataError
 from leadspan.identity import (
     digest,
@@ -89,6 +90,12 @@ class TrainedRun:
     student_path: Path
     """An ordinary Hugging Face folder."""
     manifest: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        losses = {"loss": "train_loss", "validation loss": "val_loss"}
+        known = {name: self.manifest.get(key) for name, key in losses.items()}
+        facts = [f"{name} {value:.4g}" for name, value in known.items() if value is not None]
+        return line(self, str(self.path), counted(self.manifest.get("steps", 0), "step"), *facts)
 
 
 @dataclass(frozen=True, slots=True)
