@@ -37,7 +37,7 @@ FLOORS = {
             ("traces", "losses", "generation"),
             ("teachers",),
             ("training", "evaluation", "analysis"),
-            ("study", "world"),
+            ("study", "world", "hf"),
             ("cli",),
             ("__main__",),
         )
@@ -47,7 +47,7 @@ FLOORS = {
 STRANGERS = ({"traces", "losses", "generation"}, {"training", "evaluation", "analysis"})
 """Packages of one floor that must not know one another."""
 OWNERS = {
-    "transformers": ("models", "chat", "world"),
+    "transformers": ("models", "chat", "world", "hf"),
     "tokenizers": ("world",),
     "peft": ("models",),
     "datasets": ("traces",),
