@@ -39,7 +39,7 @@ FLOORS = {
             ("traces", "losses", "generation"),
             ("teachers",),
             ("training", "evaluation", "analysis"),
-            ("study", "world"),
+            ("study", "world", "hf"),
             ("cli",),
             ("__main__",),
         )
@@ -49,7 +49,7 @@ FLOORS = {
 STRANGERS = ({"traces", "losses", "generation"}, {"training", "evaluation", "analysis"})
 """Packages of one floor that must not know one another."""
 OWNERS = {
-    "transformers": ("models", "chat", "world"),
+    "transformers": ("models", "chat", "world", "hf"),
     "tokenizers": ("world",),
     "peft": ("models",),
     "datasets": ("traces",),

@@ -122,12 +122,19 @@ def load_student(config: StudentConfig, device: str = "cpu") -> Any:
     return model.train()
 
 
+def add_adapters(model: Any, peft_config: Any) -> Any:
+    """The model with the adapters of a config of peft, the only weights that are trained."""
+    import peft
+
+    return peft.get_peft_model(model, peft_config)
+
+
 def _add_lora(model: Any, config: LoraConfig) -> Any:
     check_installed("peft", "student.lora", "lora")
     import peft
 
     target = config.target_modules
-    return peft.get_peft_model(
+    return add_adapters(
         model,
         peft.LoraConfig(
             task_type="CAUSAL_LM",
