@@ -21,11 +21,14 @@ pytestmark = pytest.mark.skipif(PYRIGHT is None, reason="basedpyright is not ins
 STRICT = {
     "typeCheckingMode": "strict",
     "pythonVersion": "3.11",
-    # What torch and transformers leave untyped; ours is held by test_every_public_type_is_known.
+    # What torch, transformers and datasets leave untyped; ours is held by test_every_public_type_is_known.
+    "reportMissingTypeStubs": False,
     "reportUnknownMemberType": False,
     "reportUnknownVariableType": False,
     "reportUnknownArgumentType": False,
 }
+UNTYPED_BASE = ".LeadSpanTrainer"
+"""transformers.Trainer, whose type is hidden by its own untyped decorator."""
 WRONG = """
 from leadspan import distill, load_traces, render
 from leadspan.losses import fused_linear_kd
@@ -71,8 +74,9 @@ def test_the_readme_is_typed(tmp_path: Path) -> None:
     assert errors_in(tmp_path, code) == []
 
 
-def test_the_example_of_an_own_loop_is_typed(tmp_path: Path) -> None:
-    code = (ROOT / "examples" / "own_loop.py").read_text()
+@pytest.mark.parametrize("name", ["own_loop.py", "hf_trainer.py"])
+def test_an_example_is_typed(name: str, tmp_path: Path) -> None:
+    code = (ROOT / "examples" / name).read_text()
     assert errors_in(tmp_path, code) == []
 
 
@@ -97,6 +101,8 @@ def test_every_public_type_is_known(tmp_path: Path) -> None:
     unknown = {
         name: [each["message"] for each in symbol["diagnostics"]]
         for name, symbol in symbols.items()
-        if not symbol["isTypeKnown"] and (name in public or name.rpartition(".")[0] in public)
+        if not name.endswith(UNTYPED_BASE)
+        and not symbol["isTypeKnown"]
+        and (name in public or name.rpartition(".")[0] in public)
     }
     assert unknown == {}

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers.trainer import Trainer
 from transformers.trainer_utils import EvalLoopOutput
+from transformers.training_args import TrainingArguments
 
 from leadspan.config import LossConfig, RolloutConfig, RunConfig, TeacherConfig
 from leadspan.config_io import validate
