@@ -2,13 +2,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
-EXTRAS ?= dev,interop
+EXTRAS ?= dev,interop,docs
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.installed-demo
+# uv where it is there, which is quicker; pip otherwise.
+INSTALLER := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install)
+INSTALL := $(INSTALLER) --quiet -c $(CONSTRAINTS)
 
-.PHONY: demo test test-all test-oldest check install wheel-test clean
+.PHONY: demo test test-all test-oldest check docs install wheel-test clean
 
-demo: install
+demo: $(DEMO_STAMP)
 	$(BIN)/leadspan demo
 
 test: install
@@ -23,17 +27,26 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
+# The site: open site/index.html, no server and no network needed.
+docs: install
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/python -m mkdocs build --strict
+	@echo "Saved to site/index.html"
+
 # The lower pins, in an environment of their own.
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt EXTRAS=dev
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml $(CONSTRAINTS)
+$(DEMO_STAMP): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) torch
-	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
+	$(INSTALL) torch
+	$(INSTALL) -e ".[report]"
+	touch $@
+
+$(STAMP): $(DEMO_STAMP)
+	$(INSTALL) -e ".[$(EXTRAS)]"
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest dist build
+	rm -rf .venv .venv-oldest dist build site

@@ -17,6 +17,7 @@ FLOORS = {
             (
                 "config",
                 "config_io",
+                "config_reference",
                 "identity",
                 "paths",
                 "pins",
@@ -31,12 +32,14 @@ FLOORS = {
                 "statistics",
                 "registry",
                 "endpoint",
+                "extras",
+                "hub",
                 "grading",
             ),
             ("traces", "losses", "generation"),
             ("teachers",),
             ("training", "evaluation", "analysis"),
-            ("study", "world"),
+            ("study", "world", "hf"),
             ("cli",),
             ("__main__",),
         )
@@ -46,7 +49,7 @@ FLOORS = {
 STRANGERS = ({"traces", "losses", "generation"}, {"training", "evaluation", "analysis"})
 """Packages of one floor that must not know one another."""
 OWNERS = {
-    "transformers": ("models", "chat", "world"),
+    "transformers": ("models", "chat", "world", "hf"),
     "tokenizers": ("world",),
     "peft": ("models",),
     "datasets": ("traces",),
@@ -55,7 +58,6 @@ OWNERS = {
     "openai": ("endpoint",),
     "vllm": ("generation",),
     "matplotlib": ("study",),
-    "plotly": ("study",),
     "jinja2": ("study", "chat"),
     "pandas": ("study",),
     "submitit": ("study",),

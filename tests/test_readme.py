@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import build_traces
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+HOME = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Homepage"]
 
 
 def test_the_example_runs(
@@ -31,7 +34,8 @@ def test_the_example_runs(
     problems = [{"problem": t.prompt, "gold": t.gold} for t in traces[:4]]
     Path("traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Path("problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in problems))
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = (block for block in blocks if "evaluate(" in block)
     code = code.replace("steps=100", "steps=2").replace(
         '"problems.jsonl"}]', '"problems.jsonl"}], "sampling": {"max_new_tokens": 8}'
     )
@@ -44,3 +48,26 @@ def test_the_first_screen_names_both_commands() -> None:
     screen = "\n".join(README.splitlines()[:30])
     assert "make demo" in screen
     assert "make test" in screen
+
+
+def test_links_and_pictures_work_on_the_package_index_and_name_files_that_are_here() -> None:
+    targets = re.findall(r"\]\(([^)]+)\)", README)
+    assert [target for target in targets if not target.startswith("https://")] == []
+    pages, raw = f"{HOME}/blob/main/", HOME.replace("//github.com", "//raw.githubusercontent.com")
+    ours = [
+        target.removeprefix(start)
+        for target in targets
+        for start in (pages, f"{raw}/main/")
+        if target.startswith(start)
+    ]
+    assert len(ours) > 10
+    assert [path for path in ours if not (ROOT / path).is_file()] == []
+
+
+def test_extras_are_quoted() -> None:
+    assert re.findall(r"pip install [^`\n\"]*\[", README) == []
+
+
+@pytest.mark.parametrize("name", ["CITATION.cff", "mkdocs.yml"])
+def test_the_home_is_the_same_everywhere(name: str) -> None:
+    assert HOME in (ROOT / name).read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ from leadspan.errors import ConfigError, DamagedError, FolderHeldError, RunError
 from leadspan.identity import result_keys
 from leadspan.integrity import describe_bytes, describe_file, iter_sealed_lines, seal, unseal
 from leadspan.pins import kept_date, value_at
-from leadspan.progress import say
+from leadspan.progress import LOGGER, warn
 
 PACKAGES = ("leadspan", "torch", "transformers", "datasets", "numpy", "safetensors", "tokenizers")
 
@@ -46,6 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(path, old)
         os.replace(temporary, path)
         shutil.rmtree(old, ignore_errors=True)
+        LOGGER.debug("saved %s", path)
     except OSError as error:
         if old.is_dir() and not path.exists():
             os.replace(old, path)
@@ -173,6 +174,7 @@ class RunFolder:
         self.manifest_path: Path = path / "manifest.json"
         self.checkpoints_path: Path = path / "checkpoints"
         self.student_path: Path = path / "student"
+        self.adapter_path: Path = path / "adapter"
 
     @property
     def is_complete(self) -> bool:
@@ -323,7 +325,7 @@ class RunFolder:
         if self.metrics_path.is_file():
             os.truncate(self.metrics_path, size)
         elif size:
-            say(f"warning: {self.metrics_path}: is not there; a new one begins with the next step.")
+            warn(f"{self.metrics_path}: is not there; a new one begins with the next step.")
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All whole lines of metrics.jsonl; what a kill left half-written is passed over.

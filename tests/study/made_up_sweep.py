@@ -44,8 +44,20 @@ def build_config(
         "loss": {"kd_ratio": kd_ratio, "divergence": "forward_kl"},
         "training": {"steps": 100, "batch_size": 32, "learning_rate": 3e-4},
         "evaluation": {"benchmarks": [{"path": "world/test.jsonl"}]},
+        "render": {"date": "2026-01-31"},
         "seed": seed,
     }
+
+
+def write_metrics(point: Path, last_loss: float) -> None:
+    """Losses of 100 steps that fall to about `last_loss`, with two validations."""
+    lines: list[dict[str, Any]] = [
+        {"kind": "train", "step": step, "loss": last_loss + 2.0 / step} for step in range(1, 101)
+    ]
+    lines.insert(50, {"kind": "validation", "step": 50, "val_loss": last_loss + 0.05})
+    lines.append({"kind": "validation", "step": 100, "val_loss": last_loss + 0.01})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (point / "metrics.jsonl").write_text(text, encoding="utf-8")
 
 
 def write_samples(folder: Path, accuracy: float, draw: random.Random) -> dict[str, Any]:
@@ -130,6 +142,8 @@ def add_point(
             "tokens_scored": round(430_000 * lsp * scored),
         }
         write_json(point / "manifest.json", measured | (manifest or {}))
+        write_json(point / "environment.json", {"machine": "x86_64", "num_threads": 2})
+        write_metrics(point, measured["train_loss"])
     if accuracy is not None:
         jittered = min(1.0, max(0.0, accuracy + draw.uniform(-0.02, 0.02)))
         write_json(

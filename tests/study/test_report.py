@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from leadspan.cli import study as verbs
+from leadspan.errors import RunError
 from leadspan.study import report as report_room
 from leadspan.study.report import write_report
 
@@ -44,6 +46,7 @@ def test_everything_is_written(demo: Path) -> None:
     names = {path.relative_to(demo).as_posix() for path in demo.rglob("*") if path.is_file()}
     figures = ("tradeoff", "accuracy", "retention", "cost", "frontier", "predicted", "sections")
     figures += ("prompt", "halves", "halves-loss", "derivation-world", "derivation-world--late")
+    figures += ("training-loss", "validation-loss")
     drawn = {f"figures/{name}.{kind}" for name in figures for kind in ("png", "svg")}
     assert names == drawn | {"report.html", "report.md", "results.csv"}
     assert len(read_csv_rows(demo / "results.csv")) == 29
@@ -89,11 +92,87 @@ def test_every_figure_has_words_and_numbers(demo: Path) -> None:
     text = (demo / "report.html").read_text(encoding="utf-8")
     figures = re.findall(r"<figure.*?</figure>", text, re.DOTALL)
     assert len(figures) == 11
+    assert text.count('role="img"') == 13, "the first figure has three panels"
     for figure in figures:
         assert re.search(r'role="img" aria-label="[^"]{40,}"', figure)
-        assert re.search(r"<figcaption>[^<]{20,}</figcaption>", figure)
-        details = re.search(r"<details>.*<td>.*</details>", figure, re.DOTALL)
+        assert re.search(r"<figcaption>(<b>)?[^<]{5,}<", figure)
+        details = re.search(r'<details class="numbers">.*<td>.*</details>', figure, re.DOTALL)
         assert details is not None
+
+
+def test_one_figure_stands_open_and_the_rest_is_folded(demo: Path) -> None:
+    text = (demo / "report.html").read_text(encoding="utf-8")
+    before, _, folded = text.partition('<details class="part"')
+    assert [f'id="figure-{name}"' in before for name in ("accuracy", "retention", "cost")] == [
+        True
+    ] * 3
+    assert before.count("<figure") == 1
+    assert folded.count("<figure") == 10
+    assert "<details open" not in text
+    assert len(text.encode()) < 1_000_000
+
+
+def test_the_page_names_what_it_is_about(demo: Path) -> None:
+    page = (demo / "report.html").read_text(encoding="utf-8")
+    said = dict(
+        re.findall(r"<div><dt>([^<]+)</dt><dd>([^<]+)</dd></div>", page.partition("<main")[0])
+    )
+    assert said == {
+        "Teacher": "world/teacher",
+        "Student": "world/student",
+        "Data": "world/train.jsonl",
+        "Runs": "28 runs with a result",
+        "Date": "2026-01-31",
+        "Machine": "CPU (x86_64, 2 threads)",
+        "World seed": "101",
+    }
+
+
+def test_one_run_has_a_report_too(tmp_path: Path) -> None:
+    write_sweep_file(tmp_path / "sweep")
+    run = add_point(tmp_path / "sweep", "x", lsp=0.5).rename(tmp_path / "mine")
+    (run / "point.json").unlink()
+    path = write_report(run)
+    assert path == run / "report" / "report.html"
+    page = path.read_text(encoding="utf-8")
+    assert "<h1>Run mine</h1>" in page
+    assert re.search(
+        r'"result">Trained at lsp 0.5, the student reached an accuracy of 0\.\d\d \[', page
+    )
+    assert 'id="figure-training-loss"' in page.partition('<details class="part"')[0]
+    for of_sweeps in ("figure-accuracy", "figure-frontier", "usual config", "retention"):
+        assert of_sweeps not in page
+    (row,) = read_csv_rows(run / "report" / "results.csv")
+    assert (row["run"], row["lsp"], row["status"]) == ("mine", "0.5", "done")
+
+
+def test_one_run_that_was_not_evaluated_shows_its_losses(tmp_path: Path) -> None:
+    write_sweep_file(tmp_path / "sweep")
+    run = add_point(tmp_path / "sweep", "x", lsp=0.5, accuracy=None).rename(tmp_path / "mine")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "reached a validation loss of 0.1" in page
+    assert "it was not evaluated." in page
+    assert 'id="figure-validation-loss"' in page
+    (run / "manifest.json").unlink()
+    assert "The run has not finished." in write_report(run).read_text(encoding="utf-8")
+
+
+def test_a_folder_of_neither_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"must be the folder of a sweep, .* or of a run"):
+        write_report(tmp_path)
+
+
+def test_many_long_samples_do_not_fill_the_page(tmp_path: Path) -> None:
+    write_sweep_file(tmp_path)
+    for place in range(30):
+        point = add_point(tmp_path, f"run-{place}", lsp=0.5, seed=place)
+        samples = point / "evaluation" / "samples.jsonl"
+        lines = [json.loads(line) for line in samples.read_text().splitlines()]
+        lines = [{**line, "text": "word 好" * 2000} for line in lines[:12]]
+        samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert len(page.encode()) < 1_500_000
+    assert page.count("word \\u597dword") > 30, "every run has a sample"
 
 
 def test_text_of_traces_is_escaped(demo: Path) -> None:
@@ -139,13 +218,13 @@ def test_without_the_extra_the_text_is_written(
     add_point(tmp_path, "x", lsp=0.5)
 
     def find(name: str) -> Any:
-        return None if name == "plotly" else importlib.util.find_spec(name)
+        return None if name == "matplotlib" else importlib.util.find_spec(name)
 
     monkeypatch.setattr(report_room, "find_spec", find)
     path = write_report(tmp_path)
     assert path.name == "report.md"
     assert sorted(p.name for p in path.parent.iterdir()) == ["report.md", "results.csv"]
-    assert "pip install leadspan[report]" in capsys.readouterr().err
+    assert 'pip install "leadspan[report]"' in capsys.readouterr().err
 
 
 def test_a_small_report_reads_as_before_and_as_again(tmp_path: Path) -> None:

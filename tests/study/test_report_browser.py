@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("selenium")
+from selenium.webdriver import ActionChains
+
 from leadspan.study.report import write_report
+from leadspan.study.report.traces_page import build_traces_page
+from leadspan.traces.inspect import Inspection
+from tests.traces.test_inspect import inspection  # noqa: F401 (a fixture)
 
 from .made_up_sweep import build_demo_sweep
 
@@ -88,7 +94,7 @@ def requests(browser: Any) -> list[str]:
 
 def test_no_error_and_no_outside_request(page: Any, report: Path) -> None:
     assert page.title.startswith("What truncation cost")
-    assert len(page.find_elements("css selector", ".plot .main-svg")) >= 11
+    assert len(page.find_elements("css selector", ".plot > svg")) >= 13
     asked = requests(page)
     assert report.as_uri() in asked
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
@@ -96,28 +102,66 @@ def test_no_error_and_no_outside_request(page: Any, report: Path) -> None:
 
 
 def test_a_legend_entry_switches_its_series(page: Any) -> None:
-    plot = "#figure-accuracy .plot"
-    drawn = f"return document.querySelectorAll('{plot} .scatterlayer .trace').length"
+    drawn = (
+        "return [...document.querySelectorAll('#figure-accuracy .plot [data-entry]')]"
+        ".filter((part) => part.getClientRects().length).length"
+    )
     before = page.execute_script(drawn)
     button = page.find_element("css selector", "#figure-accuracy .legend button")
     assert button.get_attribute("aria-pressed") == "true"
     button.send_keys("\n")  # by keyboard
     assert button.get_attribute("aria-pressed") == "false"
-    assert page.execute_script(drawn) == before - 1
+    assert 0 < page.execute_script(drawn) < before - 6, "six points, their line and bars"
     button.click()
     assert page.execute_script(drawn) == before
 
 
 def test_a_point_tells_its_value(page: Any) -> None:
-    page.execute_script(
-        "Plotly.Fx.hover(document.querySelector('#figure-accuracy .plot'),"
-        " [{curveNumber: 0, pointNumber: 3}])"
-    )
-    shown = page.find_element("css selector", "#figure-accuracy .hoverlayer").text
-    assert shown.startswith("lsp 0.5: 0.99 [")
+    point = page.find_element("css selector", "#figure-accuracy .hit[data-hover^='lsp 0.5: 0.99']")
+    ActionChains(page).move_to_element(point).perform()
+    tip = page.find_element("id", "tip")
+    assert tip.text.startswith("lsp 0.5: 0.99 [")
+    button = page.find_element("id", "theme")
+    ActionChains(page).move_to_element(button).perform()
+    assert not tip.is_displayed()
+
+
+def test_points_on_one_spot_are_all_told(page: Any) -> None:
+    point = page.find_element("css selector", "#figure-cost .hit[data-hover^='lsp 1.0: 100 %']")
+    ActionChains(page).move_to_element(point).perform()
+    lines = page.find_element("id", "tip").text.splitlines()
+    assert [line.partition(" of the ")[2] for line in lines] == [
+        "training time",
+        "peak memory",
+        "memory of the step alone",
+        "training FLOPs",
+    ]
+
+
+def test_marks_lie_on_the_drawn_points(page: Any) -> None:
+    """The circles that are pointed at are placed by this library, the markers by matplotlib."""
+    centers = """
+        const middle = (part) => { const box = part.getBoundingClientRect();
+          return [box.x + box.width / 2, box.y + box.height / 2]; };
+        const plot = document.querySelector("#figure-accuracy .plot");
+        return [[...plot.querySelectorAll(".hit[data-entry='0']")].map(middle),
+          [...plot.querySelectorAll("g.entry[data-entry='0'] use")].map(middle)];
+    """
+    hits, drawn = page.execute_script(centers)
+    assert len(hits) == 6
+    for x, y in hits:
+        assert min(abs(x - a) + abs(y - b) for a, b in drawn) < 1.0
+
+
+def test_the_first_screen_is_painted_at_once(page: Any) -> None:
+    painted = page.execute_script("return performance.getEntriesByName('first-contentful-paint')")
+    assert len(painted) == 1
+    closed = "return document.querySelectorAll('details.part[open], details.numbers[open]').length"
+    assert page.execute_script(closed) == 0
 
 
 def test_a_run_leads_to_its_samples_and_the_cut_is_marked(page: Any) -> None:
+    page.find_element("css selector", "#runs > summary").click()
     opener = page.find_element("xpath", "//button[text()='lsp-0.4_seed-1']")
     opener.click()
     diff = page.find_element("id", opener.get_attribute("aria-controls"))
@@ -146,19 +190,42 @@ def test_light_and_dark(page: Any, theme: str) -> None:
     show_as(page, 1280, theme)
     ground = "return getComputedStyle(document.body).backgroundColor"
     line = (
-        "return document.querySelector('#figure-accuracy .plot').data[0].line.color.toLowerCase()"
+        "return getComputedStyle("
+        "document.querySelector('#figure-accuracy g.entry[data-entry=\"0\"] path')).stroke"
     )
     first = page.execute_script(ground), page.execute_script(line)
     page.find_element("id", "theme").click()
     second = page.execute_script(ground), page.execute_script(line)
     assert first[0] != second[0]
-    assert {first[1], second[1]} == {"#0072b2", "#56b4e9"}
-    assert (first[1] == "#0072b2") == (theme == "light")
+    assert {first[1], second[1]} == {"rgb(0, 114, 178)", "rgb(86, 180, 233)"}
+    assert (first[1] == "rgb(0, 114, 178)") == (theme == "light")
     page.execute_script("localStorage.clear(); delete document.documentElement.dataset.theme")
 
 
 def test_nothing_is_wider_than_a_telephone(page: Any) -> None:
-    show_as(page, 400)
+    show_as(page, 390)
     page.refresh()
-    assert page.execute_script("return document.documentElement.scrollWidth") <= 400
-    assert page.execute_script("return document.querySelector('.main-svg').clientWidth") < 400
+    page.execute_script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert page.execute_script("return document.querySelector('.plot svg').clientWidth") < 390
+
+
+def test_the_table_of_runs_fits_a_laptop(page: Any) -> None:
+    show_as(page, 1280)
+    page.execute_script("document.getElementById('runs').open = true")
+    hidden = "const t = document.querySelector('#runs .tall'); return t.scrollWidth - t.clientWidth"
+    assert page.execute_script(hidden) <= 0
+
+
+def test_the_page_of_traces_fits_a_telephone_too(
+    page: Any,
+    inspection: Inspection,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "traces.html"
+    file.write_text(build_traces_page(inspection), encoding="utf-8")
+    show_as(page, 390)
+    page.get(file.as_uri())
+    page.execute_script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert page.find_element("class name", "cut").text == "✂ cut from here"

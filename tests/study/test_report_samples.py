@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from leadspan.config import TruncationConfig
-from leadspan.study.report.page import LONGEST, mark_cut, read_shown_samples, shorten
+from leadspan.study.report.samples import LONGEST, mark_cut, read_shown_samples, shorten
 from leadspan.study.results import read_results
 from leadspan.traces.cut import Cut
 

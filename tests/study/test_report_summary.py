@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadspan.statistics import mean_interval
-from leadspan.study.report.charts import Chart, Series, build_charts
+from leadspan.study.report.chart import Chart, Series
+from leadspan.study.report.charts import build_charts
 from leadspan.study.report.draw import draw_figures
-from leadspan.study.report.page import chart_data
+from leadspan.study.report.inline import draw_inline
 from leadspan.study.report.summary import (
     PAPER_RETENTION,
     build_settings,
@@ -24,6 +26,8 @@ from leadspan.study.report.summary import (
     model_of,
     recommend,
     say_estimate,
+    say_percent_range,
+    say_value,
     summarise,
 )
 from leadspan.study.report.tables import chart_table, models_table
@@ -51,6 +55,21 @@ def test_the_demo_summary(tmp_path: Path) -> None:
     assert summary.recommended is not None
     assert summary.recommended.lsp == 0.4
     assert len(summary.failed) == 1
+
+
+def test_values_are_said_in_few_characters() -> None:
+    assert say_value("kd_ratio", "1.0") == "kd_ratio=1.0"
+    assert say_value("path", f"/data/{'x' * 50}/b").endswith("xx/b")
+    assert len(say_value("path", "y" * 500)) < 50
+    assert say_value("benchmarks", str([{"path": "p" * 40}])) == "other benchmarks"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.9, 1.12, "90 to 112 %"), (0.017, 0.19, "1.7 to 19 %"), (0.44, math.inf, "at least 44 %")],
+)
+def test_an_interval_in_percent(low: float, high: float, said: str) -> None:
+    assert say_percent_range(low, high) == said
 
 
 def test_a_curve_is_compared_with_the_student_it_began_from(tmp_path: Path) -> None:
@@ -168,7 +187,7 @@ def test_predictions_come_from_the_plan_or_from_the_flops(tmp_path: Path) -> Non
     summary = summarise(read_results(tmp_path))
     (only,) = summary.predictions.itertuples(index=False)
     assert tuple(only) == (0.5, "train_seconds", 0.5, pytest.approx(0.6))
-    assert "foretold by the FLOPs alone" in build_charts(summary)["predicted"].caption
+    assert "predicted from the FLOPs alone" in build_charts(summary)["predicted"].caption
     rows = [
         {"lsp": 0.5, "seconds_ratio": 0.55, "memory_ratio": 0.9, "flops_ratio": None},
         {"lsp": 1.0, "seconds_ratio": 1.0, "memory_ratio": 1.0, "flops_ratio": 1.0},
@@ -292,5 +311,5 @@ def test_a_ratio_without_an_upper_end_is_said_and_drawn(tmp_path: Path) -> None:
     series = Series("retention", pd.DataFrame([point]))
     chart = Chart("retention", "tradeoff", "", "", "lsp", "share", [series])
     assert chart_table(chart).cells.values.tolist() == [["retention", "0.5", "3", "[0.44, ∞]"]]
-    json.dumps(chart_data(chart), allow_nan=False)  # the page's JSON knows no infinity
+    assert not {"inf", "nan"} & set(re.findall(r"[a-z]+", draw_inline(chart)))
     draw_figures({"retention": chart}, tmp_path)

@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from leadspan import distill, render, supervise, truncate
+from leadspan.integrity import check_checksums
 from leadspan.losses.divergences import cross_entropy, forward_kl
 from leadspan.records import Sequence
 from leadspan.runs import RunFolder
 from leadspan.training.run import TrainedRun
 from tests.conftest import build_tiny_tokenizer, build_traces
 
-pytest.importorskip("peft")
+peft = pytest.importorskip("peft")
 RANK = 3
 
 
@@ -63,6 +64,13 @@ def test_adapters_are_trained_merged_and_resumed(
         else:
             assert change.abs().max() > 1e-4, name
             assert dora or torch.linalg.matrix_rank(change, rtol=1e-3) <= RANK, name
+
+    # The adapter beside it is the same student, on the base model.
+    adapted = peft.PeftModel.from_pretrained(base, whole.path / "adapter").merge_and_unload()
+    for name, weight in adapted.state_dict().items():
+        torch.testing.assert_close(weight, after[name], rtol=0, atol=1e-6)
+    check_checksums(whole.path / "adapter")
+    base = AutoModelForCausalLM.from_pretrained(tiny_student, dtype=torch.float32)
 
     # It is the student that was validated.
     assert whole.manifest["val_loss"] == pytest.approx(

@@ -1,4 +1,4 @@
-"""`leadspan init`, `train`, `rollouts`, `capture` and `cache info | verify | compare | merge`."""
+"""`leadspan train`, `rollouts`, `capture` and `cache info | verify | compare | merge`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import typer
 from leadspan.cli.common import (
     ConfigArgument,
     JsonOption,
+    LspOption,
     OutputOption,
     SetOption,
     check_choice,
+    echo,
     print_json,
     read_run,
 )
@@ -20,51 +22,20 @@ from leadspan.cli.common import (
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    app.command()(init)
     app.command()(train)
     app.command()(rollouts)
     app.command()(capture)
     app.add_typer(cache_app, name="cache")
 
 
-def init(
-    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("run.yaml"),
-    teacher: Annotated[
-        str | None, typer.Option(help="Folder or hub id; Qwen3-8B, or 1.7B without a GPU.")
-    ] = None,
-    student: Annotated[str, typer.Option(help="Folder or hub id.")] = "Qwen/Qwen3-0.6B-Base",
-    traces: Annotated[str, typer.Option(help="File, folder or hub id.")] = "traces.jsonl",
-    on_policy: Annotated[
-        bool, typer.Option("--on-policy", help="The student writes, the teacher scores.")
-    ] = False,
-) -> None:
-    """Write a commented run.yaml for your own teacher, student and traces."""
-    from leadspan.config_io import write_template
-    from leadspan.errors import ConfigError
-
-    if path.exists():
-        raise ConfigError(f"{path}: is there already. Give another name or delete it.")
-    from leadspan.precision import own_device
-
-    on_cpu = own_device() == "cpu"
-    teacher = teacher or ("Qwen/Qwen3-1.7B" if on_cpu else "Qwen/Qwen3-8B")
-    write_template(path, teacher, student, traces, on_cpu, on_policy)
-    if on_cpu:
-        typer.echo(
-            "No GPU here: the settings are those of a first run, 4 short steps that should end within 10 "
-            "minutes on two cores with a student of 0.6B and a teacher of 1.7B. Comments say what to write "
-            "for a real run."
-        )
-    typer.echo(f"{path} written. Next: leadspan doctor {path}, then leadspan train {path}")
-
-
 def train(
     config: ConfigArgument,
     output: OutputOption = None,
+    lsp: LspOption = None,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Train a student, then evaluate it where run.yaml names benchmarks."""
-    run_config = read_run(config, overrides)
+    run_config = read_run(config, overrides, lsp)
     from leadspan.study.run import check, is_first_rank, run
 
     folder = output or Path("runs") / config.stem
@@ -78,12 +49,12 @@ def train(
     validated = (
         "" if val_loss is None else f", validation {val_loss:.4f} (step {manifest['best_step']})"
     )
-    typer.echo(
+    echo(
         f"{folder}: {manifest['steps']} steps in {manifest['train_seconds']:.1f} s, "
         f"training loss {manifest['train_loss']:.4f}{validated}. Student: {trained.student_path}"
     )
     if result is not None:
-        typer.echo(
+        echo(
             f"accuracy {result.accuracy:.3f} [{result.accuracy_low:.3f}, {result.accuracy_high:.3f}], "
             f"closed {result.closed_fraction:.3f}, samples in {folder / 'evaluation'}"
         )
@@ -154,7 +125,7 @@ def capture(
     )
     report = capture_run(read_run(config, overrides), output, settings)
     per_token = report.num_bytes / max(1, report.num_tokens)
-    typer.echo(
+    echo(
         f"{output}: {report.num_sequences} sequences, {report.num_tokens} tokens, "
         f"{report.num_bytes / 2**20:.1f} MiB ({per_token:.1f} bytes a token); captured now "
         f"{report.num_captured_now}, duplicates {report.num_duplicates}. "
@@ -192,7 +163,7 @@ def verify(path: CachePath) -> None:
     problems = check.verify(cache)
     if problems:
         raise CacheError("\n".join(problems))
-    typer.echo(f"{path}: whole. {len(cache.shards)} shards, {len(cache)} sequences.")
+    echo(f"{path}: whole. {len(cache.shards)} shards, {len(cache)} sequences.")
 
 
 @cache_app.command()
@@ -235,7 +206,7 @@ def merge(
     from leadspan.teachers.capture import merge as merge_caches
 
     report = merge_caches(sources, output)
-    typer.echo(
+    echo(
         f"{output}: {report.num_sequences} sequences, {report.num_tokens} tokens; "
         f"{report.num_duplicates} duplicates dropped."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ from leadspan.evaluation.student import Prompt, Student, open_student
 from leadspan.evaluation.summary import EvaluationResult, summarise
 from leadspan.generation.requests import Completion, Request, seed_of
 from leadspan.grading import Grade, Grader
-from leadspan.progress import progress
+from leadspan.progress import progress, say
 from leadspan.records import Message
 from leadspan.runs import lock_folder
 
@@ -116,9 +115,9 @@ def check_golds(benchmarks: list[Benchmark], grader: Grader) -> dict[str, list[s
                 f"not for {len(unread)} problems: {shown}. Mend them or choose another grading."
             )
         as_text[benchmark.name] = unread
-        sys.stderr.write(
+        say(
             f"benchmark {benchmark.name}: {len(unread)} golds are no mathematics and are compared "
-            f"as text: {shown}\n"
+            f"as text: {shown}"
         )
     return as_text
 

@@ -19,7 +19,7 @@ from leadspan.config import RenderConfig, RunConfig, TracesConfig
 from leadspan.config_io import config_hash
 from leadspan.errors import LeadspanError
 from leadspan.models import load_tokenizer
-from leadspan.progress import say
+from leadspan.progress import warn
 from leadspan.runs import RunFolder, write_json_atomic
 from leadspan.study.run import annotator_of
 from leadspan.study.sweep import Point, is_finished, name_point
@@ -156,7 +156,7 @@ def _going_on(what: str) -> Iterator[None]:
     try:
         yield
     except LeadspanError as error:
-        say(f"warning: {what}: {error}")
+        warn(f"{what}: {error}")
 
 
 def _analyse(traces: TracesConfig, tokenizer: Any, render: RenderConfig) -> dict[str, Any]:

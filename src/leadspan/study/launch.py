@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from leadspan.errors import LeadspanError
-from leadspan.progress import say
+from leadspan.progress import say, shows_bars
 from leadspan.study.sweep import (
     RUNNING_ELSEWHERE,
     Point,
@@ -53,12 +53,17 @@ class Board:
         self._live: Live | None = None
 
     def __enter__(self) -> Board:
-        if sys.stderr.isatty():
+        if shows_bars():
             from rich.console import Console
             from rich.live import Live
 
             console = Console(stderr=True)
-            self._live = Live(get_renderable=self.table, console=console, refresh_per_second=1)
+            self._live = Live(
+                get_renderable=self.table,
+                console=console,
+                refresh_per_second=1,
+                transient=True,  # once all is done it has no row
+            )
             self._live.start()
         return self
 
@@ -183,6 +188,7 @@ def run_points(points: Sequence[Point], sweep_folder: Path, jobs: Jobs) -> list[
                     else:
                         board.wait(point)
         except KeyboardInterrupt:
+            say("sweep: stopping its runs; press again to stop now")
             jobs.stop()
             raise
     return board.failed

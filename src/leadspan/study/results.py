@@ -1,4 +1,4 @@
-"""A finished (or half-finished) sweep folder as typed rows, and those rows as results.csv.
+"""A finished (or half-finished) sweep folder, or one run, as typed rows, and those rows as results.csv.
 
 Reads what training and evaluation left behind; knows nothing about statistics, figures or pages. A
 file that is missing or damaged makes its run a failed one with a reason, never an error of the
@@ -8,7 +8,7 @@ whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from leadspan.runs import DECILES, RunFolder, read_json
 
 Kind = Literal["base", "teacher", "train"]
 Status = Literal["done", "failed"]
+Losses = tuple[tuple[int, float], ...]
 KINDS: tuple[Kind, ...] = ("base", "teacher", "train")
 
 
@@ -80,6 +81,12 @@ class Run:
     rollout_steps: tuple[Mapping[str, Any], ...] = ()
     """Of an on-policy run, in order: for each step its number, `step`, and what metrics.jsonl has of
     `kd_by_decile` and `entropy_by_decile`."""
+    losses: Losses = ()
+    """Step and training loss, in order."""
+    val_losses: Losses = ()
+    """Step and validation loss, in order."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """What the run's environment.json says of the machine."""
 
     @property
     def is_done(self) -> bool:
@@ -100,18 +107,24 @@ class Results:
     """What the analysis found out about the traces, a mapping a dataset."""
     plan: Mapping[str, Any] = field(default_factory=dict)
     """What the runs were predicted to cost, as `leadspan plan --json` prints it; may be empty."""
+    is_sweep: bool = True
+    """False where it is one run alone, so that nothing is compared."""
 
 
 def read_results(sweep: Path) -> Results:
-    """Read every point of a sweep folder.
+    """Read every point of a sweep folder, or one run from its own folder.
 
     Raises:
-        RunError: The folder is not that of a sweep.
+        RunError: The folder is neither.
     """
+    if (sweep / "run.yaml").is_file():
+        run = read_run(sweep, {}, is_alone=True)
+        unfinished_here = () if run else (sweep.resolve().name,)
+        return Results(sweep, {}, (run,) if run else (), unfinished_here, is_sweep=False)
     if not (sweep / "points").is_dir():
         raise RunError(
-            f"{sweep}: must be the folder of a sweep, with points/ in it. "
-            "Give the --output of `leadspan sweep` or of `leadspan demo`."
+            f"{sweep}: must be the folder of a sweep, with points/ in it, or of a run, with run.yaml in it. "
+            "Give the --output of `leadspan sweep`, `leadspan demo` or `leadspan train`."
         )
     tags = _read_tags(sweep / "sweep.yaml")
     runs, unfinished = [], []
@@ -131,24 +144,30 @@ def read_results(sweep: Path) -> Results:
     )
 
 
-def read_run(point: Path, tags: Mapping[str, Any]) -> Run | None:
-    """Read one point, or return None where it has neither finished nor failed."""
+def read_run(point: Path, tags: Mapping[str, Any], is_alone: bool = False) -> Run | None:
+    """Read one point, or return None where it has neither finished nor failed.
+
+    Args:
+        point: The run's folder.
+        tags: Of the sweep.
+        is_alone: The run is no point of a sweep: nothing waits for its evaluation.
+    """
     try:
-        return _read_whole_run(point, tags)
+        return _read_whole_run(point, tags, is_alone)
     except LeadspanError as error:
-        row = Row(point.name, _kind_of(point), "failed", tags.get("world_seed"))
+        row = Row(point.resolve().name, _kind_of(point), "failed", tags.get("world_seed"))
         return Run(row, point, error=" ".join(str(error).split()))
 
 
-def _read_whole_run(point: Path, tags: Mapping[str, Any]) -> Run | None:
-    about = _mapping(point / "point.json", required=True)
+def _read_whole_run(point: Path, tags: Mapping[str, Any], is_alone: bool) -> Run | None:
+    about = _mapping(point / "point.json", required=not is_alone)
     failed = _mapping(point / "failed.json")
     manifest = _mapping(point / "manifest.json")
     evaluation = _mapping(point / "evaluation" / "evaluation.json")
     if evaluation:
         EvaluationFolder(point / "evaluation").read_summary()
     config = RunFolder(point).read_config() if (point / "run.yaml").is_file() else {}
-    wants_evaluation = bool(_at(config, "evaluation", "benchmarks"))
+    wants_evaluation = bool(_at(config, "evaluation", "benchmarks")) and not is_alone
     kind = about.get("kind", "train")
     if kind not in KINDS:
         raise RunError(f"{point}: kind must be one of {', '.join(KINDS)}; got {kind!r}.")
@@ -161,12 +180,13 @@ def _read_whole_run(point: Path, tags: Mapping[str, Any]) -> Run | None:
     if kind == "train":
         cells |= _setting_cells(config)
     row = Row(
-        about.get("name", point.name),
+        about.get("name", point.resolve().name),
         kind,
         "failed" if failed else "done",
         tags.get("world_seed"),
         **cells,
     )
+    metrics = RunFolder(point).read_metrics() if kind == "train" else []
     return Run(
         row,
         point,
@@ -176,18 +196,29 @@ def _read_whole_run(point: Path, tags: Mapping[str, Any]) -> Run | None:
         about.get("config_hash", ""),
         _by_benchmark(evaluation),
         _read_by_problem(point / "evaluation" / "samples.jsonl"),
-        _read_rollout_steps(point) if kind == "train" and config.get("rollout") else (),
+        _rollout_steps(point, metrics) if config.get("rollout") else (),
+        _losses(metrics, "loss"),
+        _losses(metrics, "val_loss"),
+        _mapping(point / "environment.json"),
     )
 
 
-def _read_rollout_steps(point: Path) -> tuple[Mapping[str, Any], ...]:
-    folder, steps = RunFolder(point), []
-    for record in folder.read_metrics():
+def _losses(metrics: Sequence[Mapping[str, Any]], key: str) -> Losses:
+    """Of the lines that have it; a loss that is no finite number is not drawn."""
+    found = [(_number(line.get("step")), _number(line.get(key))) for line in metrics]
+    return tuple((step, loss) for step, loss in found if step is not None and loss is not None)
+
+
+def _rollout_steps(
+    point: Path, metrics: Sequence[Mapping[str, Any]]
+) -> tuple[Mapping[str, Any], ...]:
+    steps = []
+    for record in metrics:
         means = {name: record[name] for name in MEANS_BY_DECILE if name in record}
         for name, values in means.items():
             if not _are_deciles(values) or _number(record.get("step")) is None:
                 raise DamagedError(
-                    f"{folder.metrics_path}: {name} must be {DECILES} numbers of a step; got {values!r} "
+                    f"{point / 'metrics.jsonl'}: {name} must be {DECILES} numbers of a step; got {values!r} "
                     f"of step {record.get('step')!r}. Delete the file: the report does without it."
                 )
         if means:

@@ -1,26 +1,23 @@
 """What is in a set of traces: rows, section lengths, round trips, cuts, and a few traces.
 
-Measured once as plain data and drawn once, with rich, on the terminal or into an HTML file. Text from
-traces is never markup.
+Measured once as plain data and drawn with rich on the terminal; `study.report.traces_page` shows the same as
+a page. Text from traces is never markup.
 """
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
-from rich.table import Table
-from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 from leadspan.config import RenderConfig, SupervisionConfig, TracesConfig, TruncationConfig
+from leadspan.progress import amount, build_table
 from leadspan.records import SECTIONS, Section, Sequence, Trace
 from leadspan.traces.cut import Cut, CutCounter, CutReport
 from leadspan.traces.dataset import Annotate, check_annotated, iter_sequences
@@ -209,36 +206,19 @@ COLORS = {"prompt": "cyan", "cot": "yellow", "answer": "green", "sequence": "whi
 BARS = " ▁▂▃▄▅▆▇█"
 MOST_CHARACTERS = 6000
 """The terminal shows longer runs shortened in their middle; the page shows them whole."""
-PAGE_COLUMNS = 120
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title></title><style>
-body {{ margin: 2rem; color: {foreground}; background: {background}; }}
-pre {{ font: 14px/1.2 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
-{stylesheet}
-</style></head><body><pre><code>{code}</code></pre></body></html>
-"""
 
 
 def show(
     inspection: Inspection, console: Console, most_characters: int | None = MOST_CHARACTERS
 ) -> None:
-    """Print counts, lengths, cuts and specimens, longer runs of which are shortened."""
+    """Print counts, specimens, longer runs of which are shortened, lengths, and the cuts last."""
     console.print(_counts(inspection))
+    for specimen in inspection.specimens:
+        console.print(_specimen(specimen, most_characters))
     if inspection.usable:
         console.print(_lengths(inspection))
     if inspection.configured.sequences:
         console.print(_cuts(inspection))
-    for specimen in inspection.specimens:
-        console.print(_specimen(specimen, most_characters))
-
-
-def build_page(inspection: Inspection) -> str:
-    """The same as one HTML document that needs no other file, every run whole."""
-    console = Console(record=True, file=io.StringIO(), width=PAGE_COLUMNS, no_color=False)
-    show(inspection, console, most_characters=None)
-    page = console.export_html(theme=SVG_EXPORT_THEME, code_format=PAGE)
-    title = f"<title>Traces of {escape(visible(inspection.path))}</title>"
-    return page.replace("<title></title>", title, 1)
 
 
 def _counts(inspection: Inspection) -> RenderableType:
@@ -253,7 +233,8 @@ def _counts(inspection: Inspection) -> RenderableType:
     for reason, number in inspection.counts.refused.most_common():
         place = inspection.counts.places.get(reason, "?")
         lines.append(Text(visible(f"refused: {reason} {number} (first at {place})"), style="red"))
-        if hint := inspection.counts.hints.get(reason):
+        # Where nothing is usable, the error behind all this says so once more.
+        if inspection.usable and (hint := inspection.counts.hints.get(reason)):
             lines.append(Text(f"  {hint}", style="red"))
     for note, number in inspection.counts.notes.most_common():
         lines.append(Text(f"note: {note} {number}", style="dim"))
@@ -261,17 +242,14 @@ def _counts(inspection: Inspection) -> RenderableType:
 
 
 def _lengths(inspection: Inspection) -> RenderableType:
-    table = Table(title="tokens by section", title_justify="left")
-    table.add_column("section")
-    for name in (*QUANTILES, "mean"):
-        table.add_column(name, justify="right")
+    table = build_table("section", *QUANTILES, "mean", title="tokens by section")
     counts = histogram(inspection.lengths)
     for name, values in inspection.lengths.items():
-        cells = [f"{value:,.0f}" for value in quantiles(values).values()]
+        cells = [amount(value) for value in quantiles(values).values()]
         table.add_row(Text(name, style=COLORS[name]), *cells)
     bars = [Text(f"{n:9}{_bars(counts[n])}", style=COLORS[n]) for n in inspection.lengths]
     caption = f"traces by length, 0 to {counts['edges'][-1]:,.0f} tokens"
-    return Group(table, Text(caption, style="dim"), *bars)
+    return Group(table, Text(caption, style="dim"), *bars, Text())
 
 
 def _bars(counts: list[int]) -> str:
@@ -280,10 +258,16 @@ def _bars(counts: list[int]) -> str:
 
 
 def _cuts(inspection: Inspection) -> RenderableType:
-    table = Table(title="what each LSP keeps", title_justify="left")
-    scored = [f"scored {section}" for section in SECTIONS]
-    for name in ("lsp", "tokens", *scored, "close kept", "answers kept", "derived", "dropped"):
-        table.add_column(name, justify="right")
+    headers = (
+        "lsp",
+        "kept",
+        *(f"scored\n{section}" for section in SECTIONS),
+        "close\nkept",
+        "answers\nkept",
+        *(["derived\nkept"] if inspection.configured.derivation_kept is not None else []),
+        "nothing\nscored",
+    )
+    table = build_table(*headers, title="what each LSP keeps, in tokens and shares of the traces")
     for lsp, cut in inspection.cuts.items():
         table.add_row(f"{lsp:g}", *_cut_cells(cut))
     table.add_section()
@@ -292,12 +276,13 @@ def _cuts(inspection: Inspection) -> RenderableType:
 
 
 def _cut_cells(cut: CutReport) -> list[str]:
-    shares = [cut.close_marker_kept, cut.answer_kept, cut.derivation_kept]
+    shares = [cut.close_marker_kept, cut.answer_kept]
+    shares += [] if cut.derivation_kept is None else [cut.derivation_kept]
     return [
-        f"{cut.kept_tokens:,}",
-        *(f"{number:,}" for number in cut.scored_tokens.values()),
+        amount(cut.kept_tokens),
+        *(amount(number) for number in cut.scored_tokens.values()),
         *("-" if share is None else f"{share:.1%}" for share in shares),
-        f"{cut.dropped:,}",
+        amount(cut.dropped),
     ]
 
 

@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from leadspan.errors import DamagedError, RunError
 from leadspan.integrity import check_folder
 from leadspan.parallel import Ranks, reshard
-from leadspan.progress import say
+from leadspan.progress import warn
 from leadspan.runs import read_json, write_json_atomic
 from leadspan.training.shards import ShardReader, write_shards
 
@@ -177,13 +177,13 @@ def load_last(
     damage: DamagedError | None = None
     for path in sorted(folder.glob("step-*"), reverse=True):
         if not any((path / name).exists() for name in (MANIFEST, ".metadata")):
-            _say(ranks, f"warning: {path}: was not finished, and is passed over.")
+            _warn(ranks, f"{path}: was not finished, and is passed over.")
             continue
         try:
             return load_checkpoint(path, ranks, model, optimizer, check)
         except DamagedError as error:
             damage = error
-            _say(ranks, f"warning: {error} Looking for the checkpoint before {path.name}.")
+            _warn(ranks, f"{error} Looking for the checkpoint before {path.name}.")
     if damage is not None:
         raise RunError(
             f"{damage} No whole checkpoint is left; delete {folder} to start from the first step."
@@ -203,7 +203,7 @@ def load_best(folder: Path, ranks: Ranks, model: torch.nn.Module, step: int) -> 
             load_checkpoint(path, ranks, model, None)
         except DamagedError as error:
             damage = damage or error
-            _say(ranks, f"warning: {error}")
+            _warn(ranks, f"{error}")
         else:
             return
     raise RunError(
@@ -212,9 +212,9 @@ def load_best(folder: Path, ranks: Ranks, model: torch.nn.Module, step: int) -> 
     )
 
 
-def _say(ranks: Ranks, text: str) -> None:
+def _warn(ranks: Ranks, text: str) -> None:
     if ranks.is_first:
-        say(text)
+        warn(text)
 
 
 def _trained(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:

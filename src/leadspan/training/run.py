@@ -18,6 +18,7 @@ import torch
 from leadspan.config import PACKING, ModelConfig, RunConfig, TeacherConfig
 from leadspan.display import counted, line
 from leadspan.errors import DataError
+from leadspan.extras import check_extras
 from leadspan.identity import (
     digest,
     loaded_model_fingerprint,
@@ -31,6 +32,7 @@ from leadspan.models import (
     causal_lm_of,
     check_head_width,
     check_packing,
+    export_adapter,
     export_student,
     load_student,
     load_tokenizer,
@@ -45,7 +47,7 @@ from leadspan.parallel import (
 )
 from leadspan.pins import settled
 from leadspan.precision import describe_precision, explain_bf16, resolve_bf16, settle_precision
-from leadspan.progress import say
+from leadspan.progress import say, warn
 from leadspan.records import Example, Sequence
 from leadspan.runs import (
     RunFolder,
@@ -124,6 +126,7 @@ def train(config: RunConfig, output: Path, annotate: Annotate | None = None) -> 
     Raises:
         LeadspanError: Config, data, models or run folder are not fit for it.
     """
+    check_extras(config)
     with join_ranks() as ranks:
         config = ranks.from_first(partial(settled, config, output))
         tokenizer = load_tokenizer(config.student, config.render)
@@ -145,7 +148,7 @@ def complete_run(config: RunConfig, output: Path, ranks: Ranks, inputs: RunInput
         if ranks.is_first:
             described = {**describe_environment(), **_describe_torch(), "precision": precision}
             for change in folder.claim(config, described):
-                say(f"warning: {output}: the last bits may differ from what was begun: {change}")
+                warn(f"{output}: the last bits may differ from what was begun: {change}")
             folder.claim_inputs(_fingerprints(config, inputs))
         ranks.barrier()
         if not folder.is_complete:
@@ -159,8 +162,8 @@ def _settle(folder: RunFolder, config: RunConfig, here: dict[str, Any], ranks: R
     """The config in the precision that the run was begun in, whatever this machine would choose."""
     begun: dict[str, Any] = folder.environment.get("precision") or here
     if ranks.is_first and begun != here:
-        say(
-            f"warning: {folder.path}: was begun with {begun} and goes on so; this machine would choose "
+        warn(
+            f"{folder.path}: was begun with {begun} and goes on so; this machine would choose "
             f"{here}. Give another --output to train in that precision."
         )
     elif ranks.is_first and config.training.bf16 == "auto":
@@ -256,6 +259,10 @@ def _train_in(folder: RunFolder, config: RunConfig, ranks: Ranks, inputs: RunInp
         if weights is not None:
             objective = Objective(load_student(config.student), config.loss, vocab_size)
             objective.load_state_dict(weights, strict=False)
+        if config.student.lora is not None:
+            with replacing(folder.adapter_path) as temporary:  # before its weights are merged
+                export_adapter(objective.student, tokenizer, temporary)
+                write_checksums(temporary)
         with replacing(folder.student_path) as temporary:
             export_student(objective.student, tokenizer, temporary)
             write_checksums(temporary)

@@ -7,14 +7,11 @@ shared out over forward passes and ranks.
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as SequenceABC
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict
-from types import FrameType
 from typing import Any, NoReturn
 
 import torch
@@ -58,29 +55,8 @@ from leadspan.training.objective import Objective
 from leadspan.training.optimizer import build_optimizer, compute_lr_factor
 from leadspan.training.rollout_log import RolloutLog, by_decile, describe_rollout, describe_step
 from leadspan.training.rollouts import Rollout, RolloutWriter
+from leadspan.training.stopping import stop_requests
 from leadspan.training.tracking import Log, open_tracker
-
-
-@contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a flag that is read between steps; a second one kills."""
-    asked = False
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(number, signal.SIG_DFL)
-
-    earlier = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-
 
 NUM_SUMS = 1 + 3 * len(SECTIONS) + 2
 """Length of that vector."""
@@ -182,7 +158,7 @@ class Trainer:
         if first < self._num_steps:
             self._say_estimate(first)
         with (
-            stop_requests() as stop,
+            stop_requests(self._ranks.is_first) as stop,
             progress(label, self._num_steps - first) as advance,
             self._tracker() as self._log,
         ):

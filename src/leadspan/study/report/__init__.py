@@ -1,4 +1,4 @@
-"""The report of a sweep: results.csv, report.md, figures and one self-contained report.html.
+"""The report of a sweep or of one run: results.csv, report.md, figures and one self-contained report.html.
 
 Folders become rows (`leadspan.study.results`), rows become one summary, and everything else only shows it.
 """
@@ -18,18 +18,18 @@ from leadspan.study.results import read_results, write_csv
 
 __all__ = ["Summary", "describe_sweep", "headline", "summarise", "write_report"]
 
-LIBRARIES = ("matplotlib", "plotly", "jinja2")
+LIBRARIES = ("matplotlib", "jinja2")
 """What the extra `report` brings; without it there are the table and the Markdown alone."""
 
 
 def write_report(sweep: Path, output: Path | None = None) -> Path:
-    """Write the report of a sweep folder, finished or not, to `output` or to `report/` inside it.
+    """Write the report of a sweep or run folder, finished or not, to `output` or to `report/` inside it.
 
     Returns:
         The file to open: report.html, or report.md where the extra `report` is not installed.
 
     Raises:
-        RunError: The folder is not that of a sweep, or the disk refuses.
+        RunError: The folder is that of neither, or the disk refuses.
     """
     output = output or sweep / "report"
     results = read_results(sweep)
@@ -39,7 +39,9 @@ def write_report(sweep: Path, output: Path | None = None) -> Path:
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     figures: dict[str, Path] = {}
     if missing:
-        say(f"{output}: no figures and no HTML without {missing[0]}; pip install leadspan[report].")
+        say(
+            f'{output}: no figures and no HTML without {missing[0]}; pip install "leadspan[report]".'
+        )
     else:
         from leadspan.study.report.draw import draw_figures
 
@@ -54,5 +56,6 @@ def write_report(sweep: Path, output: Path | None = None) -> Path:
 
 
 def describe_sweep(sweep: Path, report: Path | None = None) -> str:
-    """The two sentences about a sweep folder: what came out, and what it means and where it lies."""
-    return headline(summarise(read_results(sweep)), report)
+    """The two sentences about a sweep or run folder: what came out and what it means; then its report."""
+    said = headline(summarise(read_results(sweep)))
+    return said if report is None else f"{said}\nReport: {report}"

@@ -5,13 +5,14 @@ Pure: computed from the summary's settings and what their runs logged; drawn by 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from leadspan.study.report.summary import Summary, compute_frontier, say_number
+from leadspan.study.report.summary import Summary, compute_frontier, say_number, say_percent
 
 ENOUGH = 0.95
 """Share of the best accuracy at which the families' costs are compared."""
@@ -55,7 +56,7 @@ class Families:
             return (
                 "off-policy and on-policy cannot be compared by cost: no point has a correct answer"
             )
-        goal = f"{ENOUGH:.0%} of the best accuracy ({say_number(enough)})".replace("%", " %")
+        goal = f"{say_percent(ENOUGH)} of the best accuracy ({say_number(enough)})"
         reached = [
             (family.name, next(found.itertuples()))
             for family in self.both
@@ -68,11 +69,17 @@ class Families:
             if ratio > ABOUT_EQUAL:
                 pair = f"{name} {point.point} and {other_name} {other.point}"
                 return f"{goal}: {pair} cost about the same FLOPs"
-            share = say_number(ratio)
-            return f"{goal}: {name} {point.point} costs {share} of the FLOPs of {other_name} {other.point}"
+            return (
+                f"{goal}: {name} {point.point} costs {say_percent(ratio)} of the FLOPs of "
+                f"{other_name} {other.point}"
+            )
+        if any(family.points.empty for family in self.both):
+            return (
+                f"{goal} is reached most cheaply with {point.point} ({point.train_flops:.3g} FLOPs)"
+            )
         said = f"{goal}: only {name} reaches it, cheapest with {point.point} ({point.train_flops:.3g} FLOPs)"
         for family in self.both:
-            if family.name != name and len(family.points):
+            if family.name != name:
                 best = next(family.points.nlargest(1, "accuracy").itertuples())
                 said += f"; the best {family.name} point, {best.point}, has {best.accuracy_said}"
         return said
@@ -120,17 +127,9 @@ class StepMeans:
         return means
 
     def over_training(self, kind: str) -> pd.DataFrame:
-        """`step` and `mean` over tenths, of each of at most MOST_PARTS equal parts of the training."""
-        count = min(MOST_PARTS, *(len(run.rollout_steps) for run in self.runs))
+        """`step` and `mean` over tenths, of each part of the training."""
         steps = [np.array([step["step"] for step in run.rollout_steps]) for run in self.runs]
-        means = [values.mean(axis=1) for values in self._values(kind)]
-
-        def in_parts(values: list[np.ndarray]) -> np.ndarray:
-            parts = [[p.mean() for p in np.array_split(each, count)] for each in values]
-            averaged: np.ndarray = np.mean(parts, axis=0)
-            return averaged
-
-        return pd.DataFrame({"step": in_parts(steps), "mean": in_parts(means)})
+        return average_in_parts(steps, [values.mean(axis=1) for values in self._values(kind)])
 
 
 def step_means_of(summary: Summary) -> list[StepMeans]:
@@ -139,3 +138,23 @@ def step_means_of(summary: Summary) -> list[StepMeans]:
     return [
         StepMeans(row.point, row.runs) for row in rows if all(r.rollout_steps for r in row.runs)
     ]
+
+
+def average_in_parts(steps: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> pd.DataFrame:
+    """Mean of each of at most MOST_PARTS equal parts of the training, then over runs.
+
+    Args:
+        steps: Of each run, in order; none is empty.
+        values: What each run had at these steps.
+
+    Returns:
+        `step` and `mean`.
+    """
+    count = min(MOST_PARTS, *map(len, steps))
+
+    def average(runs: Sequence[np.ndarray]) -> np.ndarray:
+        parts = [[part.mean() for part in np.array_split(run, count)] for run in runs]
+        averaged: np.ndarray = np.mean(parts, axis=0)
+        return averaged
+
+    return pd.DataFrame({"step": average(steps), "mean": average(values)})

@@ -56,6 +56,8 @@ UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 KEY_OF_ROLLOUTS = "rollout."
 ROLLOUT_DEFAULTS = {name: str(value) for name, value in RolloutConfig().model_dump().items()}
+LONGEST_VALUE = 40
+"""Characters of a setting's value that its name holds."""
 SAID_OF_ROLLOUTS = {"horizon", "horizon_start", "schedule", "share"}
 """Keys of `rollout` with words of their own."""
 
@@ -88,6 +90,21 @@ def say_range(low: float | None, high: float | None) -> str:
 def say_estimate(value: float | None, low: float | None, high: float | None) -> str:
     """`0.93 [0.90, 0.96]`, the value alone where the interval is not known."""
     return f"{say_number(value)} {say_range(low, high)}".removesuffix(f" {MISSING}")
+
+
+def say_percent(share: float | None) -> str:
+    """`46 %`; below ten two digits, `4.6 %`."""
+    if share is None or not math.isfinite(share):
+        return say_number(share)
+    percent = 100 * share
+    return f"{percent:.0f} %" if abs(percent) >= 9.95 or not percent else f"{percent:.2g} %"
+
+
+def say_percent_range(low: float | None, high: float | None) -> str:
+    """An interval of shares, `90 to 96 %`; `at least 90 %` without an upper end."""
+    if high is not None and math.isinf(high):
+        return f"at least {say_percent(low)}"
+    return f"{say_percent(low).removesuffix(' %')} to {say_percent(high)}"
 
 
 def say_sections(sections: str | None) -> str:
@@ -311,7 +328,7 @@ class Summary:
     """A row of the curve, or None."""
     predictions: pd.DataFrame
     """lsp, cost_name, predicted and measured, both as shares of lsp 1.0: from the plan where there is
-    one; else training time as the FLOPs of the formula foretell it."""
+    one; else training time as the formula's FLOPs predict it."""
 
     @property
     def curve(self) -> pd.DataFrame:
@@ -404,15 +421,15 @@ def compute_frontier(settings: pd.DataFrame, cost_name: str | None) -> pd.DataFr
 
 def _predictions(curve: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     rows = {float(row["lsp"]): row for row in plan.get("rows", ())}
-    foretold = dict(PLANNED)
+    planned = dict(PLANNED)
     if plan.get("device") == "cpu":
-        del foretold["peak_memory_gib"]  # measured, it is the whole process's
+        del planned["peak_memory_gib"]  # measured, it is the whole process's
     found = []
     for point in curve[curve.lsp < FULL].itertuples():
         row = rows.get(point.lsp, {}) if plan else {"seconds_ratio": point.train_flops_ratio}
         found += [
             (point.lsp, cost_name, row.get(key), getattr(point, f"{cost_name}_ratio"))
-            for cost_name, key in foretold.items()
+            for cost_name, key in planned.items()
         ]
     return pd.DataFrame(found, columns=["lsp", "cost_name", "predicted", "measured"]).dropna()
 
@@ -444,12 +461,25 @@ def _in_words(settings: pd.DataFrame, usual: Any) -> pd.DataFrame:
                 "setting": ", ".join(filter(None, parts)),
                 "seeds_said": say_count(row.num_seeds, "seed"),
                 "accuracy_said": say_estimate(row.accuracy, row.accuracy_low, row.accuracy_high),
-                "retention_said": say_estimate(
-                    row.retention, row.retention_low, row.retention_high
-                ),
+                "retention_said": say_retention(row),
             }
         )
     return settings.join(pd.DataFrame(rows, columns=WORDS, index=settings.index))
+
+
+def say_retention(setting: Any) -> str:
+    """`98 % (95 to 101 %)`, the value alone where the interval is not known or nothing is compared."""
+    value, low, high = setting.retention, setting.retention_low, setting.retention_high
+    if not (is_known(low) and is_known(high)) or low == high:
+        return say_percent(value)
+    return f"{say_percent(value)} ({say_percent_range(low, high)})"
+
+
+def say_value(name: str, value: str) -> str:
+    """`kd_ratio=1.0`; of a long path its end, of a long list that it is another."""
+    if value.startswith(("[", "{")) and len(value) > LONGEST_VALUE:
+        return f"other {name}"
+    return f"{name}={value if len(value) <= LONGEST_VALUE else '…' + value[-LONGEST_VALUE:]}"
 
 
 def say_horizon(rollout: Mapping[str, Any]) -> str:
@@ -481,7 +511,7 @@ def _say_extra(row: Any, usual: Any) -> list[str]:
             and name not in SAID_OF_ROLLOUTS
             and value != ROLLOUT_DEFAULTS.get(key.removeprefix(KEY_OF_ROLLOUTS))
         ):
-            said.append(f"{name}={value}")
+            said.append(say_value(name, value))
     return said
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from leadspan.study.report.charts import Chart
+from leadspan.study.report.chart import Chart
 from leadspan.study.report.on_policy import families_of, step_means_of
 from leadspan.study.report.summary import (
     COST_LABELS,
@@ -28,6 +28,7 @@ from leadspan.study.report.summary import (
     say_range,
     say_sections,
 )
+from leadspan.study.report.training_charts import settings_with_losses
 from leadspan.study.results import Row, Run
 
 STAR = " ★"
@@ -48,21 +49,35 @@ class Table:
 
 def build_tables(summary: Summary) -> dict[str, Table]:
     """Every table that has something to show, by name, in the report's order."""
-    cells, datasets = setting_cells(summary), summary.results.datasets
+    cells = setting_cells(summary)
     tables = (
+        *(comparison_tables(summary, cells) if summary.results.is_sweep else ()),
+        benchmarks_table(summary),
+        rollouts_table(summary),
+        training_table(summary, cells),
+        runs_table(summary.results.runs),
+        failed_table(summary),
+    )
+    return {table.name: _without_unknown(table) for table in tables if not table.cells.empty}
+
+
+def _without_unknown(table: Table) -> Table:
+    """Without the columns in which nothing is known."""
+    return replace(table, cells=table.cells.loc[:, (table.cells != MISSING).any()])
+
+
+def comparison_tables(summary: Summary, cells: pd.DataFrame) -> tuple[Table, ...]:
+    """What a sweep compares, and what is known of its traces."""
+    datasets = summary.results.datasets
+    return (
         families_table(summary, cells),
         *setting_tables(summary, cells),
         models_table(summary),
-        benchmarks_table(summary),
         frontier_table(summary, cells),
         predicted_table(summary),
         survival_table(datasets),
         advice_table(datasets),
-        rollouts_table(summary),
-        runs_table(summary.results.runs),
-        failed_table(summary),
     )
-    return {table.name: table for table in tables if not table.cells.empty}
 
 
 def setting_cells(summary: Summary) -> pd.DataFrame:
@@ -209,6 +224,18 @@ def rollouts_table(summary: Summary) -> Table:
     )
 
 
+def training_table(summary: Summary, cells: pd.DataFrame) -> Table:
+    """Where the losses ended and how long it took, of settings whose losses are drawn."""
+    rows = [row.Index for row in settings_with_losses(summary)]
+    columns = ["setting", "seeds", "train loss", "val loss", "tokens scored", "seconds"]
+    return Table(
+        "training",
+        "Training",
+        cells.loc[rows, columns],
+        "Train loss: mean over the last part of the training. Val loss: the best.",
+    )
+
+
 def frontier_table(summary: Summary, cells: pd.DataFrame) -> Table:
     """Settings that no other beats in accuracy at the same or a lower cost."""
     name, rows = summary.cost_name or "train_flops", summary.frontier
@@ -224,7 +251,7 @@ def frontier_table(summary: Summary, cells: pd.DataFrame) -> Table:
 
 
 def predicted_table(summary: Summary) -> Table:
-    """Foretold and measured shares of full cost, and by how much they are apart."""
+    """Predicted and measured shares of full cost, and by how much they are apart."""
     found = summary.predictions
     cells = pd.DataFrame(
         {

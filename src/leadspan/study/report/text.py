@@ -1,20 +1,18 @@
-"""The report as words: two sentences and a few figures at the top, then Markdown with its tables. Pure."""
+"""The report as words: two sentences and the names at the top, then Markdown with its tables. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from leadspan.study.report.charts import Chart
+from leadspan.study.report.chart import Chart
 from leadspan.study.report.on_policy import families_of
 from leadspan.study.report.summary import (
-    COST_LABELS,
     FULL,
     HALF,
-    MISSING,
     PAPER_RETENTION,
     Summary,
     find_lsp,
@@ -22,13 +20,52 @@ from leadspan.study.report.summary import (
     say_count,
     say_lsp,
     say_number,
+    say_percent,
+    say_percent_range,
 )
 from leadspan.study.report.tables import Table
+from leadspan.study.results import Run
+
+MOST_NAMED = 3
+"""Teachers, students or data sets that are named at the top."""
 
 
-def headline(summary: Summary, place: Path | None = None) -> str:
-    """Two sentences: the outcome, then what it means and where it lies."""
-    return f"{_outcome(summary)}. {_meaning(summary, place)}."
+def headline(summary: Summary) -> str:
+    """Two sentences: the outcome, then what it means."""
+    return f"{outcome(summary)} {meaning(summary)}".rstrip()
+
+
+def title_of(summary: Summary) -> str:
+    """What the sweep asks, or the run's name."""
+    if not summary.results.is_sweep:
+        return f"Run {summary.results.path.resolve().name}"
+    is_about_cuts = not summary.curve.empty or summary.settings.empty
+    return "What truncation cost" if is_about_cuts else "What on-policy training reached"
+
+
+def outcome(summary: Summary) -> str:
+    """The result in one sentence."""
+    return f"{_outcome(summary) if summary.results.is_sweep else _outcome_of_one(summary)}."
+
+
+def meaning(summary: Summary) -> str:
+    """What it means, and what has no result, in one sentence; empty for a run alone."""
+    return f"{_meaning(summary)}." if summary.results.is_sweep else ""
+
+
+def _outcome_of_one(summary: Summary) -> str:
+    run = next(iter(summary.results.runs), None)
+    if run is None:
+        return "The run has not finished"
+    if not run.is_done:
+        return f"The run failed: {(run.error or '').rstrip('.')}"
+    setting = next(summary.settings.itertuples())
+    if not is_known(setting.accuracy):
+        return (
+            f"Trained at {setting.at}, the student reached a validation loss of "
+            f"{say_number(setting.val_loss, 4)}; it was not evaluated"
+        )
+    return f"Trained at {setting.at}, the student reached an accuracy of {setting.accuracy_said}"
 
 
 def _outcome(summary: Summary) -> str:
@@ -49,14 +86,14 @@ def _outcome(summary: Summary) -> str:
             f"The best of {say_count(len(scored), 'setting')} is {best.setting}, accuracy "
             f"{best.accuracy_said} ({say_count(best.num_seeds, 'seed')})"
         )
-    kept = say_number(shown.retention)
+    details = [f"{shown.accuracy:.2f} against {reference.accuracy:.2f}"]
+    details.append(say_count(shown.num_seeds, "seed"))
     if is_known(shown.retention_low):
-        low, high = say_number(shown.retention_low), say_number(shown.retention_high)
-        kept += f" (95 % interval {low} to {high})"
+        interval = say_percent_range(shown.retention_low, shown.retention_high)
+        details.insert(0, f"95 % interval {interval}")
     return (
-        f"At lsp {say_lsp(shown.lsp)} the student kept {kept} of the accuracy of full sequences "
-        f"({shown.accuracy:.2f} against {reference.accuracy:.2f}; {say_count(shown.num_seeds, 'seed')})"
-        f"{_for_costs(shown)}"
+        f"At lsp {say_lsp(shown.lsp)} the student kept {say_percent(shown.retention)} of the accuracy of "
+        f"full sequences{_at_costs(shown)} ({'; '.join(details)})"
     )
 
 
@@ -68,13 +105,15 @@ def _most_cut(summary: Summary) -> Any:
     return None if cut.empty else list(cut.itertuples())[-1]
 
 
-def _for_costs(setting: Any) -> str:
+def _at_costs(setting: Any) -> str:
     shares = {"training time": setting.train_seconds_ratio, "FLOPs": setting.train_flops_ratio}
-    parts = [f"{share:.2f} of the {label}" for label, share in shares.items() if is_known(share)]
-    return f" for {' and '.join(parts)}" if parts else ""
+    parts = [
+        f"{say_percent(share)} of the {name}" for name, share in shares.items() if is_known(share)
+    ]
+    return f" at {' and '.join(parts)}" if parts else ""
 
 
-def _meaning(summary: Summary, place: Path | None) -> str:
+def _meaning(summary: Summary) -> str:
     families = families_of(summary)
     parts = [] if families is not None and summary.curve.empty else [_advice(summary)]
     if families is not None:
@@ -82,8 +121,6 @@ def _meaning(summary: Summary, place: Path | None) -> str:
     if not summary.settings.empty:
         counts = {"failed": len(summary.failed), "unfinished": len(summary.results.unfinished)}
         parts += [f"{say_count(count, 'run')} {what}" for what, count in counts.items() if count]
-    if place is not None:
-        parts.append(f"the report lies in {place}")
     return "; ".join(parts)
 
 
@@ -105,47 +142,69 @@ def _advice(summary: Summary) -> str:
     if len(summary.curve) == 1:
         return "Only lsp 1.0 has a result, so nothing can be said about what a cut costs"
     if chosen is None or chosen.lsp >= FULL:
-        return f"No smaller cut kept at least {PAPER_RETENTION} of full accuracy"
+        return f"No smaller cut kept at least {say_percent(PAPER_RETENTION)} of full accuracy"
     scores = {"untrained student": base, "teacher": teacher}
     known = [f"{name} {score:.2f}" for name, score in scores.items() if score is not None]
-    beside = f" ({' and '.join(known)})" if known else ""
+    beside = f" ({', '.join(known)})" if known else ""
     return (
-        f"The smallest cut that kept at least {PAPER_RETENTION} of full accuracy is "
+        f"The smallest cut that kept at least {say_percent(PAPER_RETENTION)} of full accuracy is "
         f"lsp {say_lsp(chosen.lsp)}{beside}"
     )
 
 
-def say_tags(summary: Summary) -> list[str]:
-    """How much the report is about, and the sweep's labels."""
+def build_facts(summary: Summary) -> list[tuple[str, str]]:
+    """What the report is about: teacher, student, data, runs, date, machine, and the sweep's labels."""
+    runs = [run for run in summary.results.runs if run.row.kind == "train"]
     done = sum(run.is_done for run in summary.results.runs)
-    tags = [f"{key.replace('_', ' ')} {value}" for key, value in summary.results.tags.items()]
-    return [f"{say_count(done, 'run')} with a result", *tags]
-
-
-def build_tiles(summary: Summary) -> list[tuple[str, str, str]]:
-    """The figures at the top of the page: value, what it is, what stands beside it."""
-    half, full, chosen = find_lsp(summary.curve, HALF), summary.reference, summary.recommended
-    tiles = []
-    if half is not None and is_known(half.retention):
-        paper = f"paper {PAPER_RETENTION}"
-        tiles.append((say_number(half.retention), "of full accuracy kept at lsp 0.5", paper))
-    tiles += [
-        (f"{share:.2f} ×", f"{COST_LABELS[name]} at lsp 0.5", "full 1.00")
-        for name in ("train_seconds", "train_flops")
-        if half is not None and is_known(share := getattr(half, f"{name}_ratio"))
+    facts = [
+        ("Teacher", [name for run in runs for name in teachers_of(run.config)]),
+        ("Student", [say_path(run.config, "student") for run in runs]),
+        ("Data", [say_path(run.config, "traces") for run in runs]),
+        ("Runs", [say_count(done, "run") + " with a result"] if summary.results.is_sweep else []),
+        ("Date", _days(runs)),
+        ("Machine", [say_machine(run.environment) for run in runs]),
+        *(
+            (key.replace("_", " ").capitalize(), [str(value)])
+            for key, value in summary.results.tags.items()
+        ),
     ]
-    if full is not None and is_known(full.accuracy):
-        beside = [
-            f"{label} {score:.2f}"
-            for kind, label in (("base", "untrained"), ("teacher", "teacher"))
-            if (score := summary.accuracy_of(kind)) is not None
-        ]
-        tiles.append((say_number(full.accuracy), "accuracy at lsp 1.0", ", ".join(beside)))
-    if full is not None:
-        value = MISSING if chosen is None else say_lsp(chosen.lsp)
-        kept = "none keeps enough" if chosen is None else f"keeps {chosen.retention_said}"
-        tiles.append((value, "recommended lsp", kept))
-    return tiles
+    distinct = [(name, list(dict.fromkeys(filter(None, values)))) for name, values in facts]
+    return [(name, say_list(values)) for name, values in distinct if values]
+
+
+def teachers_of(config: Mapping[str, Any]) -> list[str]:
+    """The teachers of a run, several in the order of its config."""
+    several = config.get("teachers") or ()
+    return [say_path({"teacher": each}, "teacher") for each in several or [config.get("teacher")]]
+
+
+def say_path(config: Mapping[str, Any], part: str) -> str:
+    """A hub id as it is, a local path by its last two names; empty where there is none."""
+    path = (config.get(part) or {}).get("path")
+    return "/".join(Path(str(path)).parts[-2:]) if path else ""
+
+
+def say_list(values: Sequence[str]) -> str:
+    """Up to MOST_NAMED, then how many more."""
+    shown, more = values[:MOST_NAMED], len(values) - MOST_NAMED
+    return ", ".join([*shown, *([f"{more} more"] if more > 0 else [])])
+
+
+def _days(runs: Sequence[Run]) -> list[str]:
+    """The first and the last day on which a run began, which is also the day of its prompts."""
+    days = sorted(str(day) for run in runs if (day := (run.config.get("render") or {}).get("date")))
+    return [" to ".join(dict.fromkeys((days[0], days[-1])))] if days else []
+
+
+def say_machine(environment: Mapping[str, Any]) -> str:
+    """The card, or the CPU's kind and threads; empty where not recorded."""
+    if environment.get("gpu"):
+        return str(environment["gpu"])
+    if not environment.get("machine"):
+        return ""
+    threads = environment.get("num_threads")
+    kind = f"CPU ({environment['machine']}"
+    return kind + (f", {say_count(threads, 'thread')})" if threads else ")")
 
 
 def write_markdown(
@@ -155,9 +214,8 @@ def write_markdown(
     figures: Mapping[str, Path],
 ) -> str:
     """The text of report.md."""
-    counted, *tags = say_tags(summary)
-    counted = f"{counted}; {', '.join(tags)}." if tags else f"{counted}."
-    parts = ["# What truncation cost", headline(summary), escape(counted)]
+    facts = [f"{name}: {value}" for name, value in build_facts(summary)]
+    parts = [f"# {escape(title_of(summary))}", escape(headline(summary)), escape("; ".join(facts))]
     for table in tables.values():
         parts.append(f"## {escape(table.title)}")
         captions = {name: c.caption for name, c in charts.items() if c.table == table.name}
