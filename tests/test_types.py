@@ -26,6 +26,14 @@ STRICT = {
     "reportUnknownVariableType": False,
     "reportUnknownArgumentType": False,
 }
+# transformers.Trainer has no type that pyright knows, and what derives from it can have none either.
+UNTYPED_BASE: dict[str, set[str]] = {
+    "leadspan.LeadSpanTrainer": set(),
+    "leadspan.hf.trainer.LeadSpanTrainer": {
+        "Type of base class unknown",
+        "Type of metaclass unknown",
+    },
+}
 WRONG = """
 from leadspan import distill, load_traces, render
 from leadspan.losses import fused_linear_kd
@@ -95,8 +103,11 @@ def test_every_public_type_is_known(tmp_path: Path) -> None:
         public.add(f"{getattr(value, '__module__', 'leadspan')}.{name}")
     assert len(public & symbols.keys()) > len(leadspan.__all__)
     unknown = {
-        name: [each["message"] for each in symbol["diagnostics"]]
+        name: sorted(
+            {each["message"] for each in symbol["diagnostics"]} - UNTYPED_BASE.get(name, set())
+        )
         for name, symbol in symbols.items()
         if not symbol["isTypeKnown"] and (name in public or name.rpartition(".")[0] in public)
     }
-    assert unknown == {}
+    assert {name: messages for name, messages in unknown.items() if messages != []} == {}
+    assert {name for name, messages in unknown.items() if messages == []} <= UNTYPED_BASE.keys()
