@@ -37,7 +37,7 @@ FLOORS = {
             ("traces", "losses", "generation"),
             ("teachers",),
             ("training", "evaluation", "analysis"),
-            ("study", "world"),
+            ("study", "world", "hf"),
             ("cli",),
             ("__main__",),
         )
@@ -50,7 +50,7 @@ OWNERS = {
     "transformers": ("models", "chat", "world"),
     "tokenizers": ("world",),
     "peft": ("models",),
-    "datasets": ("traces",),
+    "datasets": ("traces", "hf"),
     "math_verify": ("grading",),
     "mpmath": ("grading",),
     "openai": ("endpoint",),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leadspan.config import RunConfig
 from leadspan.errors import ConfigError, DataError, RunError
@@ -29,6 +30,7 @@ from leadspan.traces.dataset import (
     nothing_usable,
 )
 from leadspan.traces.render import Renderer
+from leadspan.traces.rows import Place
 from leadspan.traces.sources import LoadedTraces
 
 Export = Literal["messages", "prompt_completion"]
@@ -83,10 +85,7 @@ def prepare(
     from datasets import Dataset, DatasetDict, NamedSplit
 
     check_annotated(config.truncation, annotate)
-    if config.truncation.lsp_end is not None:
-        raise ConfigError(
-            "truncation.lsp_end must be null to prepare a set; a schedule is many cuts."
-        )
+    check_one_cut(config)
     if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
         raise RunError(f"{output}: must be empty or an earlier set; got other files. Name another.")
     renderer = Renderer(tokenizer, config.render)
@@ -95,7 +94,7 @@ def prepare(
     with replacing(output) as folder:
         streamed = folder / "streamed"
         streamed.mkdir(parents=True)
-        examples = _examples(config, renderer, counts, counter, annotate)
+        examples = iter_examples(config, renderer, counts, counter, annotate)
         rows = _write_rows(examples, streamed, renderer, export)
         if not sum(rows.values()):
             raise DataError(nothing_usable(config.traces, counts))
@@ -111,16 +110,39 @@ def prepare(
     return prepared
 
 
-def _examples(
+def check_one_cut(config: RunConfig) -> None:
+    """Check that the cut is the same at every moment of training.
+
+    Raises:
+        ConfigError: It has a schedule, which one set cannot hold.
+    """
+    if config.truncation.lsp_end is not None:
+        raise ConfigError(
+            "truncation.lsp_end must be null to prepare a set; a schedule is many cuts."
+        )
+
+
+def iter_examples(
     config: RunConfig,
     renderer: Renderer,
     counts: LoadedTraces,
     counter: CutCounter,
-    annotate: Annotate | None,
+    annotate: Annotate | None = None,
+    rows: Iterable[Place] | None = None,
 ) -> Iterator[tuple[str, Trace, Example]]:
-    """The split, the trace and the cut of each row that has something to score."""
+    """The split, the trace and the cut of each row that has something to score.
+
+    Args:
+        config: traces and truncation are used.
+        renderer: Turns traces into tokens.
+        counts: Receives what was refused, and notes.
+        counter: Cuts, and counts what the cut keeps.
+        annotate: Adds to each trace's `meta`.
+        rows: Read instead of the source's own.
+    """
     traces = config.traces
-    for trace, sequence in iter_sequences(traces, renderer, counts, config.truncation, annotate):
+    pairs = iter_sequences(traces, renderer, counts, config.truncation, annotate, rows)
+    for trace, sequence in pairs:
         example = counter.add(sequence)
         if example.num_scored_tokens:
             held_out = is_validation(trace.trace_id, traces.validation_fraction, traces.seed)
@@ -177,12 +199,17 @@ def _write_rows(
     return rows
 
 
+def labels_of(example: Example) -> NDArray[np.int32]:
+    """The label of each token, not shifted: its own id, or IGNORED where it is not scored."""
+    return np.where(example.supervised_T, example.sequence.input_ids_T, IGNORED)
+
+
 def _arrow_row(example: Example) -> dict[str, Any]:
     sequence = example.sequence
     return {
         "id": sequence.trace_id,
         "input_ids": sequence.input_ids_T,
-        "labels": np.where(example.supervised_T, sequence.input_ids_T, IGNORED),
+        "labels": labels_of(example),
         "prompt_end": sequence.prompt.end,
         "cot_end": sequence.cot.end,
         "num_full_tokens": sequence.num_full_tokens,

@@ -1,0 +1,1 @@
+"""leadspan inside a Hugging Face script: the cut as a data set, the loss as a Trainer."""
