@@ -108,17 +108,25 @@ def prepare(
     export: Annotated[
         str | None, typer.Option(help="Also write cut text: messages or prompt_completion.")
     ] = None,
+    trainer: Annotated[
+        str | None,
+        typer.Option(
+            "--for", help="Write data and config lines for axolotl, llama-factory or trl."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Write the cut, masked, tokenised set as Arrow folders for other trainers."""
     check_choice("export", export, ("messages", "prompt_completion"))
+    check_choice("for", trainer, ("axolotl", "llama-factory", "trl"))
     run = read_run(config, overrides)
     from leadspan.study.run import annotator_of
     from leadspan.traces.prepare import prepare as prepare_set
 
     annotate = annotator_of(run.truncation)
-    prepared = prepare_set(run, tokenizer_of(run), output, export, annotate)  # type: ignore[arg-type]
+    tokenizer = tokenizer_of(run)
+    prepared = prepare_set(run, tokenizer, output, export, annotate, trainer)  # type: ignore[arg-type]
     if as_json:
         print_json(prepared.as_dict())
         return
@@ -128,6 +136,8 @@ def prepare(
         f"out; {cuts.kept_tokens:,} of {cuts.full_tokens:,} tokens kept, "
         f"{sum(cuts.scored_tokens.values()):,} scored."
     )
+    if trainer:
+        typer.echo(f"config lines: {output / f'{trainer}.yaml'}")
     if export and cuts.kept_tokens < cuts.full_tokens:
         typer.echo(
             "Trainers that read text end each cut trace with an end of turn; Arrow rows do not."

@@ -32,6 +32,7 @@ from leadspan.traces.dataset import (
 from leadspan.traces.render import Renderer
 from leadspan.traces.rows import Place
 from leadspan.traces.sources import LoadedTraces
+from leadspan.traces.trainer_files import Trainer, write_for
 
 Export = Literal["messages", "prompt_completion"]
 SPLITS = ("train", "validation")
@@ -67,6 +68,7 @@ def prepare(
     output: Path,
     export: Export | None = None,
     annotate: Annotate | None = None,
+    trainer: Trainer | None = None,
 ) -> Prepared:
     """Write train and validation split as a `DatasetDict.load_from_disk` folder, and a manifest last.
 
@@ -76,6 +78,7 @@ def prepare(
         output: A new folder, or one that an earlier call wrote.
         export: Also write the cut text as JSON lines of this kind.
         annotate: Adds each trace's own cut point, where the cut asks for one.
+        trainer: Write the columns that this trainer loads, and the lines of its config.
 
     Raises:
         ConfigError: The config has a schedule, which one set cannot hold.
@@ -95,13 +98,18 @@ def prepare(
         streamed = folder / "streamed"
         streamed.mkdir(parents=True)
         examples = iter_examples(config, renderer, counts, counter, annotate)
-        rows = _write_rows(examples, streamed, renderer, export)
+        rows = _write_rows(examples, streamed, renderer, export, trainer is not None)
         if not sum(rows.values()):
             raise DataError(nothing_usable(config.traces, counts))
         kept = [split for split in SPLITS if rows[split]]
-        DatasetDict(
+        splits = DatasetDict(
             {s: Dataset.from_file(str(streamed / f"{s}.arrow"), split=NamedSplit(s)) for s in kept}
-        ).save_to_disk(folder)
+        )
+        longest = counter.report().longest_tokens
+        if trainer:
+            write_for(trainer, splits, folder, output.absolute(), longest)
+        else:
+            splits.save_to_disk(folder)
         for split in kept if export else ():
             (streamed / f"{split}.jsonl").rename(folder / f"{export}-{split}.jsonl")
         shutil.rmtree(streamed)
@@ -157,21 +165,23 @@ def _write_rows(
     folder: Path,
     renderer: Renderer,
     export: Export | None,
+    plain: bool,
 ) -> dict[str, int]:
-    """Write each split as one Arrow file, and as text where asked; returns their numbers of rows."""
+    """Write each split as one Arrow file, and as text where asked; returns their numbers of rows.
+
+    Plain rows hold what a trainer's collator pads, and no other column.
+    """
     from datasets import Features, List, Value
     from datasets.arrow_writer import ArrowWriter
 
     integer, truth = Value("int32"), Value("bool")
-    features = Features(
-        {
-            "id": Value("string"),
-            "input_ids": List(integer),
-            "labels": List(integer),
-            **dict.fromkeys(("prompt_end", "cot_end", "num_full_tokens"), integer),
-            **dict.fromkeys(("was_cut", "closed"), truth),
-        }
-    )
+    told = {
+        "id": Value("string"),
+        **dict.fromkeys(("prompt_end", "cot_end", "num_full_tokens"), integer),
+        **dict.fromkeys(("was_cut", "closed"), truth),
+    }
+    more = {"attention_mask": List(integer)} if plain else told
+    features = Features({"input_ids": List(integer), "labels": List(integer), **more})
     rows = dict.fromkeys(SPLITS, 0)
     with ExitStack() as stack:
         arrows = {
@@ -190,7 +200,8 @@ def _write_rows(
         }
         for split, trace, example in examples:
             rows[split] += 1
-            arrows[split].write(_arrow_row(example))
+            row = _arrow_row(example)
+            arrows[split].write({column: row[column] for column in features})
             if export:
                 text = _text_row(trace, example, renderer, export)
                 texts[split].write(json.dumps(text, ensure_ascii=False) + "\n")
@@ -210,6 +221,7 @@ def _arrow_row(example: Example) -> dict[str, Any]:
         "id": sequence.trace_id,
         "input_ids": sequence.input_ids_T,
         "labels": labels_of(example),
+        "attention_mask": np.ones(len(sequence), dtype=np.int32),
         "prompt_end": sequence.prompt.end,
         "cot_end": sequence.cot.end,
         "num_full_tokens": sequence.num_full_tokens,
