@@ -29,7 +29,7 @@ check: install
 
 # The site: open site/index.html, no server and no network needed.
 docs: install
-	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/python -m mkdocs build --strict
 	@echo "Saved to site/index.html"
 
 # The lower pins, in an environment of their own.

@@ -33,6 +33,7 @@ FILE_MODULES = {
     "Checksums": "leadspan.integrity",
 }
 """What is written to disk, and the module whose docstrings say how."""
+OPTION_TABLE = "| argument or option | default | what it does |\n|---|---|---|\n"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -52,6 +53,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def _cli() -> Iterator[str]:
     yield "# Command line\n\nWritten from the program itself; `leadspan VERB --help` prints the same.\n\n"
     root = typer.main.get_command(app)
+    options = [row for row in map(_parameter, root.params) if row]
+    if options:
+        yield f"## Before the verb\n\n{OPTION_TABLE}{''.join(options)}\n"
     yield from _verb(root, "leadspan", 2)
 
 
@@ -67,8 +71,7 @@ def _verb(command: click.Command, name: str, level: int) -> Iterator[str]:
     yield f"```\n{name} {usage}\n```\n\n"
     rows = [row for row in map(_parameter, command.params) if row]
     if rows:
-        yield "| argument or option | default | what it does |\n|---|---|---|\n"
-        yield "".join(rows) + "\n"
+        yield f"{OPTION_TABLE}{''.join(rows)}\n"
 
 
 def _parameter(parameter: click.Parameter) -> str:
@@ -177,11 +180,20 @@ def _python() -> Iterator[str]:
     for name in leadspan.__all__:
         if name == "__version__":
             continue
-        yield f"::: {leadspan._HOMES[name]}.{name}\n"
-        if name.endswith("Config"):  # its keys are those of run.yaml, which has a page
-            yield "    options:\n      members: false\n"
-            yield "\nIts keys are in [run.yaml](run-yaml.md).\n"
-        yield "\n"
+        public = getattr(leadspan, name)
+        if isinstance(public, types.ModuleType):
+            yield f"## `leadspan.{name}`\n\n{_text(public.__doc__ or '')}\n\n"
+            yield from (_entry(getattr(public, each), each) for each in public.__all__)
+        else:
+            yield _entry(public, name)
+
+
+def _entry(public: Any, name: str) -> str:
+    """A public name, from the module that defines it."""
+    entry = f"::: {public.__module__}.{name}\n"
+    if name.endswith("Config"):  # its keys are those of run.yaml, which has a page
+        entry += "    options:\n      members: false\n\nIts keys are in [run.yaml](run-yaml.md).\n"
+    return f"{entry}\n"
 
 
 def _files() -> Iterator[str]:

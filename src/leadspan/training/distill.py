@@ -92,8 +92,8 @@ def distill(
     if "rows" not in (kind, held_kind) and (render is not None or traces is not None):
         raise ConfigError(f"distill: render and traces go with rows; got {kind}. Leave them out.")
     content = {
-        "teacher": None if teacher is None else _model_keys(teacher, "teacher"),
-        "student": _model_keys(student, "student"),
+        "teacher": None if teacher is None else model_keys(teacher, "teacher", "distill"),
+        "student": model_keys(student, "student", "distill"),
         "traces": {"validation_fraction": 0, **(traces or {}), "path": f"<{kind} in memory>"},
         "render": render or {},
         "truncation": truncation or {},
@@ -103,7 +103,7 @@ def distill(
         "seed": seed,
     }
     config = validate(RunConfig, content, "distill")
-    models = [model if _is_model(model) else None for model in (student, teacher)]
+    models = [model if is_model(model) else None for model in (student, teacher)]
     with join_ranks() as ranks:
         if ranks.size > 1 and models != [None, None]:
             raise ConfigError(
@@ -173,17 +173,22 @@ def _scored_sections(examples: Iterable[Any]) -> tuple[str, ...]:
     return tuple(name for name in SECTIONS if name in scored) or DEFAULT_SECTIONS
 
 
-def _is_model(model: Any) -> bool:
+def is_model(model: Any) -> bool:
+    """A model in memory was given, not where one is to be found."""
     return model is not None and not isinstance(model, str | Path | Mapping | ModelConfig)
 
 
-def _model_keys(model: Any, name: str) -> Any:
-    """What run.yaml says of a model."""
-    if not _is_model(model):
+def model_keys(model: Any, name: str, where: str) -> Any:
+    """What run.yaml says of a model.
+
+    Raises:
+        ConfigError: It is none; `where` and `name` say which argument.
+    """
+    if not is_model(model):
         return {"path": str(model)} if isinstance(model, str | Path) else model
     if not hasattr(model, "get_output_embeddings"):
         raise ConfigError(
-            f"distill: {name} must be a path, a hub id, keys of run.yaml or a causal language model of "
+            f"{where}: {name} must be a path, a hub id, keys of run.yaml or a causal language model of "
             f"transformers; got {type(model).__name__}."
         )
     attention = causal_lm_of(model).config._attn_implementation
