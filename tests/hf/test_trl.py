@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 
 from leadspan import lead_span
 from leadspan.config import LossConfig, StudentConfig
+from leadspan.hf.rows import example_of
 from leadspan.models import load_student
-from leadspan.records import Example, Sequence, Span
 from leadspan.traces.batches import collate
 from leadspan.traces.prepare import IGNORED
 from leadspan.training.objective import Objective
@@ -27,12 +26,6 @@ trl = pytest.importorskip("trl", reason="trl is a development extra (pip install
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     monkeypatch.setenv("LEADSPAN_CACHE", str(tmp_path / "cache"))
     return lead_span(Dataset.from_list(raw(4)), build_tiny_tokenizer(), lsp=0.9)
-
-
-def example_of(row: Any) -> Example:
-    spans = [Span(*pair) for pair in row["spans"]]
-    ids_T = np.array(row["input_ids"], dtype=np.int32)
-    return Example(Sequence(row["trace_id"], ids_T, *spans), np.array(row["labels"]) != IGNORED)
 
 
 def trainer_for(prepared: Dataset, model: Path, output: Path) -> Any:
