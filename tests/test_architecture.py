@@ -52,7 +52,7 @@ OWNERS = {
     "transformers": ("models", "chat", "world", "hf"),
     "tokenizers": ("world",),
     "peft": ("models",),
-    "datasets": ("traces",),
+    "datasets": ("traces", "hf"),
     "math_verify": ("grading",),
     "mpmath": ("grading",),
     "openai": ("endpoint",),

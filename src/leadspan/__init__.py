@@ -4,7 +4,7 @@ Importing this module imports nothing heavy; each public name is loaded when it 
 
 - Traces: `load_traces`, `render`, `truncate`, `supervise`, `Cut`
 - Training and evaluation: `distill`, `evaluate`, `compare_runs`, `Grader`, `RunFolder`
-- In a Hugging Face script: `LeadSpanTrainer`
+- In a Hugging Face script: `lead_span`, `LeadSpanTrainer`
 - Before training: `analyze`, `advise`
 - For a training loop of your own: the functions of `leadspan.losses`
 - Plain data: `Trace`, `Message`, `Sequence`, `Span`, `Example`
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from leadspan.evaluation.summary import BenchmarkResult as BenchmarkResult
     from leadspan.evaluation.summary import EvaluationResult as EvaluationResult
     from leadspan.grading import Grader as Grader
+    from leadspan.hf.dataset import lead_span as lead_span
     from leadspan.hf.trainer import LeadSpanTrainer as LeadSpanTrainer
     from leadspan.records import Example as Example
     from leadspan.records import Message as Message
@@ -80,6 +81,7 @@ _NAMES = {
     "leadspan.evaluation.evaluate": ("evaluate",),
     "leadspan.evaluation.summary": ("BenchmarkResult", "EvaluationResult"),
     "leadspan.grading": ("Grader",),
+    "leadspan.hf.dataset": ("lead_span",),
     "leadspan.hf.trainer": ("LeadSpanTrainer",),
     "leadspan.records": ("Example", "Message", "Sequence", "Span", "Trace"),
     "leadspan.runs": ("RunFolder",),

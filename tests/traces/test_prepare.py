@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import load_from_disk
+import yaml
+from datasets import load_dataset, load_from_disk
 
 from leadspan.config import RunConfig
 from leadspan.errors import ConfigError, DataError, RunError
@@ -145,7 +146,6 @@ def tiny_model(tokenizer: Any, folder: Path) -> Path:
 @pytest.mark.parametrize("kind", ["arrow", "messages", "prompt_completion"])
 def test_trl_trains_on_it(tmp_path: Path, kind: str) -> None:
     trl = pytest.importorskip("trl", reason="trl is a development extra (pip install trl)")
-    from datasets import load_dataset
 
     tokenizer = tokenizer_with("chatml")
     config = config_for(tmp_path, truncation={"lsp": 0.6}, traces={"validation_fraction": 0})
@@ -190,3 +190,36 @@ def test_a_cut_at_derivations_needs_someone_to_find_them(tmp_path: Path) -> None
     assert prepared.cuts.derivation_kept == 1.0
     assert prepared.cuts.answer_kept == 0.0
     assert prepared.cuts.kept_tokens < prepared.cuts.full_tokens
+
+
+@pytest.mark.parametrize("trainer", ["axolotl", "llama-factory", "trl"])
+def test_each_trainer_gets_the_rows_and_the_lines_to_load_them(
+    tmp_path: Path, trainer: Any
+) -> None:
+    config = config_for(tmp_path, truncation={"lsp": 0.5})
+    tokenizer = tokenizer_with("chatml")
+    prepare(config, tokenizer, tmp_path / "set", trainer=trainer)
+    lines = yaml.safe_load((tmp_path / "set" / f"{trainer}.yaml").read_text())
+    if trainer == "axolotl":
+        splits = {
+            "train": load_from_disk(lines["datasets"][0]["path"]),
+            "validation": load_from_disk(lines["test_datasets"][0]["path"]),
+        }
+        longest = max(len(row) for split in splits.values() for row in split["input_ids"])
+        assert lines["sequence_len"] == longest
+    elif trainer == "llama-factory":
+        splits = load_from_disk(lines["tokenized_path"])
+    else:
+        splits = load_dataset(lines["dataset_name"], cache_dir=str(tmp_path / "hf"))
+        assert lines["max_length"] is None
+    made = build_sequences(config, tokenizer)
+    cut = Cut(config.truncation, config.supervision)
+    for split, sequences in (("train", made.train), ("validation", made.validation)):
+        for row, sequence in zip(splits[split], sequences, strict=True):
+            example = cut.example(sequence)
+            ids_T = example.sequence.input_ids_T
+            assert row == {
+                "input_ids": ids_T.tolist(),
+                "labels": np.where(example.supervised_T, ids_T, IGNORED).tolist(),
+                "attention_mask": [1] * len(ids_T),
+            }

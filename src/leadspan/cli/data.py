@@ -116,18 +116,26 @@ def prepare(
     export: Annotated[
         str | None, typer.Option(help="Also write cut text: messages or prompt_completion.")
     ] = None,
+    trainer: Annotated[
+        str | None,
+        typer.Option(
+            "--for", help="Write data and config lines for axolotl, llama-factory or trl."
+        ),
+    ] = None,
     lsp: LspOption = None,
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Write the cut, masked, tokenised set as Arrow folders for other trainers."""
     check_choice("export", export, ("messages", "prompt_completion"))
+    check_choice("for", trainer, ("axolotl", "llama-factory", "trl"))
     run = read_run(config, overrides, lsp)
     from leadspan.study.run import annotator_of
     from leadspan.traces.prepare import prepare as prepare_set
 
     annotate = annotator_of(run.truncation)
-    prepared = prepare_set(run, tokenizer_of(run), output, export, annotate)  # type: ignore[arg-type]
+    tokenizer = tokenizer_of(run)
+    prepared = prepare_set(run, tokenizer, output, export, annotate, trainer)  # type: ignore[arg-type]
     if as_json:
         print_json(prepared.as_dict())
         return
@@ -137,6 +145,8 @@ def prepare(
         f"out; {cuts.kept_tokens:,} of {cuts.full_tokens:,} tokens kept, "
         f"{sum(cuts.scored_tokens.values()):,} scored."
     )
+    if trainer:
+        echo(f"config lines: {output / f'{trainer}.yaml'}")
     if export and cuts.kept_tokens < cuts.full_tokens:
         echo("Trainers that read text end each cut trace with an end of turn; Arrow rows do not.")
     for reason, number in prepared.counts.refused.most_common():

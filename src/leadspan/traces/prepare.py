@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leadspan.config import RunConfig
 from leadspan.errors import ConfigError, DataError, RunError
@@ -29,7 +30,9 @@ from leadspan.traces.dataset import (
     nothing_usable,
 )
 from leadspan.traces.render import Renderer
+from leadspan.traces.rows import Place
 from leadspan.traces.sources import LoadedTraces
+from leadspan.traces.trainer_files import Trainer, write_for
 
 Export = Literal["messages", "prompt_completion"]
 SPLITS = ("train", "validation")
@@ -65,6 +68,7 @@ def prepare(
     output: Path,
     export: Export | None = None,
     annotate: Annotate | None = None,
+    trainer: Trainer | None = None,
 ) -> Prepared:
     """Write train and validation split as a `DatasetDict.load_from_disk` folder, and a manifest last.
 
@@ -74,6 +78,7 @@ def prepare(
         output: A new folder, or one that an earlier call wrote.
         export: Also write the cut text as JSON lines of this kind.
         annotate: Adds each trace's own cut point, where the cut asks for one.
+        trainer: Write the columns that this trainer loads, and the lines of its config.
 
     Raises:
         ConfigError: The config has a schedule, which one set cannot hold.
@@ -83,10 +88,7 @@ def prepare(
     from datasets import Dataset, DatasetDict, NamedSplit
 
     check_annotated(config.truncation, annotate)
-    if config.truncation.lsp_end is not None:
-        raise ConfigError(
-            "truncation.lsp_end must be null to prepare a set; a schedule is many cuts."
-        )
+    check_one_cut(config)
     if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
         raise RunError(f"{output}: must be empty or an earlier set; got other files. Name another.")
     renderer = Renderer(tokenizer, config.render)
@@ -95,14 +97,19 @@ def prepare(
     with replacing(output) as folder:
         streamed = folder / "streamed"
         streamed.mkdir(parents=True)
-        examples = _examples(config, renderer, counts, counter, annotate)
-        rows = _write_rows(examples, streamed, renderer, export)
+        examples = iter_examples(config, renderer, counts, counter, annotate)
+        rows = _write_rows(examples, streamed, renderer, export, trainer is not None)
         if not sum(rows.values()):
             raise DataError(nothing_usable(config.traces, counts))
         kept = [split for split in SPLITS if rows[split]]
-        DatasetDict(
+        splits = DatasetDict(
             {s: Dataset.from_file(str(streamed / f"{s}.arrow"), split=NamedSplit(s)) for s in kept}
-        ).save_to_disk(folder)
+        )
+        longest = counter.report().longest_tokens
+        if trainer:
+            write_for(trainer, splits, folder, output.absolute(), longest)
+        else:
+            splits.save_to_disk(folder)
         for split in kept if export else ():
             (streamed / f"{split}.jsonl").rename(folder / f"{export}-{split}.jsonl")
         shutil.rmtree(streamed)
@@ -111,16 +118,39 @@ def prepare(
     return prepared
 
 
-def _examples(
+def check_one_cut(config: RunConfig) -> None:
+    """Check that the cut is the same at every moment of training.
+
+    Raises:
+        ConfigError: It has a schedule, which one set cannot hold.
+    """
+    if config.truncation.lsp_end is not None:
+        raise ConfigError(
+            "truncation.lsp_end must be null to prepare a set; a schedule is many cuts."
+        )
+
+
+def iter_examples(
     config: RunConfig,
     renderer: Renderer,
     counts: LoadedTraces,
     counter: CutCounter,
-    annotate: Annotate | None,
+    annotate: Annotate | None = None,
+    rows: Iterable[Place] | None = None,
 ) -> Iterator[tuple[str, Trace, Example]]:
-    """The split, the trace and the cut of each row that has something to score."""
+    """The split, the trace and the cut of each row that has something to score.
+
+    Args:
+        config: traces and truncation are used.
+        renderer: Turns traces into tokens.
+        counts: Receives what was refused, and notes.
+        counter: Cuts, and counts what the cut keeps.
+        annotate: Adds to each trace's `meta`.
+        rows: Read instead of the source's own.
+    """
     traces = config.traces
-    for trace, sequence in iter_sequences(traces, renderer, counts, config.truncation, annotate):
+    pairs = iter_sequences(traces, renderer, counts, config.truncation, annotate, rows)
+    for trace, sequence in pairs:
         example = counter.add(sequence)
         if example.num_scored_tokens:
             held_out = is_validation(trace.trace_id, traces.validation_fraction, traces.seed)
@@ -135,21 +165,23 @@ def _write_rows(
     folder: Path,
     renderer: Renderer,
     export: Export | None,
+    plain: bool,
 ) -> dict[str, int]:
-    """Write each split as one Arrow file, and as text where asked; returns their numbers of rows."""
+    """Write each split as one Arrow file, and as text where asked; returns their numbers of rows.
+
+    Plain rows hold what a trainer's collator pads, and no other column.
+    """
     from datasets import Features, List, Value
     from datasets.arrow_writer import ArrowWriter
 
     integer, truth = Value("int32"), Value("bool")
-    features = Features(
-        {
-            "id": Value("string"),
-            "input_ids": List(integer),
-            "labels": List(integer),
-            **dict.fromkeys(("prompt_end", "cot_end", "num_full_tokens"), integer),
-            **dict.fromkeys(("was_cut", "closed"), truth),
-        }
-    )
+    told = {
+        "id": Value("string"),
+        **dict.fromkeys(("prompt_end", "cot_end", "num_full_tokens"), integer),
+        **dict.fromkeys(("was_cut", "closed"), truth),
+    }
+    more = {"attention_mask": List(integer)} if plain else told
+    features = Features({"input_ids": List(integer), "labels": List(integer), **more})
     rows = dict.fromkeys(SPLITS, 0)
     with ExitStack() as stack:
         arrows = {
@@ -168,7 +200,8 @@ def _write_rows(
         }
         for split, trace, example in examples:
             rows[split] += 1
-            arrows[split].write(_arrow_row(example))
+            row = _arrow_row(example)
+            arrows[split].write({column: row[column] for column in features})
             if export:
                 text = _text_row(trace, example, renderer, export)
                 texts[split].write(json.dumps(text, ensure_ascii=False) + "\n")
@@ -177,12 +210,18 @@ def _write_rows(
     return rows
 
 
+def labels_of(example: Example) -> NDArray[np.int32]:
+    """The label of each token, not shifted: its own id, or IGNORED where it is not scored."""
+    return np.where(example.supervised_T, example.sequence.input_ids_T, IGNORED)
+
+
 def _arrow_row(example: Example) -> dict[str, Any]:
     sequence = example.sequence
     return {
         "id": sequence.trace_id,
         "input_ids": sequence.input_ids_T,
-        "labels": np.where(example.supervised_T, sequence.input_ids_T, IGNORED),
+        "labels": labels_of(example),
+        "attention_mask": np.ones(len(sequence), dtype=np.int32),
         "prompt_end": sequence.prompt.end,
         "cot_end": sequence.cot.end,
         "num_full_tokens": sequence.num_full_tokens,
