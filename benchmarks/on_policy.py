@@ -113,7 +113,7 @@ class Peer:
         try:
             from trl import DistillationConfig, DistillationTrainer
         except ImportError as error:
-            sys.exit(f"on_policy.py: needs TRL 1.16 ({error}). pip install leadspan[bench].")
+            sys.exit(f'on_policy.py: needs TRL 1.16 ({error}). pip install "leadspan[bench]".')
         from datasets import Dataset
 
         arguments = DistillationConfig(

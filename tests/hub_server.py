@@ -15,6 +15,8 @@ class HubServer(ThreadingHTTPServer):
 
     def __init__(self, commits: dict[str, str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.gated: set[str] = set()
+        """Ids whose files nobody may have."""
         self.commits = commits
         """`models/owner/name` or `datasets/owner/name` -> its newest commit."""
         self.asked: list[str] = []
@@ -31,6 +33,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: Any) -> None:
         pass
+
+    def do_HEAD(self) -> None:
+        """Of a file: none is here, and a gated id says so."""
+        name = "/".join(self.path.split("/")[1:3])
+        self.send_response(403 if name in self.server.gated else 404)
+        self.send_header(
+            "x-error-code", "GatedRepo" if name in self.server.gated else "RepoNotFound"
+        )
+        self.send_header("content-length", "0")
+        self.end_headers()
 
     def do_GET(self) -> None:
         name = self.path.removeprefix("/api/")

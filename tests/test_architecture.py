@@ -32,6 +32,8 @@ FLOORS = {
                 "statistics",
                 "registry",
                 "endpoint",
+                "extras",
+                "hub",
                 "grading",
             ),
             ("traces", "losses", "generation"),

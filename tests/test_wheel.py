@@ -63,7 +63,7 @@ def test_a_wheel_in_a_clean_environment_runs_the_quick_demo(tmp_path: Path) -> N
     run(python, "-m", "pip", "install", "-q", "-c", constraints, "torch")
     run(python, "-m", "pip", "install", "-q", "-c", constraints, f"{wheel}[report]")
     started = time.monotonic()
-    run(tmp_path / "venv" / "bin" / "leadspan", "demo", "--quick", "--out", tmp_path / "demo")
+    run(tmp_path / "venv" / "bin" / "leadspan", "demo", "--quick", "--output", tmp_path / "demo")
     print(f"demo --quick: {time.monotonic() - started:.0f} s")
     with (tmp_path / "demo" / "report" / "results.csv").open(encoding="utf-8") as file:
         rows = {row["run"]: row for row in csv.DictReader(file)}

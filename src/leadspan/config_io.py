@@ -10,7 +10,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -21,24 +22,105 @@ from leadspan.errors import ConfigError
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def _say(error: Any, model: type[BaseModel]) -> str:
-    """One pydantic error as `<field> must ...; got ...`, with a near-miss for unknown keys."""
-    place = ".".join(str(part) for part in error["loc"]) or "the file"
-    if error["type"] == "extra_forbidden":
-        known = _fields_at(model, error["loc"][:-1])
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
-        return f"{place} is not a known key. {hint}"
-    if error["type"] == "missing":
-        return f"{place} is required."
-    message = error["msg"].removeprefix("Value error, ")
-    message = message.replace("Input should be ", "must be ").replace("Input ", "")
+SHORT_KEYS = {
+    "lsp": "truncation.lsp",
+    "keep": "truncation.keep",
+    "sections": "supervision.sections",
+    "kd_ratio": "loss.kd_ratio",
+}
+"""Short names that `--set` and the grids of a sweep take for whole keys."""
+
+_MAPPING, _NUMBER, _DATE = "a mapping of keys", "a number", "a date such as 2026-11-25"
+_WHOLE, _TRUTH = "a whole number", "true or false"
+WANTED = {
+    "model_type": _MAPPING,
+    "dict_type": _MAPPING,
+    "tuple_type": "a list",
+    "string_type": "text",
+    "string_unicode": "text",
+    "string_too_short": "a text that is not empty",
+    "bool_type": _TRUTH,
+    "bool_parsing": _TRUTH,
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_parsing_size": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": "a finite number",
+    "greater_than": "greater than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "literal_error": "{expected}",
+    "too_short": "a list of {min_length} or more",
+    "too_long": "a list of {max_length} or fewer",
+    "date_type": _DATE,
+    "date_parsing": _DATE,
+    "date_from_datetime_parsing": _DATE,
+    "date_from_datetime_inexact": _DATE,
+}
+"""What a value must be, for each kind of error that pydantic can find in our models."""
+
+Place = tuple[str | int, ...]
+
+
+def _problems(errors: list[Any], model: type[BaseModel]) -> list[str]:
+    """One line a key that is wrong, in order; where a key takes several kinds, all are named."""
+    by_place: dict[Place, list[Any]] = {}
+    for error in errors:
+        by_place.setdefault(_place_of(error["loc"], model), []).append(error)
+    inner = {place[:end] for place in by_place for end in range(1, len(place))}
+    return [_say(place, found, model) for place, found in by_place.items() if place not in inner]
+
+
+def _say(place: Place, errors: list[Any], model: type[BaseModel]) -> str:
+    """The errors of one key as `<field> must be ...; got ...`, with a near-miss for unknown keys."""
+    error, name = errors[0], ".".join(map(str, place))
     if error["type"] == "value_error":
-        return f"{place}: {message}."
-    hint = ""
-    if place.endswith("lsp") and isinstance(error["input"], int | float) and error["input"] > 1:
-        hint = f" Write {min(error['input'] / 100, 1.0):g} for {error['input']:g} %."
-    return f"{place} {message}; got {error['input']!r}.{hint}"
+        message = error["msg"].removeprefix("Value error, ")
+        return f"{name}: {message}." if name else f"{message}."
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, place[:-1])
+        near = difflib.get_close_matches(str(place[-1]), known, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
+        return f"{name} is not a known key. {hint}"
+    if error["type"] == "missing":
+        return f"{name} is required."
+    wanted = (WANTED[one["type"]].format(**one.get("ctx", {})) for one in errors)
+    return f"{name} must be {' or '.join(dict.fromkeys(wanted))}; got {error['input']!r}.{_hint(error, name)}"
+
+
+def _hint(error: Any, name: str) -> str:
+    """What to write instead, where the slip is a common one."""
+    value = error["input"]
+    if name.endswith("lsp") and isinstance(value, int | float) and 1 < value <= 100:
+        return f" Write {value / 100:g} for {value:g} %."
+    if error["type"] == "tuple_type":
+        return f" Write [{value}]." if isinstance(value, str) else " Write [...]."
+    return ""
+
+
+def _place_of(path: Place, model: type[BaseModel]) -> Place:
+    """The keys of a place; where a key takes several kinds, pydantic names the kind behind it."""
+    annotation: Any = model
+    place: list[str | int] = []
+    for part in path:
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        if get_origin(annotation) in (UnionType, Union) and len(kinds) > 1:
+            annotation = next((m for m in _models_in(annotation) if m.__name__ == part), None)
+            continue
+        place.append(part)
+        if isinstance(part, int):
+            annotation = kinds[0] if kinds else None
+            continue
+        models = _models_in(annotation)
+        annotation = _annotations(models[0]).get(part) if models else None
+    return tuple(place)
+
+
+def _annotations(model: type[BaseModel]) -> dict[str | int, Any]:
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 
 def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
@@ -64,7 +146,7 @@ def validate(model: type[Model], content: Any, where: str) -> Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        lines = [f"{where}: {_say(problem, model)}" for problem in error.errors()]
+        lines = [f"{where}: {problem}" for problem in _problems(error.errors(), model)]
         raise ConfigError("\n".join(lines)) from None
 
 
@@ -95,7 +177,7 @@ def apply_override(content: dict[str, Any], assignment: str) -> dict[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {assignment}: write key=value, for example truncation.lsp=0.25.")
     try:
-        return set_key(content, key.strip(), yaml.safe_load(value))
+        return set_key(content, whole_key(key.strip()), yaml.safe_load(value))
     except yaml.YAMLError as error:
         what = getattr(error, "problem", None) or "it cannot be read"
         raise ConfigError(
@@ -104,6 +186,11 @@ def apply_override(content: dict[str, Any], assignment: str) -> dict[str, Any]:
         ) from None
     except ConfigError as error:
         raise ConfigError(f"--set {assignment}: {error}") from None
+
+
+def whole_key(key: str) -> str:
+    """The whole name of a key that may be a short one."""
+    return SHORT_KEYS.get(key, key)
 
 
 def set_key(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -141,10 +228,30 @@ def _replaced(content: Any, names: list[str], value: Any, place: str) -> Any:
 
 def load_run_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
     """Read run.yaml, apply `--set` overrides, check everything."""
-    content = read_yaml(path)
+    content = read_run_yaml(path)
     for assignment in overrides:
         content = apply_override(content, assignment)
     return validate(RunConfig, content, str(path))
+
+
+def read_run_yaml(path: Path) -> dict[str, Any]:
+    """The keys of a run.yaml.
+
+    Raises:
+        ConfigError: It cannot be read, or is a sweep.
+    """
+    content = read_yaml(path)
+    if is_sweep(content):
+        raise ConfigError(
+            f"{path}: must be a run.yaml; got a sweep, with grids. Give it to `leadspan sweep`, or give "
+            "the run.yaml that its base stands for."
+        )
+    return content
+
+
+def is_sweep(content: Mapping[str, Any]) -> bool:
+    """The file holds a sweep, not a run."""
+    return "grids" in content
 
 
 def config_hash(config: BaseModel) -> str:

@@ -67,7 +67,7 @@ class Endpoint:
             import openai
         except ImportError:
             raise ConfigError(
-                "endpoint: needs the openai client. pip install leadspan[endpoint]"
+                'endpoint: needs the openai client. pip install "leadspan[endpoint]"'
             ) from None
         self._openai = openai
         self.config = config

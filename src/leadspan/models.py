@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from leadspan.chat import ChatMessage, ChatTemplate, choose_template, special_tokens, with_parts
 from leadspan.config import LoraConfig, ModelConfig, RenderConfig, StudentConfig, TeacherConfig
 from leadspan.errors import ConfigError, DataError
+from leadspan.extras import check_installed
+from leadspan.hub import say_unread
 from leadspan.integrity import check_checksums
 
 if TYPE_CHECKING:
@@ -20,10 +22,6 @@ if TYPE_CHECKING:
 
 PROBE = "leadspanprobe"
 WEIGHTS = ".safetensors"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def load_tokenizer(model: ModelConfig, render: RenderConfig | None = None) -> Any:
@@ -49,7 +47,7 @@ def load_tokenizer(model: ModelConfig, render: RenderConfig | None = None) -> An
         tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
     except Exception as error:  # transformers raises many kinds for one cause
         raise DataError(
-            f"{model.path}: no tokenizer could be loaded ({_first_line(error)})."
+            f"{model.path}: no tokenizer could be loaded ({say_unread(error)})."
         ) from None
     if render is not None and render.chat_template is not None:
         tokenizer.chat_template = choose_template(tokenizer, render)
@@ -86,9 +84,7 @@ def load_causal_lm(config: ModelConfig, device: str = "cpu") -> Any:
             **options,
         )
     except Exception as error:  # transformers raises many kinds for one cause
-        raise DataError(
-            f"{config.path}: no model could be loaded ({_first_line(error)})."
-        ) from None
+        raise DataError(f"{config.path}: no model could be loaded ({say_unread(error)}).") from None
     if "device_map" not in options:
         model.to(device)
     model.config.use_cache = False
@@ -112,14 +108,9 @@ def _without_weights(config: ModelConfig) -> Any:
 
 
 def _quantization(bits: str) -> Any:
-    import importlib.util
-
     from transformers import BitsAndBytesConfig
 
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            f"teacher.quantization {bits} needs bitsandbytes. pip install leadspan[quantization]"
-        )
+    check_installed("bitsandbytes", f"teacher.quantization {bits}", "quantization")
     return BitsAndBytesConfig(load_in_8bit=bits == "8bit", load_in_4bit=bits == "4bit")
 
 
@@ -139,10 +130,9 @@ def add_adapters(model: Any, peft_config: Any) -> Any:
 
 
 def _add_lora(model: Any, config: LoraConfig) -> Any:
-    try:
-        import peft
-    except ImportError:
-        raise ConfigError("student.lora needs peft. pip install leadspan[lora]") from None
+    check_installed("peft", "student.lora", "lora")
+    import peft
+
     target = config.target_modules
     return add_adapters(
         model,
@@ -334,7 +324,7 @@ def read_model_config(config: ModelConfig, whole: bool = False) -> Any:
         found = AutoConfig.from_pretrained(config.path, revision=config.revision)
         return found if whole else found.get_text_config()
     except Exception as error:  # transformers raises many kinds for one cause
-        raise DataError(f"{config.path}: no config could be read ({_first_line(error)}).") from None
+        raise DataError(f"{config.path}: no config could be read ({say_unread(error)}).") from None
 
 
 def read_stop_ids(config: ModelConfig) -> tuple[int, ...]:

@@ -7,14 +7,18 @@ program has set up logging of its own, which then has them alone. Results are no
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 SECONDS_BETWEEN_LINES = 10.0
 FILE_WIDTH = 140
@@ -29,7 +33,7 @@ class _Stderr(logging.Handler):
         has_others = len(LOGGER.handlers) > 1
         if has_others or (LOGGER.propagate and logging.getLogger().handlers):
             return
-        print(self.format(record), file=sys.stderr, flush=True)
+        print(wrapped(self.format(record), sys.stderr), file=sys.stderr, flush=True)
 
 
 _STDERR = _Stderr()
@@ -123,4 +127,64 @@ def build_console() -> Console:
     """A rich console for results on stdout; into a file or pipe it is wide, so that no number is cut."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+    sized = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if sized else FILE_WIDTH)
+
+
+def build_table(*headers: str, title: str = "", caption: str = "", texts: int = 1) -> Table:
+    """A table that is narrow enough for a terminal of 80 columns, numbers to the right.
+
+    Args:
+        *headers: A column each.
+        title: Above it.
+        caption: Below it.
+        texts: How many columns, from the left, hold text, which may go on in a second line.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=title or None,
+        caption=caption or None,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, int(len(headers) < 9), 0, 0),
+        pad_edge=False,
+    )
+    for place, header in enumerate(headers):
+        is_text = place < texts
+        table.add_column(header, justify="left" if is_text else "right", no_wrap=not is_text)
+    return table
+
+
+def amount(number: float) -> str:
+    """A count in at most seven characters: 188,926 as it is, from a million on 1.23M, 45.6B."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
+        if number >= size * 0.9999995:
+            return (
+                f"{number / size:.3g}{unit}"
+                if number < 999.5 * size
+                else f"{number / size:,.0f}{unit}"
+            )
+    return f"{number:,.0f}"
+
+
+def wrapped(text: str, stream: TextIO) -> str:
+    """`text`, its lines broken between words where `stream` is a terminal, and as they are elsewhere."""
+    if not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    lines = (
+        textwrap.fill(
+            line,
+            width,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+            drop_whitespace=True,
+        )
+        for line in text.split("\n")
+    )
+    return "\n".join(lines)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from leadspan.cli.main import main
+from leadspan.config import RunConfig
+from leadspan.config_io import set_key, validate
+from leadspan.errors import ConfigError
 from tests.conftest import save_tiny_model
 from tests.study.test_sweep import write_traces
 
@@ -50,19 +57,25 @@ def _succeeds(*arguments: str | Path) -> None:
     ("setting", "says"),
     [
         ("truncation.lsp=0", "truncation.lsp must be greater than 0; got 0."),
-        ("truncation.lsp=1.5", "truncation.lsp must be less than or equal to 1; got 1.5."),
+        ("truncation.lsp=1.5", "truncation.lsp must be at most 1; got 1.5."),
         ("truncation.lsp=50", "Write 0.5 for 50 %."),
-        ("truncation.lsp=half", "truncation.lsp must be a valid number"),
+        ("truncation.lsp=half", "truncation.lsp must be a number; got 'half'."),
         ("supervision.sections=[thoughts]", "must be 'prompt', 'cot' or 'answer'; got 'thoughts'"),
         ("supervision.sections=[]", "supervision.sections"),
         ("truncation.lps=0.5", "Did you mean 'lsp'?"),
-        ("training.steps=0", "training.steps must be greater than or equal to 1; got 0."),
+        ("training.steps=0", "training.steps must be at least 1; got 0."),
         ("teacher=null", "teacher is required when loss.kd_ratio > 0"),
         ("supervision.sections=[cot", "--set supervision.sections=[cot: the value must be YAML; "),
         ("traces.where={a: 1", "--set traces.where={a: 1: the value must be YAML; "),
         ("traces.where='a", "the value must be YAML; "),
         ("supervision.sections=@cot", "the value must be YAML; "),
         ("training.learning_rate=.inf", "training.learning_rate must be a finite number"),
+        ("lsp=50", "truncation.lsp must be at most 1; got 50. Write 0.5 for 50 %."),
+        ("sections=cot", "supervision.sections must be a list; got 'cot'. Write [cot]."),
+        ("training.bf16=maybe", "training.bf16 must be true or false or 'auto'; got 'maybe'."),
+        ("traces.markers={open: ''}", "traces.markers.close is required."),
+        ("traces.markers=3", "traces.markers must be text or a mapping of keys; got 3."),
+        ("traces.columns=[a]", "traces.columns must be a mapping of keys; got ['a']."),
         ("truncation..lsp=0.5", "--set truncation..lsp=0.5: a key must be names with single dots"),
         ("evaluation.benchmarks.1.limit=2", "evaluation.benchmarks is a list of 1 entries"),
         ("evaluation.benchmarks.limit=2", "counted from 0; got 'limit'"),
@@ -83,6 +96,82 @@ def test_settings(
     error = _fails(capsys, "train", path, "--set", setting)
     assert says in error
     assert len(error.splitlines()) == 1 or not error.startswith("--set")
+
+
+def test_every_kind_of_wrong_value_is_said_in_our_words() -> None:
+    """Each value of each kind at each key of a run.yaml: no error of pydantic without words of ours."""
+    wrong = [
+        "x",
+        True,
+        None,
+        -1,
+        1.5,
+        [],
+        {},
+        {"a": 1},
+        float("nan"),
+        b"\xff",
+        "2026-13-01",
+        10**400,
+    ]
+    good = {"student": {"path": "s"}, "traces": {"path": "t"}, "loss": {"kd_ratio": 0}}
+    keys = list(_keys_of(RunConfig, ""))
+    assert len(keys) > 100
+    for key in keys:
+        for value in wrong:
+            content = set_key({**good, "training": {"steps": 1}}, key, value)
+            with suppress(ConfigError):
+                validate(RunConfig, content, "run.yaml")
+                continue
+            lines = _error_of(content).splitlines()
+            assert all(line.startswith("run.yaml: ") for line in lines)
+            assert not re.search(
+                "pydantic|[Ii]nput|valid |constrained|tuple|[Dd]ict", str(lines)
+            ), lines
+
+
+def _keys_of(model: type[BaseModel], place: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        key = f"{place}{field.alias or name}"
+        yield key
+        inner = getattr(field.annotation, "__args__", (field.annotation,))
+        for one in inner:
+            if isinstance(one, type) and issubclass(one, BaseModel):
+                yield from _keys_of(one, f"{key}.0." if Ellipsis in inner else f"{key}.")
+
+
+def _error_of(content: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as error:
+        validate(RunConfig, content, "run.yaml")
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("verb", "content", "says"),
+    [
+        ("train", {"base": {}, "grids": [{"lsp": [0.5]}]}, "must be a run.yaml; got a sweep"),
+        ("inspect", {"base": {}, "grids": [{"lsp": [0.5]}]}, "must be a run.yaml; got a sweep"),
+        ("evaluate", {"base": {}, "grids": [{"lsp": [0.5]}]}, "must be a run.yaml; got a sweep"),
+        (
+            "sweep",
+            {"student": {"path": "s"}},
+            "must be a sweep.yaml, with base and grids; got a run",
+        ),
+    ],
+)
+def test_a_file_of_the_other_kind_is_one_line(
+    verb: str,
+    content: dict[str, Any],
+    says: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text(yaml.safe_dump(content))
+    given = ("student", "--config", path, "--output", tmp_path) if verb == "evaluate" else (path,)
+    error = _fails(capsys, verb, *given)
+    assert error.startswith(f"{path}: {says}")
+    assert len(error.splitlines()) == 1
 
 
 def test_settings_of_traces_alone(
@@ -109,6 +198,11 @@ def test_a_run_that_cannot_calibrate(
     error = _fails(capsys, "plan", path, "--calibrate", tmp_path)
     assert error.startswith(f"--calibrate {tmp_path}: must be a finished run; ")
     assert len(error.splitlines()) == 1
+
+
+def test_a_device_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = _fails(capsys, "plan", tmp_path / "run.yaml", "--device", "gpu")
+    assert error == "--device must be one of cuda, cpu; got 'gpu'.\n"
 
 
 def test_all_problems_of_a_config_are_shown_together(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,29 @@ def test_inspect_needs_no_run_yaml(tmp_path: Path, rows: Path) -> None:
     assert found["roundtrip_failures"] == 0
 
 
+def test_inspect_fits_80_columns_and_shows_a_trace_on_request(
+    tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    command = ("inspect", rows, "--tokenizer", model_folder(tmp_path / "student"), "--derivations")
+    plain = call(*command).stdout
+    assert max(map(len, plain.splitlines())) <= 80
+    assert "…" not in plain
+    assert "so 0." not in plain
+    assert plain.index("tokens by section") < plain.index("what each LSP keeps")
+    shown = call(*command, "--traces", 1).stdout
+    assert plain.splitlines()[-1] == shown.splitlines()[-1]
+    assert shown.index("so 0.") < shown.index("tokens by section")
+
+
+def test_lsp_has_an_option_and_a_short_key(run_yaml: Path) -> None:
+    outs = [
+        json.loads(call("inspect", run_yaml, "--json", *cut).stdout)["configured"]["kept_tokens"]
+        for cut in (("--lsp", 0.5), ("--set", "lsp=0.5"), ("--set", "truncation.lsp=0.5"), ())
+    ]
+    assert outs[0] == outs[1] == outs[2] < outs[3]
+
+
 def test_inspect_shows_a_page_and_the_terminal(tmp_path: Path, run_yaml: Path) -> None:
     page = tmp_path / "page.html"
     result = call("inspect", run_yaml, "--html", page, "--set", "truncation.lsp=0.5")
@@ -76,8 +100,8 @@ def test_inspect_with_nothing_usable_says_what_to_write_and_fails(
     assert result.exit_code == 1
     assert "unknown_format 1" in result.stderr
     assert "query, reply" in result.stderr
-    line = result.stderr.partition("Write traces.columns: ")[2].strip().rstrip(".")
-    mended = call("inspect", file, "--tokenizer", tokenizer, "--set", f"traces.columns={line}")
+    option = shlex.split(result.stderr.partition("or --set ")[2].strip().removesuffix("."))
+    mended = call("inspect", file, "--tokenizer", tokenizer, "--set", *option)
     assert mended.exit_code == 0
     assert "1 rows, 1 usable" in mended.stdout
 
@@ -98,7 +122,9 @@ def test_inspect_takes_another_template(tmp_path: Path, rows: Path) -> None:
     tokenizer = model_folder(tmp_path / "student")
     template = tmp_path / "t.jinja"
     template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}::<think>\n")
-    result = call("inspect", rows, "--tokenizer", tokenizer, "--chat-template", template)
+    result = call(
+        "inspect", rows, "--tokenizer", tokenizer, "--chat-template", template, "--traces", 1
+    )
     assert "::<think>" in result.stdout
 
 

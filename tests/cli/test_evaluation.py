@@ -50,6 +50,22 @@ def test_a_list_entry_is_changed_wherever_the_benchmarks_are_named(
     assert "2 problems, 2 samples" in found.stdout
 
 
+def test_limit_takes_the_first_problems_of_each_benchmark(evaluated, tiny_student, tmp_path):
+    (tmp_path / "more.jsonl").write_text('{"problem": "1?", "gold": "1"}\n' * 3)
+    files = [evaluated[0] / "sums.jsonl", tmp_path / "more.jsonl"]
+    named = [part for file in files for part in ("--benchmark", str(file))]
+    found = run(
+        "evaluate", str(tiny_student), *named, *FEW, "--limit", "2", "--output", str(tmp_path / "o")
+    )
+    assert found.stdout.count("2 problems, 2 samples") == 2
+
+
+def test_an_entry_of_no_list_is_said(tiny_student, tmp_path):
+    arguments = ["evaluate", str(tiny_student), "--set", "evaluation.benchmarks.0.limit=2"]
+    with pytest.raises(ConfigError, match="benchmarks must be a list; got"):
+        RUNNER.invoke(app, [*arguments, "--output", str(tmp_path)], catch_exceptions=False)
+
+
 def test_grade_again(evaluated):
     found = run("grade", str(evaluated[0] / "out" / "samples.jsonl"), "--json").stdout
     assert json.loads(found)["changes"] == {}

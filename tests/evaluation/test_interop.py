@@ -114,7 +114,7 @@ def test_lm_eval_finds_the_same_accuracy(world, problems, ours, tmp_path, monkey
 def server(world):
     """`transformers serve` with the world's teacher, on a free port of loopback."""
     if not is_serve_available():
-        pytest.skip("transformers serve is not installed: pip install leadspan[interop]")
+        pytest.skip('transformers serve is not installed: pip install "leadspan[interop]"')
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from leadspan.analysis.plan import plan_run
 from leadspan.config import RunConfig, TracesConfig
+from leadspan.config_io import set_key
+from leadspan.models import load_tokenizer
 from leadspan.runs import RunFolder, write_json_atomic
 from leadspan.study.advice import datasets_of, write_analysis
 from leadspan.study.launch import LocalJobs, run_points
@@ -96,6 +99,18 @@ def test_data_sets_are_told_apart_by_what_differs(tmp_path: Path) -> None:
         "path org/d, split science",
     ]
     assert names({"path": "data/*.jsonl"}) == ["data/*.jsonl"]
+
+
+def test_the_advice_and_the_plan_read_the_sample_that_is_trained_on(
+    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
+) -> None:
+    sweep = tiny_sweep(tmp_path, tiny_student, tiny_teacher)
+    base = set_key(dict(sweep.base), "traces.sample", 5)
+    points = prepare_sweep(sweep.model_copy(update={"base": base}), tmp_path / "out")
+    write_analysis(tmp_path / "out", points, datasets_of(points))
+    content = read(tmp_path / "out")
+    planned = plan_run(points[0].config, load_tokenizer(points[0].config.student)).num_traces
+    assert content["datasets"][0]["counts"]["traces"] == planned == content["plan"]["traces"] == 5
 
 
 def test_no_more_than_the_limit_is_read(

@@ -224,7 +224,7 @@ def test_without_the_extra_the_text_is_written(
     path = write_report(tmp_path)
     assert path.name == "report.md"
     assert sorted(p.name for p in path.parent.iterdir()) == ["report.md", "results.csv"]
-    assert "pip install leadspan[report]" in capsys.readouterr().err
+    assert 'pip install "leadspan[report]"' in capsys.readouterr().err
 
 
 def test_a_small_report_reads_as_before_and_as_again(tmp_path: Path) -> None:

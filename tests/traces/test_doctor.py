@@ -302,3 +302,23 @@ def test_two_families_of_markers_are_told(tmp_path: Path) -> None:
     found = findings(tmp_path, render=markers)["think markers"]
     assert found.level == "warning"
     assert "<seed:think>" in found.message
+
+
+def test_what_is_not_installed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "trackio", None)
+    model_folder(tmp_path / "student")
+    found = findings(tmp_path, tracking={"tracker": "trackio"})["needs"]
+    assert found.level == "error"
+    assert 'pip install "leadspan[track]"' in found.message
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_bfloat16_where_it_is_slow_is_a_warning(
+    has_units: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leadspan.traces.doctor.has_bf16_units", lambda device: has_units)
+    model_folder(tmp_path / "student")
+    asked = findings(tmp_path, training={"steps": 1, "bf16": True})["precision"]
+    assert asked.level == ("ok" if has_units else "warning")
+    assert "training.bf16 asks for bfloat16" in asked.message
+    assert findings(tmp_path)["precision"].level == "ok"

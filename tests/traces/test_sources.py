@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +269,8 @@ def test_what_the_hub_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
         raise ConnectionError("Couldn't reach the Hub\nsecond line")
 
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
-    with pytest.raises(DataError, match="owner/name: cannot be read as a data set; Couldn't reach"):
+    said = "owner/name: cannot be read as a data set (not in the hub's cache"
+    with pytest.raises(DataError, match=re.escape(said)):
         load_traces("owner/name")
 
 
@@ -333,32 +335,65 @@ def test_a_very_long_line_is_refused_and_the_next_one_is_read(
 
 
 @pytest.mark.parametrize(
-    ("fields", "line"),
+    ("fields", "found", "nearest", "columns"),
     [
         (
             {"query": "6*7?", "response": "<think>c</think>42", "level": 5},
-            "Its columns are query, response, level. Write traces.columns: "
-            "{prompt: query, completion: response}",
+            "query, response, level", "prompt_completion", "{prompt: query, completion: response}",
+        ),
+        (
+            {"question": "6*7?", "response": "<think>c</think>42", "label": 42},
+            "question, response, label", "prompt_completion",
+            "{prompt: question, completion: response, gold: label}",
         ),
         (
             {"dialogue": [{"role": "user", "content": "q"}]},
-            "Its columns are dialogue. Write traces.columns: {messages: dialogue}",
+            "dialogue", "messages", "{messages: dialogue}",
         ),
         (
-            {"my question": "q", "reasoning_text": "c", "final": "a"},
-            'Its columns are "my question", reasoning_text, final. Write traces.columns: '
+            {"my question": "q", "reasoning_text": "c", "final": "a", "target": "a", "gold": "a"},
+            '"my question", reasoning_text, final, target, gold', "sections",
             '{prompt: "my question", cot: reasoning_text, answer: final}',
         ),
-        ({"a": 1}, "Its columns are a. Write traces.columns: {prompt: YOUR_COLUMN, completion: YOUR_COLUMN}"),
-        ({}, "Its columns are none. Write traces.columns: {prompt: YOUR_COLUMN, completion: YOUR_COLUMN}"),
+        ({"a": 1}, "a", "prompt_completion", "{prompt: YOUR_COLUMN, completion: YOUR_COLUMN}"),
+        ({}, "none", "prompt_completion", "{prompt: YOUR_COLUMN, completion: YOUR_COLUMN}"),
     ],
 )  # fmt: skip
 def test_an_unknown_format_says_what_to_write(
-    tmp_path: Path, fields: dict[str, Any], line: str
+    tmp_path: Path, fields: dict[str, Any], found: str, nearest: str, columns: str
 ) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps(fields) + "\n")
-    assert load_traces(file).hints == {"unknown_format": line}
+    assert load_traces(file).hints == {
+        "unknown_format": f"Its columns are {found}; the nearest format is {nearest}. Write "
+        f"traces.columns: {columns} in run.yaml, or --set 'traces.columns={columns}'"
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason", "hint"),
+    [
+        ("rows.txt", "hello", "broken_json", "Rows are read from JSON lines"),
+        ("rows.jsonl", "[1]", "not_an_object", "Rows are read from JSON lines"),
+        ("rows.csv", "a,b\n1,2,3", "broken_table_row", "as many cells as its first line"),
+        ("rows.jsonl", '{"prompt": "p", "completion": "a"}', "no_marker", "traces.markers: {open"),
+        (
+            "rows.jsonl",
+            '{"prompt": "p", "completion": null, "reply": "<think>c</think>a"}',
+            "missing:completion",
+            "traces.columns: {prompt: prompt, completion: reply}",
+        ),
+        ("rows.csv", "question,reply\np,<think>c</think>a", "unknown_format", "completion: reply"),
+    ],
+)
+def test_a_row_that_is_not_read_says_the_next_step(
+    tmp_path: Path, name: str, text: str, reason: str, hint: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(text + "\n")
+    loaded = load_traces(file)
+    assert loaded.refused == {reason: 1}
+    assert hint in loaded.hints[reason]
 
 
 def test_the_line_that_is_said_has_the_row_read(tmp_path: Path) -> None:
@@ -366,7 +401,7 @@ def test_the_line_that_is_said_has_the_row_read(tmp_path: Path) -> None:
     fields = {"my question": "q", "reply": "<think>c</think>a", "prompt": "other"}
     file.write_text(json.dumps(fields) + "\n")
     hint = load_traces(file).hints["unknown_format"]
-    columns = yaml.safe_load(hint.partition("traces.columns: ")[2])
+    columns = yaml.safe_load(hint.partition("traces.columns: ")[2].partition(" in run.yaml")[0])
     assert columns == {"prompt": "prompt", "completion": "reply"}
     (trace,) = load_traces(file, columns=columns)
     assert (trace.cot, trace.answer) == ("c", "a")

@@ -41,7 +41,7 @@ def test_a_tracker_that_is_not_installed_says_what_brings_it(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     with (
-        pytest.raises(ConfigError, match=r"pip install leadspan\[track\]"),
+        pytest.raises(ConfigError, match=r'pip install "leadspan\[track\]"'),
         open_tracker("wandb", tmp_path, "project", {}),
     ):
         pass

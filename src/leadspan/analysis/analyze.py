@@ -227,14 +227,14 @@ def analyze(
     render: RenderConfig | None = None,
     limit: int | None = None,
 ) -> Analysis:
-    """Read every usable trace of a source, or its first `limit`, whatever `config.sample` says then.
+    """Read every usable trace of a source, or its first `limit`.
 
     Raises:
         DataError: The source cannot be read, or no row of it is usable.
     """
     renderer = Renderer(tokenizer, render or RenderConfig())
     counts = LoadedTraces()
-    pairs = iter_sequences(config if limit is None else unsampled(config), renderer, counts)
+    pairs = iter_sequences(config, renderer, counts)
     readings = tuple(read_traces(islice(pairs, limit), renderer))
     if not readings:
         raise DataError(nothing_usable(config, counts))
@@ -246,11 +246,6 @@ def _template_name(renderer: Renderer) -> str:
     if renderer.layout.template is None:
         return "none (plain prompts)"
     return renderer.config.chat_template or "the tokenizer's own"
-
-
-def unsampled(config: TracesConfig) -> TracesConfig:
-    """The source without its sample, for which every row would have to be read."""
-    return config.model_copy(update={"sample": None})
 
 
 def summarise(analysis: Analysis) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from leadspan.analysis.analyze import Analysis, read_traces, unsampled
+from leadspan.analysis.analyze import Analysis, read_traces
 from leadspan.analysis.cost import (
     CostPoint,
     Workload,
@@ -131,14 +131,13 @@ def plan_run(
     """
     check_annotated(config.truncation, annotate)
     lsps = planned_lsps(config) if lsps is None else lsps
-    traces = config.traces if limit is None else unsampled(config.traces)
     renderer = Renderer(tokenizer, config.render)
     counts = LoadedTraces()
     sequences = []
 
     def remember() -> Iterator[tuple[Trace, Sequence]]:
         pairs = iter_sequences(
-            traces,
+            config.traces,
             renderer,
             counts,
             config.truncation,

@@ -14,6 +14,8 @@ from leadspan.cli.common import (
     SetOption,
     SourceArgument,
     TokenizerOption,
+    check_choice,
+    echo,
     print_json,
     read_run,
     read_source,
@@ -97,12 +99,12 @@ def advise(
         print_json(found)
         return
     for reason in advice.reasons:
-        typer.echo(f"- {reason}")
+        echo(f"- {reason}")
     for name, ratio in (found.get("saving") or {}).items():
-        typer.echo(f"- predicted {name.replace('_', ' ')}: {ratio:.2f} of the whole")
+        echo(f"- predicted {name.replace('_', ' ')}: {ratio:.2f} of the whole")
     if token_cost is not None:
-        typer.echo(f"- {token_cost}")
-    typer.echo(advice.order)
+        echo(f"- {token_cost}")
+    echo(advice.order)
 
 
 def _plain(run: RunConfig) -> RunConfig:
@@ -151,7 +153,7 @@ def _judge(
     endpoint = validate(EndpointConfig, {"base_url": url, "model": model}, "--judge")
     loaded = load_traces(traces).traces[:sample]
     cost = estimate(loaded)
-    typer.echo(
+    echo(
         f"the judge will be asked {cost.calls} times, about {cost.prompt_tokens} tokens in and "
         f"{cost.answer_tokens} out; answers already in the cache cost nothing",
         err=True,
@@ -162,38 +164,36 @@ def _judge(
 
 
 def _print_summary(source: str, summary: dict[str, Any]) -> None:
-    from rich.table import Table
-
     from leadspan.analysis.analyze import STATUSES
-    from leadspan.progress import build_console
+    from leadspan.progress import build_console, build_table
 
     counts = ", ".join(
         f"{name.replace('_', ' ')} {summary[name]}" for name in ("traces", *STATUSES)
     )
-    typer.echo(f"{source}: {counts}")
+    echo(f"{source}: {counts}")
     if summary["refused"]:
         refused = ", ".join(f"{reason} {number}" for reason, number in summary["refused"].items())
-        typer.echo(f"rows that are not used: {refused}")
-    typer.echo(
+        echo(f"rows that are not used: {refused}")
+    echo(
         f"chat template: {summary['template']}; median prompt {summary['median_prompt_tokens']} of "
         f"{summary['median_tokens']} tokens"
     )
     if summary["derived"]:
         low, middle, high = summary["quartiles"]
-        typer.echo(
+        echo(
             f"first derivation ends at {middle:.0%} of the sequence (middle half {low:.0%} to "
             f"{high:.0%}), {summary['median_cot_fraction']:.0%} of the CoT; in the answer only: "
             f"{summary['derived_in_answer']}; cues before it {summary['cues_before']:.1f}, after it "
             f"{summary['cues_after']:.1f}"
         )
-        table = Table("lsp", *SHOWN_LSPS, title="share of derivations that the lead keeps")
+        table = build_table("lsp", *SHOWN_LSPS, title="share of derivations that the lead keeps")
         table.add_row("kept", *(f"{summary['survival'][lsp]:.0%}" for lsp in SHOWN_LSPS))
         for end, name in enumerate(("95 % from", "to")):
             ends = (summary["survival_interval"][lsp][end] for lsp in SHOWN_LSPS)
             table.add_row(name, *(f"{value:.0%}" for value in ends))
         build_console().print(table)
     if "judge" in summary:
-        typer.echo(f"judge: {json.dumps(summary['judge'])}")
+        echo(f"judge: {json.dumps(summary['judge'])}")
 
 
 def plan(
@@ -227,6 +227,7 @@ def plan(
     from leadspan.study.run import annotator_of
     from leadspan.study.sweep import expand, load_sweep
 
+    check_choice("device", device, ("cuda", "cpu"))
     speed = _speed(calibrate, peak_tflops, utilisation)
 
     def plan_one(run: RunConfig, lsps: Sequence[float] | None = None) -> Plan:
@@ -253,7 +254,7 @@ def plan(
     if "runs" in found:
         hours = found["device_hours"]
         hours = "" if hours is None else f", {hours:.3g} device hours"
-        typer.echo(f"all {found['runs']} runs: {found['flops']:.3g} FLOPs{hours}")
+        echo(f"all {found['runs']} runs: {found['flops']:.3g} FLOPs{hours}")
 
 
 def _speed(folders: list[Path], peak_tflops: float | None, utilisation: float) -> Any:
@@ -280,42 +281,40 @@ def _speed(folders: list[Path], peak_tflops: float | None, utilisation: float) -
 
 
 def _print_plan(content: dict[str, Any], title: str) -> None:
-    from rich.table import Table
+    from leadspan.progress import amount, build_console, build_table
 
-    from leadspan.progress import build_console
-
-    headers: tuple[str, ...] = (
+    headers = [
         "lsp",
         "kept",
         "tokens",
         "FLOPs",
         "ratio",
         "GiB",
-        "card GiB",
-        "disk GiB",
+        "card\nGiB",
+        "disk\nGiB",
         "seconds",
-    )
-    caption = "kept: share of the traces whose first derivation survives"
+    ]
     has_rollouts = any(row["tokens_sampled"] for row in content["rows"])
-    headers += ("sampled", "FLOPs to write") if has_rollouts else ()
-    table = Table(*headers, title=title or None, title_justify="left", caption=caption)
+    headers += ["sampled", "writing\nFLOPs"] if has_rollouts else []
+    caption = "kept: share of the traces whose first derivation survives"
+    table = build_table(*headers, title=title, caption=caption, texts=0)
     for row in content["rows"]:
-        written = (f"{row['tokens_sampled']:,}", f"{row['rollout_flops']:.3g}")
+        written = (amount(row["tokens_sampled"]), f"{row['rollout_flops']:.3g}")
         kept, card = row["survival"], row["smallest_card_gib"]
         table.add_row(
             f"{row['lsp']:g}",
             "?" if kept is None else f"{kept:.0%}",
-            f"{row['tokens_forwarded']:,}",
+            amount(row["tokens_forwarded"]),
             f"{row['student_flops'] + row['teacher_flops']:.3g}",
             f"{row['flops_ratio']:.2f}",
             f"{row['memory_gib']['total']:.1f}",
             "none" if card is None else f"{card:g}",
             f"{row['disk_gib']:.1f}",
-            "?" if row["seconds"] is None else f"{row['seconds']:.0f}",
+            "?" if row["seconds"] is None else amount(row["seconds"]),
             *(written if has_rollouts else ()),
         )
     build_console().print(table)
     source = content["seconds_from"] or "nothing: give --calibrate or --peak-tflops"
-    typer.echo(f"{content['traces']} traces {content['data']}; seconds from {source}")
+    echo(f"{content['traces']} traces {content['data']}; seconds from {source}")
     for note in content["notes"]:
-        typer.echo(f"- {note}")
+        echo(f"- {note}")

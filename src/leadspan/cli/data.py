@@ -11,14 +11,17 @@ import typer
 from leadspan.cli.common import (
     ConfigArgument,
     JsonOption,
+    LspOption,
     SetOption,
     SourceArgument,
     TokenizerOption,
     check_choice,
+    echo,
     print_json,
     read_run,
     read_source,
     tokenizer_of,
+    with_lsp,
 )
 
 
@@ -36,13 +39,16 @@ def inspect(
         Path | None, typer.Option(help="Jinja file instead of the tokenizer's own template.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page to look at.")] = None,
-    traces: Annotated[int, typer.Option(help="How many traces to show.", min=0)] = 1,
+    traces: Annotated[
+        int, typer.Option(help="Show so many traces too, as the student will see them.", min=0)
+    ] = 0,
     derivations: Annotated[
         bool, typer.Option("--derivations", help="Count the first derivations that a cut keeps.")
     ] = False,
     prompts: Annotated[
         bool, typer.Option("--prompts", help="Read rows without a completion too, for rollouts.")
     ] = False,
+    lsp: LspOption = None,
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
@@ -51,7 +57,7 @@ def inspect(
     Exit code 1 if no trace is usable.
     """
     render = {} if chat_template is None else {"chat_template": str(chat_template)}
-    run, loaded = read_source(source, tokenizer, overrides, **render)
+    run, loaded = read_source(source, tokenizer, with_lsp(overrides, lsp), **render)
     from leadspan.progress import build_console
     from leadspan.runs import write_text_atomic
     from leadspan.study.run import annotate_derivation, annotator_of
@@ -63,7 +69,7 @@ def inspect(
     inspection = inspect_traces(
         loaded,
         *parts,
-        num_specimens=traces,
+        num_specimens=max(traces, 0 if html is None else 1),
         annotate=annotate,
         takes_prompts=prompts or run.takes_prompts,
     )
@@ -71,25 +77,27 @@ def inspect(
         from leadspan.study.report.traces_page import build_traces_page
 
         write_text_atomic(html, build_traces_page(inspection))
+        inspection.specimens = inspection.specimens[:traces]
     if as_json:
         print_json(inspection.as_dict())
     else:
         show(inspection, build_console())
         if html is not None:
-            typer.echo(f"page: {html}")
+            echo(f"page: {html}")
     if not inspection.usable:
-        typer.echo(nothing_usable(run.traces, inspection.counts), err=True)
+        echo(nothing_usable(run.traces, inspection.counts), err=True)
         raise typer.Exit(1)
 
 
 def doctor(
     config: ConfigArgument,
     output: Annotated[Path | None, typer.Option(help="The run's folder, for its disk.")] = None,
+    lsp: LspOption = None,
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Look for what would go wrong, before a model is loaded. Exit code 1 if something would."""
-    run = read_run(config, overrides)
+    run = read_run(config, overrides, lsp)
     from leadspan.study.run import annotator_of
     from leadspan.traces.doctor import examine
 
@@ -97,7 +105,7 @@ def doctor(
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        typer.echo("\n".join(map(str, findings)))
+        echo("\n".join(map(str, findings)))
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(1)
 
@@ -108,12 +116,13 @@ def prepare(
     export: Annotated[
         str | None, typer.Option(help="Also write cut text: messages or prompt_completion.")
     ] = None,
+    lsp: LspOption = None,
     as_json: JsonOption = False,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Write the cut, masked, tokenised set as Arrow folders for other trainers."""
     check_choice("export", export, ("messages", "prompt_completion"))
-    run = read_run(config, overrides)
+    run = read_run(config, overrides, lsp)
     from leadspan.study.run import annotator_of
     from leadspan.traces.prepare import prepare as prepare_set
 
@@ -123,14 +132,12 @@ def prepare(
         print_json(prepared.as_dict())
         return
     cuts = prepared.cuts
-    typer.echo(
+    echo(
         f"{output}: {prepared.rows['train']} rows to train on, {prepared.rows['validation']} held "
         f"out; {cuts.kept_tokens:,} of {cuts.full_tokens:,} tokens kept, "
         f"{sum(cuts.scored_tokens.values()):,} scored."
     )
     if export and cuts.kept_tokens < cuts.full_tokens:
-        typer.echo(
-            "Trainers that read text end each cut trace with an end of turn; Arrow rows do not."
-        )
+        echo("Trainers that read text end each cut trace with an end of turn; Arrow rows do not.")
     for reason, number in prepared.counts.refused.most_common():
-        typer.echo(f"refused: {reason} {number} (first at {prepared.counts.places.get(reason)})")
+        echo(f"refused: {reason} {number} (first at {prepared.counts.places.get(reason)})")

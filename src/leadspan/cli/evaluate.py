@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leadspan.cli.common import JsonOption, SetOption, print_json
+from leadspan.cli.common import JsonOption, SetOption, echo, print_json
 
 if TYPE_CHECKING:
     from leadspan.config import EvaluationConfig, RenderConfig
@@ -34,6 +34,9 @@ def evaluate(
     benchmark: Annotated[
         list[str], typer.Option(help="Registered name, file or hub id; instead of the config's.")
     ] = [],  # noqa: B006
+    limit: Annotated[
+        int | None, typer.Option(help="Only the first problems of each benchmark.", min=1)
+    ] = None,
     config: SettingsOption = None,
     output: Annotated[Path | None, typer.Option(help="RUN/evaluation by default.")] = None,
     overrides: SetOption = [],  # noqa: B006
@@ -43,6 +46,9 @@ def evaluate(
     from leadspan.errors import ConfigError
 
     path, settings, render = _read_settings(student, config, tuple(benchmark), tuple(overrides))
+    if limit is not None:
+        limited = [each.model_copy(update={"limit": limit}) for each in settings.benchmarks]
+        settings = settings.model_copy(update={"benchmarks": tuple(limited)})
     run_folder = Path(student) if path != student else None
     folder = output or (run_folder / "evaluation" if run_folder else None)
     if folder is None:
@@ -58,7 +64,7 @@ def evaluate(
         print_json(asdict(result), indent=2)
         return
     _print_result(result)
-    typer.echo(f"samples: {folder / 'samples.jsonl'}")
+    echo(f"samples: {folder / 'samples.jsonl'}")
 
 
 def grade(
@@ -83,7 +89,7 @@ def grade(
         return
     _print_result(regraded.result)
     changes = ", ".join(f"{change}: {count}" for change, count in regraded.changes.items())
-    typer.echo(f"changed outcomes: {changes or 'none'}")
+    echo(f"changed outcomes: {changes or 'none'}")
 
 
 def compare(
@@ -122,15 +128,15 @@ def _read_settings(
 ) -> tuple[str, EvaluationConfig, RenderConfig]:
     """The model's path, and the settings of its run or of `config` with the changes applied."""
     from leadspan.config import EvaluationConfig, RenderConfig
-    from leadspan.config_io import apply_override, read_yaml, validate
+    from leadspan.config_io import apply_override, read_run_yaml, validate
     from leadspan.errors import ConfigError
 
     folder = Path(student)
     content: dict[str, Any] = {}
     if config is not None:
-        content = read_yaml(config)
+        content = read_run_yaml(config)
     elif (folder / "run.yaml").is_file():
-        content = read_yaml(folder / "run.yaml")
+        content = read_run_yaml(folder / "run.yaml")
     content = {part: content.get(part) or {} for part in ("evaluation", "render")}
     if benchmarks:
         paths = [{"path": path} for path in benchmarks]
@@ -148,10 +154,10 @@ def _read_settings(
 
 def _print_result(result: EvaluationResult) -> None:
     for benchmark in result.benchmarks:
-        typer.echo("\n  ".join(_lines(benchmark)))
+        echo("\n  ".join(_lines(benchmark)))
     if len(result.benchmarks) > 1:
         low, high = result.accuracy_low, result.accuracy_high
-        typer.echo(f"mean over benchmarks: {_share(result.accuracy)} {_range(low, high)}")
+        echo(f"mean over benchmarks: {_share(result.accuracy)} {_range(low, high)}")
 
 
 def _lines(result: BenchmarkResult) -> list[str]:
@@ -188,13 +194,13 @@ def _range(low: float, high: float) -> str:
 
 
 def _print_comparison(comparison: RunComparison) -> None:
-    typer.echo(f"A: {comparison.first}\nB: {comparison.second}")
+    echo(f"A: {comparison.first}\nB: {comparison.second}")
     if comparison.differences:
-        typer.echo(f"EVALUATED DIFFERENTLY: {', '.join(comparison.differences)}")
+        echo(f"EVALUATED DIFFERENTLY: {', '.join(comparison.differences)}")
     for row in comparison.rows:
-        typer.echo("\n  ".join(_compared_lines(row)))
+        echo("\n  ".join(_compared_lines(row)))
     for remark in comparison.remarks:
-        typer.echo(f"note: {remark}")
+        echo(f"note: {remark}")
 
 
 def _compared_lines(row: Compared) -> list[str]:

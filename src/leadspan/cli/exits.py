@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 
 from leadspan.errors import LeadspanError, RunStopped
-from leadspan.progress import LOGGER
+from leadspan.progress import LOGGER, wrapped
 
 
 class ExitCode(IntEnum):
@@ -59,5 +59,5 @@ def one_line_errors() -> Iterator[None]:
 def _end(code: ExitCode, said: str) -> None:
     if LOGGER.isEnabledFor(logging.DEBUG):
         traceback.print_exc()
-    sys.stderr.write(f"{said}\n")
+    sys.stderr.write(f"{wrapped(said, sys.stderr)}\n")
     sys.exit(code)

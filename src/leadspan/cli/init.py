@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leadspan.cli.common import print_json
+from leadspan.cli.common import echo, print_json
 
 if TYPE_CHECKING:
     from leadspan.analysis.fit import Fit
@@ -73,16 +73,16 @@ def init(
     fit = None if on_cpu else _fit(wishes, card)
     schema_path = write_starter(path, wishes, fit, full)
     if on_cpu:
-        typer.echo(
+        echo(
             "No GPU here: the settings are those of a first run, 4 short steps that should end within 10 "
             "minutes on two cores with a student of 0.6B and a teacher of 1.7B. Comments say what to write "
             "for a real run; --card 24 sizes one for a GPU of 24 GiB."
         )
     for line in [] if fit is None else describe_fit(fit):
-        typer.echo(line)
+        echo(line)
     captures = fit is not None and fit.needs_capture
     first = f"leadspan capture {path} --output {CACHE_FOLDER}, then " if captures else ""
-    typer.echo(
+    echo(
         f"{path} written, with {schema_path} for your editor. Next: {first}leadspan doctor {path}, then "
         f"leadspan train {path}"
     )
@@ -99,7 +99,7 @@ def _fit(wishes: Wishes, card: float | None) -> Fit | None:
     try:
         return fit_wishes(wishes, round(memory_bytes("cuda") / GIB, 1))
     except ConfigError as error:
-        typer.echo(f"not sized for this GPU: {error}", err=True)
+        echo(f"not sized for this GPU: {error}", err=True)
         return None
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leadspan.cli.common import JsonOption, print_json
+from leadspan.cli.common import JsonOption, echo, print_json
 
 if TYPE_CHECKING:
     from leadspan.study.overview import RunOverview
@@ -39,7 +39,7 @@ def runs(
     elif found:
         _print_runs(found)
     else:
-        typer.echo(f"{folder}: no runs. leadspan train run.yaml --output {folder / 'NAME'}")
+        echo(f"{folder}: no runs. leadspan train run.yaml --output {folder / 'NAME'}")
 
 
 def _print_runs(found: list[RunOverview]) -> None:
@@ -74,7 +74,7 @@ def _print_runs(found: list[RunOverview]) -> None:
     build_console().print(table)
     for run in found:
         if run.error is not None:
-            typer.echo(f"{run.name}: {run.error}")
+            echo(f"{run.name}: {run.error}")
 
 
 def show(run: RunArgument, as_json: JsonOption = False) -> None:
@@ -88,7 +88,7 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
     lines = describe(details)
     indent = max(len(label) for label, _ in lines) + 2
     for label, text in lines:
-        typer.echo(
+        echo(
             textwrap.fill(
                 text,
                 WIDTH if label != "next" else 10**6,  # a command is to be copied
@@ -111,8 +111,8 @@ def tasks(as_json: JsonOption = False) -> None:
     width = max(map(len, known)) + 2
     for name, benchmark in known.items():
         parts = [benchmark.path, benchmark.config or "", benchmark.split or "test"]
-        typer.echo(f"{name:<{width}}{' '.join(filter(None, parts))}")
-    typer.echo(
+        echo(f"{name:<{width}}{' '.join(filter(None, parts))}")
+    echo(
         "\nIn run.yaml: evaluation: {benchmarks: [{path: gsm8k}]}. On the command line: leadspan evaluate "
         "RUN\n--benchmark gsm8k. A file or another data set of the hub works too: docs/evaluation.md."
     )
@@ -138,9 +138,9 @@ def push(
     files = files_to_push(run, adapter)
     sizes = {name: path.stat().st_size for name, path in files.items()}
     if dry_run:
-        typer.echo(f"would upload to {repo}{' (private)' if private else ''}, in one commit:")
+        echo(f"would upload to {repo}{' (private)' if private else ''}, in one commit:")
         for name, size in sizes.items():
-            typer.echo(f"{size:>15,}  {name}")
-        typer.echo(f"{sum(sizes.values()):>15,}  bytes in {len(sizes)} files")
+            echo(f"{size:>15,}  {name}")
+        echo(f"{sum(sizes.values()):>15,}  bytes in {len(sizes)} files")
         return
-    typer.echo(push_files(files, repo, private))
+    echo(push_files(files, repo, private))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from leadspan.cli.common import OutputOption, check_choice
+from leadspan.cli.common import OutputOption, check_choice, echo
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("runs/demo"),
+    output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
     quick: Annotated[bool, typer.Option("--quick", help="Three LSPs, one seed.")] = False,
     world_seed: Annotated[int, typer.Option(help="Seed of the embedded world.")] = 101,
     jobs: Annotated[int, typer.Option(help="Runs side by side.", min=1)] = 2,
@@ -31,8 +31,8 @@ def demo(
     """Build the embedded world, sweep over LSP on it, and report what the cuts cost."""
     from leadspan.study.demo import run_demo
 
-    said = run_demo(out, world_seed=world_seed, quick=quick, num_jobs=jobs, rebuild=rebuild)
-    typer.echo(said)
+    said = run_demo(output, world_seed=world_seed, quick=quick, num_jobs=jobs, rebuild=rebuild)
+    echo(said)
 
 
 def sweep(
@@ -68,15 +68,42 @@ def sweep(
     failed = run_points(points, folder, where)
     advice = write_analysis(folder, points, datasets_of(points))
     report_path = write_report(folder)
+    _print_runs(folder)
     for name, reasons in advice.items():
-        typer.echo(f"{name}: {'; '.join(reasons)}.")
-    typer.echo(f"{len(points) - len(failed)} of {len(points)} runs done. Report: {report_path}")
+        echo(f"{name}: {'; '.join(reasons)}.")
+    echo(f"{len(points) - len(failed)} of {len(points)} runs done. Report: {report_path}")
     for point in failed:
         reason = read_failure(point.folder(folder))
         state = "" if reason == RUNNING_ELSEWHERE else "failed: "
-        typer.echo(f"{state}{point.folder(folder)}: {reason}", err=True)
+        echo(f"{state}{point.folder(folder)}: {reason}", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _print_runs(folder: Path) -> None:
+    """The result of every run of a sweep that has one; failed ones are said apart."""
+    from rich.text import Text
+
+    from leadspan.progress import amount, build_console, build_table
+    from leadspan.study.results import read_results
+
+    headers = ("run", "accuracy", "95 % interval", "validation\nloss", "tokens", "seconds")
+    table = build_table(*headers)
+    for run in read_results(folder).runs:
+        row = run.row
+        if not run.is_done:
+            continue
+        low, high = row.accuracy_low, row.accuracy_high
+        table.add_row(
+            Text(row.run),
+            "-" if row.accuracy is None else f"{row.accuracy:.3f}",
+            "-" if low is None or high is None else f"{low:.3f} to {high:.3f}",
+            "-" if row.val_loss is None else f"{row.val_loss:.4f}",
+            "-" if row.tokens_forwarded is None else amount(row.tokens_forwarded),
+            "-" if row.train_seconds is None else f"{row.train_seconds:,.1f}",
+        )
+    if table.rows:
+        build_console().print(table)
 
 
 def report(
@@ -91,7 +118,7 @@ def report(
     from leadspan.study.report import describe_sweep, write_report
 
     path = write_report(folder, output)
-    typer.echo(describe_sweep(folder, path))
+    echo(describe_sweep(folder, path))
 
 
 def world(
@@ -108,8 +135,8 @@ def world(
     from leadspan.world.build import WorldConfig, build_world
 
     built = build_world(output, seed, late, WorldConfig.small() if small else WorldConfig())
-    typer.echo(f"traces   {built.traces}")
+    echo(f"traces   {built.traces}")
     for path in built.tests:
-        typer.echo(f"test     {path}")
-    typer.echo(f"student  {built.student}")
-    typer.echo(f"teacher  {built.teacher}")
+        echo(f"test     {path}")
+    echo(f"student  {built.student}")
+    echo(f"teacher  {built.teacher}")

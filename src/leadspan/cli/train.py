@@ -10,9 +10,11 @@ import typer
 from leadspan.cli.common import (
     ConfigArgument,
     JsonOption,
+    LspOption,
     OutputOption,
     SetOption,
     check_choice,
+    echo,
     print_json,
     read_run,
 )
@@ -29,10 +31,11 @@ def register(app: typer.Typer) -> None:
 def train(
     config: ConfigArgument,
     output: OutputOption = None,
+    lsp: LspOption = None,
     overrides: SetOption = [],  # noqa: B006
 ) -> None:
     """Train a student, then evaluate it where run.yaml names benchmarks."""
-    run_config = read_run(config, overrides)
+    run_config = read_run(config, overrides, lsp)
     from leadspan.study.run import check, is_first_rank, run
 
     folder = output or Path("runs") / config.stem
@@ -46,12 +49,12 @@ def train(
     validated = (
         "" if val_loss is None else f", validation {val_loss:.4f} (step {manifest['best_step']})"
     )
-    typer.echo(
+    echo(
         f"{folder}: {manifest['steps']} steps in {manifest['train_seconds']:.1f} s, "
         f"training loss {manifest['train_loss']:.4f}{validated}. Student: {trained.student_path}"
     )
     if result is not None:
-        typer.echo(
+        echo(
             f"accuracy {result.accuracy:.3f} [{result.accuracy_low:.3f}, {result.accuracy_high:.3f}], "
             f"closed {result.closed_fraction:.3f}, samples in {folder / 'evaluation'}"
         )
@@ -122,7 +125,7 @@ def capture(
     )
     report = capture_run(read_run(config, overrides), output, settings)
     per_token = report.num_bytes / max(1, report.num_tokens)
-    typer.echo(
+    echo(
         f"{output}: {report.num_sequences} sequences, {report.num_tokens} tokens, "
         f"{report.num_bytes / 2**20:.1f} MiB ({per_token:.1f} bytes a token); captured now "
         f"{report.num_captured_now}, duplicates {report.num_duplicates}. "
@@ -160,7 +163,7 @@ def verify(path: CachePath) -> None:
     problems = check.verify(cache)
     if problems:
         raise CacheError("\n".join(problems))
-    typer.echo(f"{path}: whole. {len(cache.shards)} shards, {len(cache)} sequences.")
+    echo(f"{path}: whole. {len(cache.shards)} shards, {len(cache)} sequences.")
 
 
 @cache_app.command()
@@ -203,7 +206,7 @@ def merge(
     from leadspan.teachers.capture import merge as merge_caches
 
     report = merge_caches(sources, output)
-    typer.echo(
+    echo(
         f"{output}: {report.num_sequences} sequences, {report.num_tokens} tokens; "
         f"{report.num_duplicates} duplicates dropped."
     )

@@ -47,7 +47,7 @@ class VllmBackend:
             import vllm
         except ImportError:
             raise ConfigError(
-                f"{key} vllm needs vLLM and a GPU. pip install leadspan[vllm]"
+                f'{key} vllm needs vLLM and a GPU. pip install "leadspan[vllm]"'
             ) from None
         self._vllm, self._sampling, self._stops = vllm, sampling, sorted(stop_ids)
         check_checksums(Path(student))

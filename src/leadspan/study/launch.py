@@ -58,7 +58,12 @@ class Board:
             from rich.live import Live
 
             console = Console(stderr=True)
-            self._live = Live(get_renderable=self.table, console=console, refresh_per_second=1)
+            self._live = Live(
+                get_renderable=self.table,
+                console=console,
+                refresh_per_second=1,
+                transient=True,  # once all is done it has no row
+            )
             self._live.start()
         return self
 

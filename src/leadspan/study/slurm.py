@@ -95,7 +95,7 @@ class SlurmJobs:
             import submitit
         except ImportError:
             raise ConfigError(
-                "launcher slurm needs submitit. pip install leadspan[slurm]"
+                'launcher slurm needs submitit. pip install "leadspan[slurm]"'
             ) from None
         self._executor = submitit.AutoExecutor(sweep_folder / "jobs", cluster=self._cluster)
         self._executor.update_parameters(**_parameters(self._config, self._cluster))

@@ -19,10 +19,12 @@ import yaml
 from leadspan.config import ModelConfig, RenderConfig, RunConfig, SweepConfig
 from leadspan.config_io import (
     config_hash,
+    is_sweep,
     load_run_config,
     read_yaml,
     set_key,
     validate,
+    whole_key,
 )
 from leadspan.errors import (
     ConfigError,
@@ -35,12 +37,6 @@ from leadspan.identity import effective
 from leadspan.pins import with_revisions
 from leadspan.runs import RunFolder, is_held, read_json, write_json_atomic, write_text_atomic
 
-SHORT_KEYS = {
-    "lsp": "truncation.lsp",
-    "keep": "truncation.keep",
-    "sections": "supervision.sections",
-    "kd_ratio": "loss.kd_ratio",
-}
 Kind = Literal["base", "teacher", "train"]
 CACHE = "teacher_cache"
 """Name of the shared cache in a sweep folder; that of a second teacher begins so too."""
@@ -71,6 +67,11 @@ def load_sweep(path: Path) -> SweepConfig:
         ConfigError: The file or one of its points is not a valid run; all problems together.
     """
     content = read_yaml(path)
+    if not is_sweep(content) and content.keys() & RunConfig.model_fields.keys():
+        raise ConfigError(
+            f"{path}: must be a sweep.yaml, with base and grids; got a run.yaml. Give it to `leadspan "
+            f"train`, or write a sweep: base: {{file: {path.name}}} and grids: [{{lsp: [0.5, 1.0]}}]."
+        )
     base = content.get("base")
     if isinstance(base, dict) and set(base) == {"file"}:
         content["base"] = read_yaml(path.parent / str(base["file"]))
@@ -91,9 +92,7 @@ def expand(sweep: SweepConfig, folder: Path) -> list[Point]:
         base["teacher"] = {key: base["teacher"][key] for key in base["teacher"] if key != "cache"}
     for grid in sweep.grids:
         for values in itertools.product(*grid.values()):
-            overrides = {
-                SHORT_KEYS.get(key, key): value for key, value in zip(grid, values, strict=True)
-            }
+            overrides = dict(zip(map(whole_key, grid), values, strict=True))
             name = name_point(overrides)
             try:
                 content: dict[str, Any] = dict(base)

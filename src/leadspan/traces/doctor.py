@@ -23,6 +23,7 @@ from leadspan.config import (
     TruncationConfig,
 )
 from leadspan.errors import ConfigError, LeadspanError
+from leadspan.extras import iter_missing
 from leadspan.flops import ModelShape, check_flops_known, model_shape
 from leadspan.models import (
     SharedVocabulary,
@@ -33,7 +34,7 @@ from leadspan.models import (
     read_stop_ids,
     real_vocab_size,
 )
-from leadspan.precision import memory_bytes, own_device, resolve_dtype
+from leadspan.precision import has_bf16_units, memory_bytes, own_device, resolve_dtype
 from leadspan.records import Sequence, Trace
 from leadspan.sizes import count_stored_parameters, kv_cache_bytes, run_folder_bytes
 from leadspan.traces.cut import Cut, cut_point, report_cuts
@@ -128,7 +129,7 @@ def examine(
         output: Its folder, for the space on its disk; the current folder where None.
         annotate: Adds each trace's own cut point, where the cut asks for one.
     """
-    findings: list[Finding] = []
+    findings: list[Finding] = [*_needs(config), *_precision(config)]
     student = config.student
     tokenizer = _try(findings, "student tokenizer", lambda: _tokenizer(student))
     if tokenizer is None:
@@ -165,6 +166,30 @@ def _try(findings: list[Finding], check: str, work: Callable[[], Any]) -> Any:
     except LeadspanError as error:
         findings.append(Finding("error", check, str(error)))
         return None
+
+
+def _needs(config: RunConfig) -> Findings:
+    """Whether packages, keys and the card that the run asks for are here."""
+    missing = list(iter_missing(config))
+    yield from (Finding("error", "needs", each) for each in missing)
+    if not missing:
+        yield Finding("ok", "needs", "what the run asks for is installed")
+
+
+def _precision(config: RunConfig) -> Findings:
+    """Whether the device computes in what the run asks for."""
+    device = own_device()
+    asked = {
+        "training.bf16": config.training.bf16 is True,
+        "evaluation.dtype": config.evaluation.dtype == "bfloat16" and config.evaluation.benchmarks,
+        "teacher.dtype": any(t.is_live and t.dtype == "bfloat16" for t in config.all_teachers),
+    }
+    keys = ", ".join(key for key, is_asked in asked.items() if is_asked)
+    name = "GPU" if device == "cuda" else "CPU"
+    said = f"{keys} asks for bfloat16" if keys else "as the device is good at it, or float32"
+    wrong = keys and not has_bf16_units(device)
+    said += f", for which this {name} has no units: it takes many times as long" if wrong else ""
+    yield _judged("precision", said, wrong, "Write auto.")
 
 
 def _compare(student: ModelConfig, teacher: ModelConfig, tokenizer: Any) -> SharedVocabulary:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from leadspan.config import RenderConfig, SupervisionConfig, TracesConfig, TruncationConfig
+from leadspan.progress import amount, build_table
 from leadspan.records import SECTIONS, Section, Sequence, Trace
 from leadspan.traces.cut import Cut, CutCounter, CutReport
 from leadspan.traces.dataset import Annotate, check_annotated, iter_sequences
@@ -211,14 +211,14 @@ MOST_CHARACTERS = 6000
 def show(
     inspection: Inspection, console: Console, most_characters: int | None = MOST_CHARACTERS
 ) -> None:
-    """Print counts, lengths, cuts and specimens, longer runs of which are shortened."""
+    """Print counts, specimens, longer runs of which are shortened, lengths, and the cuts last."""
     console.print(_counts(inspection))
+    for specimen in inspection.specimens:
+        console.print(_specimen(specimen, most_characters))
     if inspection.usable:
         console.print(_lengths(inspection))
     if inspection.configured.sequences:
         console.print(_cuts(inspection))
-    for specimen in inspection.specimens:
-        console.print(_specimen(specimen, most_characters))
 
 
 def _counts(inspection: Inspection) -> RenderableType:
@@ -233,7 +233,8 @@ def _counts(inspection: Inspection) -> RenderableType:
     for reason, number in inspection.counts.refused.most_common():
         place = inspection.counts.places.get(reason, "?")
         lines.append(Text(visible(f"refused: {reason} {number} (first at {place})"), style="red"))
-        if hint := inspection.counts.hints.get(reason):
+        # Where nothing is usable, the error behind all this says so once more.
+        if inspection.usable and (hint := inspection.counts.hints.get(reason)):
             lines.append(Text(f"  {hint}", style="red"))
     for note, number in inspection.counts.notes.most_common():
         lines.append(Text(f"note: {note} {number}", style="dim"))
@@ -241,17 +242,14 @@ def _counts(inspection: Inspection) -> RenderableType:
 
 
 def _lengths(inspection: Inspection) -> RenderableType:
-    table = Table(title="tokens by section", title_justify="left")
-    table.add_column("section")
-    for name in (*QUANTILES, "mean"):
-        table.add_column(name, justify="right")
+    table = build_table("section", *QUANTILES, "mean", title="tokens by section")
     counts = histogram(inspection.lengths)
     for name, values in inspection.lengths.items():
-        cells = [f"{value:,.0f}" for value in quantiles(values).values()]
+        cells = [amount(value) for value in quantiles(values).values()]
         table.add_row(Text(name, style=COLORS[name]), *cells)
     bars = [Text(f"{n:9}{_bars(counts[n])}", style=COLORS[n]) for n in inspection.lengths]
     caption = f"traces by length, 0 to {counts['edges'][-1]:,.0f} tokens"
-    return Group(table, Text(caption, style="dim"), *bars)
+    return Group(table, Text(caption, style="dim"), *bars, Text())
 
 
 def _bars(counts: list[int]) -> str:
@@ -260,10 +258,16 @@ def _bars(counts: list[int]) -> str:
 
 
 def _cuts(inspection: Inspection) -> RenderableType:
-    table = Table(title="what each LSP keeps", title_justify="left")
-    scored = [f"scored {section}" for section in SECTIONS]
-    for name in ("lsp", "tokens", *scored, "close kept", "answers kept", "derived", "dropped"):
-        table.add_column(name, justify="right")
+    headers = (
+        "lsp",
+        "kept",
+        *(f"scored\n{section}" for section in SECTIONS),
+        "close\nkept",
+        "answers\nkept",
+        *(["derived\nkept"] if inspection.configured.derivation_kept is not None else []),
+        "nothing\nscored",
+    )
+    table = build_table(*headers, title="what each LSP keeps, in tokens and shares of the traces")
     for lsp, cut in inspection.cuts.items():
         table.add_row(f"{lsp:g}", *_cut_cells(cut))
     table.add_section()
@@ -272,12 +276,13 @@ def _cuts(inspection: Inspection) -> RenderableType:
 
 
 def _cut_cells(cut: CutReport) -> list[str]:
-    shares = [cut.close_marker_kept, cut.answer_kept, cut.derivation_kept]
+    shares = [cut.close_marker_kept, cut.answer_kept]
+    shares += [] if cut.derivation_kept is None else [cut.derivation_kept]
     return [
-        f"{cut.kept_tokens:,}",
-        *(f"{number:,}" for number in cut.scored_tokens.values()),
+        amount(cut.kept_tokens),
+        *(amount(number) for number in cut.scored_tokens.values()),
         *("-" if share is None else f"{share:.1%}" for share in shares),
-        f"{cut.dropped:,}",
+        amount(cut.dropped),
     ]
 
 

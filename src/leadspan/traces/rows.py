@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from leadspan.errors import DataError
+from leadspan.hub import say_unread
 from leadspan.messages import SURROGATE
 from leadspan.paths import DELIMITED, TABLES, local_files, suffix_of
 from leadspan.traces.sections import SkippedRow
@@ -178,5 +179,4 @@ def _dataset_rows(name: str, load: Callable[[], Any]) -> Iterator[Place]:
     except DataError:
         raise
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"{name}: cannot be read as a data set; {first}") from None
+        raise DataError(f"{name}: cannot be read as a data set ({say_unread(error)}).") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from leadspan.grading import Grader
 from leadspan.messages import Unusable
 from leadspan.records import Trace
 from leadspan.registry import home_of, registered
-from leadspan.traces.drafts import Reading, digest_of, read_turns
+from leadspan.traces.drafts import GOLD_COLUMNS, Reading, digest_of, read_turns
 from leadspan.traces.formats import FORMATS, iter_traces_of, mapped
 from leadspan.traces.rows import Place, iter_rows
 from leadspan.traces.sections import (
@@ -40,6 +41,9 @@ COMPLETIONS = ("completion", "response", "output", "generation", "solution", "an
 COTS = ("cot", "reasoning", "thinking", "thought", "rationale", "chain_of_thought")
 _PLAIN = re.compile(r"[A-Za-z][\w.-]{0,59}", re.ASCII)
 ANSWERS = ("answer", "response", "output", "final")
+GOLDS = ("label", "target", "expected", "reference", "correct_answer", "gold_answer", "solution")
+NEAREST = {"messages": "messages", "cot": "sections", "completion": "prompt_completion"}
+"""The format that mapped columns have a row read as, by one of our names for them."""
 
 
 def suggest_columns(row: Mapping[str, Any], takes_prompts: bool = False) -> str:
@@ -64,12 +68,21 @@ def suggest_columns(row: Mapping[str, Any], takes_prompts: bool = False) -> str:
         wanted = {"prompt": prompt, "completion": completion}
         if takes_prompts and not completion:
             del wanted["completion"]
+    if not row.keys() & {*GOLD_COLUMNS, "answer"}:
+        golds = [name for name in GOLDS if name in row and name not in wanted.values()]
+        wanted |= {"gold": golds[0]} if golds else {}
     pairs = ", ".join(
         f"{ours}: {_written(theirs or 'YOUR_COLUMN')}" for ours, theirs in wanted.items()
     )
     shown = [_written(name) for name in list(row)[:MOST_COLUMNS]]
     more = f" and {len(row) - len(shown)} more" if len(row) > len(shown) else ""
-    return f"Its columns are {', '.join(shown) or 'none'}{more}. Write traces.columns: {{{pairs}}}"
+    nearest = next((name for ours, name in NEAREST.items() if ours in wanted), "")
+    near = f"; the nearest format is {nearest}" if nearest else ""
+    option = shlex.quote(f"traces.columns={{{pairs}}}")
+    return (
+        f"Its columns are {', '.join(shown) or 'none'}{more}{near}. "
+        f"Write traces.columns: {{{pairs}}} in run.yaml, or --set {option}"
+    )
 
 
 def _written(name: str) -> str:
@@ -266,7 +279,7 @@ def _read(
     for where, row in rows:
         empty = False
         if isinstance(row, SkippedRow):
-            yield SkippedRow(row.reason, where)
+            yield SkippedRow(row.reason, where, UNREADABLE.get(row.reason, ""))
             continue
         failed = next((n for n, wanted in config.where.items() if not _meets(row, n, wanted)), None)
         if failed is not None:
@@ -289,11 +302,28 @@ def _read(
 
 
 def _hint(reason: str, row: Mapping[str, Any], takes_prompts: bool) -> str:
-    """What to write so that a row is read, where its format was not told."""
-    if reason == "unknown_format":
+    """What to write so that a row is read."""
+    name, _, what = reason.partition(":")
+    if name in ("unknown_format", "missing"):
         return suggest_columns(row, takes_prompts)
-    name, _, formats = reason.partition(":")
-    return f"Write traces.format: one of {formats}" if name == "ambiguous_format" else ""
+    if name == "no_marker":
+        return NO_MARKER
+    return f"Write traces.format: one of {what}" if name == "ambiguous_format" else ""
+
+
+_KINDS_OF_FILES = (
+    "Rows are read from JSON lines (a line is one JSON object), .csv, .tsv, .parquet and .arrow"
+)
+UNREADABLE = {
+    "broken_json": _KINDS_OF_FILES,
+    "not_an_object": _KINDS_OF_FILES,
+    "invalid_utf8": _KINDS_OF_FILES,
+    "broken_table_row": "Each row of a table needs as many cells as its first line",
+}
+NO_MARKER = (
+    "Its completion has no think marker that is known. Name yours, traces.markers: {open: TEXT, close: "
+    "TEXT}, or the column that holds the reasoning, traces.columns: {prompt: A, cot: B, answer: C}"
+)
 
 
 def _reading(config: TracesConfig) -> Reading:

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from leadspan.errors import DamagedError, RunError
 from leadspan.integrity import iter_sealed_lines
+from leadspan.progress import build_table
 from leadspan.runs import DECILES, RunFolder, replacing
 from leadspan.traces.inspect import visible
 from leadspan.training.rollouts import Rollout
@@ -215,9 +215,8 @@ def show_rollouts(
     by_step: Mapping[int, SequenceABC[Record]], step: int, limit: int, console: Console
 ) -> None:
     """Print a table of the steps and the texts of one. Text from the model is never markup."""
-    table = Table(title="rollouts by step", title_justify="left")
-    for name in ("step", "rollouts", "mean tokens", "ended", "entropy", "divergence"):
-        table.add_column(name, justify="right")
+    headers = ("step", "rollouts", "mean tokens", "ended", "entropy", "divergence")
+    table = build_table(*headers, title="rollouts by step")
     for records in by_step.values():
         found = summarise_step(records)
         table.add_row(

@@ -18,6 +18,7 @@ import torch
 from leadspan.config import PACKING, ModelConfig, RunConfig, TeacherConfig
 from leadspan.display import counted, line
 from leadspan.errors import DataError
+from leadspan.extras import check_extras
 from leadspan.identity import (
     digest,
     loaded_model_fingerprint,
@@ -125,6 +126,7 @@ def train(config: RunConfig, output: Path, annotate: Annotate | None = None) -> 
     Raises:
         LeadspanError: Config, data, models or run folder are not fit for it.
     """
+    check_extras(config)
     with join_ranks() as ranks:
         config = ranks.from_first(partial(settled, config, output))
         tokenizer = load_tokenizer(config.student, config.render)

@@ -5,12 +5,13 @@ Knows nothing about training. Needs the extra `track`.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from leadspan.errors import ConfigError
+from leadspan.extras import check_tracker
 
 Tracker = Literal["trackio", "wandb", "tensorboard"]
 Log = Callable[[Mapping[str, float], int], None]
@@ -29,15 +30,17 @@ def open_tracker(
         config: The run's config, shown beside it.
 
     Raises:
-        ConfigError: The tracker is not installed.
+        ConfigError: The tracker is not installed, or has no key.
     """
+    if name is not None:
+        check_tracker(name)
     if name is None:
         yield lambda numbers, step: None
     elif name == "tensorboard":
         with _tensorboard(run_folder) as log:
             yield log
     else:
-        module = _import(name)
+        module: Any = importlib.import_module(name)
         run = module.init(project=project, name=run_folder.name, config=dict(config))
         try:
             yield lambda numbers, step: run.log(dict(numbers), step=step)
@@ -47,7 +50,6 @@ def open_tracker(
 
 @contextmanager
 def _tensorboard(run_folder: Path) -> Iterator[Log]:
-    _import("tensorboard")
     from torch.utils.tensorboard.writer import SummaryWriter
 
     writer = SummaryWriter(str(run_folder / "tensorboard"))
@@ -60,14 +62,3 @@ def _tensorboard(run_folder: Path) -> Iterator[Log]:
         yield log
     finally:
         writer.close()
-
-
-def _import(name: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise ConfigError(
-            f"tracking.tracker {name} is not installed. pip install leadspan[track]"
-        ) from None

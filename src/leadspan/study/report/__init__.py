@@ -39,7 +39,9 @@ def write_report(sweep: Path, output: Path | None = None) -> Path:
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     figures: dict[str, Path] = {}
     if missing:
-        say(f"{output}: no figures and no HTML without {missing[0]}; pip install leadspan[report].")
+        say(
+            f'{output}: no figures and no HTML without {missing[0]}; pip install "leadspan[report]".'
+        )
     else:
         from leadspan.study.report.draw import draw_figures
 
