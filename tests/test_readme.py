@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,27 @@ def test_the_example_runs(
     exec(compile(code, "README.md", "exec"), {})
     accuracy, low, high = map(float, capsys.readouterr().out.split())
     assert 0.0 <= low <= accuracy <= high <= 1.0
+
+
+def test_the_three_lines_run(tmp_path: Path, tiny_student: Path, tiny_teacher: Path) -> None:
+    from datasets import Dataset
+    from transformers import AutoTokenizer, TrainingArguments
+
+    rows = [
+        {"id": t.trace_id, "prompt": t.prompt, "cot": t.cot, "answer": t.answer}
+        for t in build_traces(8)
+    ]
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = (block for block in blocks if "LeadSpanTrainer" in block)
+    names: dict[str, Any] = {
+        "student": str(tiny_student),
+        "teacher": str(tiny_teacher),
+        "rows": Dataset.from_list(rows),
+        "tokenizer": AutoTokenizer.from_pretrained(tiny_student),
+        "args": TrainingArguments(str(tmp_path), max_steps=2, report_to="none", use_cpu=True),
+    }
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["trainer"].state.global_step == 2
 
 
 def test_the_first_screen_names_both_commands() -> None:
