@@ -1,13 +1,13 @@
-"""The teacher cache on disk: bytes a token, and what quantisation and truncation each cost in nats.
+"""The teacher cache on disk: bytes per token, and what quantization and truncation each cost in nats.
 
-    python benchmarks/cache.py              # under a minute, and the small world's building
-    python benchmarks/cache.py --world DIR  # a world that is there already
+    python benchmarks/cache.py              # under a minute, plus building the small world
+    python benchmarks/cache.py --world DIR  # an existing world
     python benchmarks/cache.py --json       # one JSON object as the last line
 
 Synthetic rows: Zipf-like distributions over a real vocabulary (V = 151,936) of 0.5 to 3 nats entropy,
-k = 64, 8-bit. Real rows: the embedded world's teacher over its own traces, k = 8. The quantisation
+k = 64, 8-bit. Real rows: the embedded world's teacher over its own traces, k = 8. The quantization
 error is KL(exact top k and tail || stored); the truncation error is what the tail class hides:
-KL(whole || top k and an evenly spread tail), quantisation apart. Both are means over tokens.
+KL(whole || top k and an evenly spread tail), without quantization. Both are means over tokens.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def zipf_rows(num_rows: int, generator: torch.Generator) -> Tensor:
 
 
 def synthetic(num_rows: int, folder: Path) -> dict[str, float]:
-    """Write a cache of made-up rows and measure it."""
+    """Write a cache of synthetic rows and measure it."""
     identity = CacheIdentity(
         "zipf", None, None, "float32", "none", "0" * 16, VOCAB, mode="topk", k=K
     )

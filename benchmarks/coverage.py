@@ -1,4 +1,4 @@
-"""How often the printed 95 % intervals hold the truth, in simulated studies whose truth is known.
+"""How often the printed 95 % intervals contain the truth, in simulated studies whose truth is known.
 
 A study: problems whose chances of being solved come from a beta distribution, training seeds that each
 shift every chance, one answer (or several) a problem and seed; a second student solves a fixed share
@@ -35,7 +35,7 @@ CELL_NUMBERS = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One setting and the shares of its studies whose interval holds the truth."""
+    """One setting and the shares of its studies whose interval contains the truth."""
 
     accuracy: float
     problems: int
@@ -122,11 +122,11 @@ def settings() -> Iterator[tuple[int, int, str, float]]:
 
 
 def main() -> None:
-    """Print the table, a line a (problems, seeds, effect), and the worst cells."""
+    """Print the table, one line per (problems, seeds, effect), and the worst cells."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=2_000, help="Simulated studies a cell.")
+    parser.add_argument("--studies", type=int, default=2_000, help="Simulated studies per cell.")
     parser.add_argument("--concentration", type=float, default=2.0, help="a + b of the beta.")
-    parser.add_argument("--samples", type=int, default=1, help="Answers a problem and seed.")
+    parser.add_argument("--samples", type=int, default=1, help="Answers per problem and seed.")
     parser.add_argument("--quick", action="store_true", help="200 studies.")
     parser.add_argument("--json", action="store_true", help="Last line: all cells as JSON.")
     arguments = parser.parse_args()

@@ -1,14 +1,14 @@
-"""How well `find_derivation` agrees with a reader, beside the crude first equal mention.
+"""How well `find_derivation` agrees with a reader, compared with the crude first equal mention.
 
     python benchmarks/derivation.py --split develop
     python benchmarks/derivation.py --split test
     python benchmarks/derivation.py --split fresh
 
-`test` was scored once, then its errors were read and the rules mended; `fresh` holds 40 labels made
+`test` was scored once, then its errors were read and the rules fixed; `fresh` holds 40 labels made
 before that and scored once after it. docs/derivation.md has the figures of each moment.
 
-Labels stand in tests/data/derivation_labels.jsonl; the traces are read from ../shared/data/traces.
-An error is the distance between two ends as a share of the CoT's characters; saying "not derived"
+Labels are in tests/data/derivation_labels.jsonl; the traces are read from ../shared/data/traces.
+An error is the distance between two ends as a share of the CoT's characters; reporting "not derived"
 against a reader who saw a derivation, or the other way round, is an error of 1.
 """
 

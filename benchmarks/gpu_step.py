@@ -1,4 +1,4 @@
-"""The training step at the paper's shapes on one GPU: seconds, memory and MFU over lsp, dense beside it.
+"""The training step at the paper's shapes on one GPU: seconds, memory and MFU over lsp, compared with dense.
 
     python benchmarks/gpu_step.py           # Qwen3-8B -> Qwen3-4B-Base
     python benchmarks/gpu_step.py --quick   # Qwen3-1.7B -> Qwen3-0.6B, 1,024 tokens, three lsps
@@ -8,7 +8,7 @@ Models are built from the published sizes with random weights, the student in fl
 autocast with gradient checkpointing, the teacher live in bfloat16. A step is 8 sequences of --tokens
 random tokens (the first 1/32 an unscored prompt), cut to the lsp, as many forward passes as the batch
 size makes of them. Dense is the same models with all logits of both, one log-softmax each, and the
-same loss. Memory is the peak above weights, gradients and optimiser state; activations are that less
+same loss. Memory is the peak above weights, gradients and optimizer state; activations are that less
 the head's gradient on its way and the loss chunk. MFU counts the student's forward and backward and
 the teacher's forward on what the lsp leaves, recomputation not, for ours and dense alike.
 """
@@ -61,7 +61,7 @@ class Measured:
 
 
 class Bench:
-    """The two models, the optimiser, and the two ways to run a forward pass."""
+    """The two models, the optimizer, and the two ways to run a forward pass."""
 
     def __init__(self, teacher: str, student: str, tokens: int) -> None:
         self.tokens = tokens
@@ -246,7 +246,7 @@ def main() -> None:
     )
     print(f"{card}, {time.strftime('%Y-%m-%d')}, torch {torch.__version__}, peak {peak} TFLOP/s")
     print(f"held: {torch.cuda.memory_allocated() / GIB:.1f} GiB, teacher included")
-    print(f"optimiser step: {bench.optimizer_seconds:.3f} s")
+    print(f"optimizer step: {bench.optimizer_seconds:.3f} s")
     lsps = (0.1, 0.5, 1.0) if arguments.quick else tuple(n / 10 for n in range(1, 11))
     found: dict[str, Any] = {"card": card, "optimizer_seconds": bench.optimizer_seconds}
     for batch_size in sorted({1, 2, largest_dense(bench)}):

@@ -1,11 +1,11 @@
 """What grading costs and how often it agrees with a reader.
 
-    python benchmarks/grading.py            speed on the real R1 answers, bare math-verify beside it
-    python benchmarks/grading.py --pairs    agreement on the 175 labelled (boxed, gold) pairs
+    python benchmarks/grading.py            speed on the real R1 answers, compared with bare math-verify
+    python benchmarks/grading.py --pairs    agreement on the 175 labeled (boxed, gold) pairs
     python benchmarks/grading.py --table T  agreement on a table of (gold, completion, correct or outcome)
     python benchmarks/grading.py --golds    MATH-500 golds: boxed, unboxed, with one digit changed
 
-All read `../shared/data`, which stays outside the project, and say so where it is absent.
+All read `../shared/data`, which stays outside the project, and report it if it is missing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def measure_agreement() -> dict[str, Any]:
-    """Grade the pairs and hold the outcomes against the labels."""
+    """Grade the pairs and compare the outcomes with the labels."""
     from leadspan.grading import Grader
 
     labels = {row["id"]: row for row in read_rows(LABELS)}
@@ -52,11 +52,11 @@ def measure_agreement() -> dict[str, Any]:
 
 
 def measure_table(path: Path, repeats: int = 1) -> dict[str, Any]:
-    """Grade a table and list the rows whose outcome is not the one that stands there.
+    """Grade a table and list the rows whose outcome differs from the one given.
 
     Args:
         path: JSON lines of `gold`, `completion`, perhaps `kind`, and `correct` or `outcome`.
-        repeats: Grade so many times and count rows whose outcome changes.
+        repeats: Grade this many times and count rows whose outcome changes.
     """
     from leadspan.grading import Grader
 
@@ -166,7 +166,7 @@ def bare_math_verify(rows: list[dict[str, Any]]) -> tuple[float, int]:
 
 
 def ours(rows: list[dict[str, Any]]) -> tuple[float, Counter[str], int]:
-    """Seconds with hard limits, start of the workers included."""
+    """Seconds with hard limits, including the start of the workers."""
     from leadspan.grading import Grader
 
     started = time.perf_counter()
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument(
         "--table", type=Path, help="a table of (gold, completion, correct or outcome)"
     )
-    parser.add_argument("--repeats", type=int, default=1, help="grade the table so many times")
+    parser.add_argument("--repeats", type=int, default=1, help="grade the table this many times")
     parser.add_argument("--golds", type=Path, nargs="?", const=MATH, help="golds of a benchmark")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

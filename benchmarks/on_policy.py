@@ -53,7 +53,7 @@ Step = Callable[[], float]
 
 @dataclass(frozen=True)
 class Work:
-    """What both do: models, prompts and what is written behind them."""
+    """What both do: models, prompts and what is written after them."""
 
     student: Any
     teacher: Any
@@ -93,8 +93,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="tiny models, few tokens")
     parser.add_argument("--prompts", type=int)
-    parser.add_argument("--samples", type=int, help="rollouts of a prompt")
-    parser.add_argument("--new-tokens", type=int, help="tokens of a rollout")
+    parser.add_argument("--samples", type=int, help="rollouts per prompt")
+    parser.add_argument("--new-tokens", type=int, help="tokens per rollout")
     parser.add_argument("--sequences", type=int, default=4, help="rollouts of a timed step")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--threads", type=int, default=1)

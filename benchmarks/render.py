@@ -1,4 +1,4 @@
-"""How fast traces become sequences, beside the tokenizer alone on the same strings.
+"""How fast traces become sequences, compared with the tokenizer alone on the same strings.
 
 Prints the ratio of throughputs (the aim is 0.8 or more) and, with --stream, the peak memory of
 preparing many rows above that of the tokenizer alone.
@@ -35,7 +35,7 @@ REPEATS = 5
 
 
 def strings_of(renderer: Renderer, traces: list[Trace]) -> list[str]:
-    """The very strings that rendering tokenises: prompt, CoT and answer of each trace."""
+    """The very strings that rendering tokenizes: prompt, CoT and answer of each trace."""
     prompts = renderer.prompts([Conversation.of(trace) for trace in traces])
     return [
         text

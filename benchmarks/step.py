@@ -7,8 +7,8 @@
 Random Qwen3 models with the real width of vocabulary, float32, CPU, on real R1 rows with the prompt
 unscored; every case takes the same rows, padded to the longest. Time is forward and backward (for a
 cache, with its look-up), the median of --rounds rounds in which the cases take turns; clipping and the
-optimiser step are the same work for all, timed apart and added for everything but `half_time`. Memory
-is the peak of forward and backward above what stays between steps (weights, optimiser, live teacher),
+optimizer step are the same work for all, timed apart and added for everything but `half_time`. Memory
+is the peak of forward and backward above what stays between steps (weights, optimizer, live teacher),
 each case in a process of its own. Activations are the peak of tensors alone, as the profiler sees them
 allocated, with the gradients there beforehand, less the head's gradient on its way to them and the loss
 chunk: the process's peak also holds fragments and the matrix library's own buffers, which do not follow
@@ -113,7 +113,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--traces", type=Path, default=DATA / "traces" / "mip_gsm8k_deepseek_r1.jsonl"
     )
-    parser.add_argument("--rows", type=int, help="rows of a step")
+    parser.add_argument("--rows", type=int, help="rows per step")
     parser.add_argument("--row-tokens", type=int, help="take the rows nearest to this length")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -173,7 +173,7 @@ def teacher_config(folder: Path, cached: bool = False) -> TeacherConfig:
 
 
 class Bench:
-    """Student, rows and optimiser; a step of each case by name."""
+    """Student, rows and optimizer; a step of each case by name."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -270,7 +270,7 @@ class Bench:
         return GKDTrainer(teacher_model=self.teacher_model, args=args, **common)
 
     def optimize(self) -> float:
-        """Clip and step the optimiser, drop the gradients; seconds."""
+        """Clip and step the optimizer, drop the gradients; seconds."""
         started = time.perf_counter()
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.optimizer.step()
@@ -279,7 +279,7 @@ class Bench:
 
 
 def measure_times(bench: Bench, rounds: int) -> tuple[dict[str, float], float]:
-    """Median seconds of forward and backward by case, and of the optimiser step."""
+    """Median seconds of forward and backward by case, and of the optimizer step."""
     steps: dict[str, Callable[[], float]] = {}
     losses = {}
     for name in CASES:
@@ -385,7 +385,7 @@ def show(
         row = [times.get(name), *(cells.get(key) for key in ("step", "activations", "total"))]
         text = ["-" if value is None else f"{value:.3f}" for value in row]
         print(f"{name:<16}{text[0]:>9}{text[1]:>10}{text[2]:>13}{text[3]:>11}")
-    print(f"{'optimiser step':<16}{optimizer_seconds:>9.3f}")
+    print(f"{'optimizer step':<16}{optimizer_seconds:>9.3f}")
 
 
 def ratios(

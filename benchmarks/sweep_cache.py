@@ -1,7 +1,7 @@
 """A sweep of ten lead span proportions over two epochs, with a live teacher and with one cache for all.
 
     python benchmarks/sweep_cache.py               # about 5 minutes on 2 cores
-    python benchmarks/sweep_cache.py --world DIR   # a world that is there already
+    python benchmarks/sweep_cache.py --world DIR   # an existing world
     python benchmarks/sweep_cache.py --json        # one JSON object as the last line
 
 The embedded world with the demo's models and batches. Both ways train on the same traces in the same
