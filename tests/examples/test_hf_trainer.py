@@ -8,13 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from transformers import AutoModelForCausalLM
 
 from tests.conftest import build_traces
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "hf_trainer.py"
-pytest.importorskip("leadspan.hf.dataset")
 
 
 def test_it_trains_the_student_of_a_folder(
