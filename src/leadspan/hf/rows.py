@@ -16,15 +16,15 @@ import numpy as np
 import torch
 
 from leadspan.errors import ConfigError
+from leadspan.hf.dataset import FEATURES
 from leadspan.progress import say
 from leadspan.records import Example, Sequence, Span
 from leadspan.teachers.live import TeacherVocabulary
 from leadspan.traces.batches import PAD_ID, collate
+from leadspan.traces.prepare import IGNORED, labels_of
 
-COLUMNS = ("input_ids", "labels", "num_full_tokens", "spans", "trace_id")
+COLUMNS = tuple(FEATURES)
 """Of a prepared row."""
-UNSCORED = -100
-"""Label of a token that is not scored, as in transformers."""
 
 
 def is_prepared(dataset: Iterable[Mapping[str, Any]], name: str) -> bool:
@@ -59,18 +59,18 @@ def example_of(row: Mapping[str, Any]) -> Example:
         was_cut=len(ids_T) < num_full_tokens,
         num_full_tokens=num_full_tokens,
     )
-    return Example(sequence, np.asarray(row["labels"]) != UNSCORED)
+    return Example(sequence, np.asarray(row["labels"]) != IGNORED)
 
 
 def inputs_of(examples: SequenceABC[Example]) -> dict[str, Any]:
     """What a forward pass gets: `batch` for the objective, and the plain tensors that Trainer counts."""
     width = max((len(example.sequence) for example in examples), default=1)
     ids_BT = np.full((len(examples), width), PAD_ID, dtype=np.int64)
-    labels_BT = np.full((len(examples), width), UNSCORED, dtype=np.int64)
+    labels_BT = np.full((len(examples), width), IGNORED, dtype=np.int64)
     for row, example in enumerate(examples):
         ids_T = example.sequence.input_ids_T
         ids_BT[row, : len(ids_T)] = ids_T
-        labels_BT[row, : len(ids_T)] = np.where(example.supervised_T, ids_T, UNSCORED)
+        labels_BT[row, : len(ids_T)] = labels_of(example)
     return {
         "input_ids": torch.from_numpy(ids_BT),
         "labels": torch.from_numpy(labels_BT),
