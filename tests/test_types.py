@@ -71,7 +71,9 @@ def readme_code() -> str:
 def test_the_readme_is_typed(tmp_path: Path) -> None:
     code = readme_code()
     assert "leadspan" in code
-    assert errors_in(tmp_path, code) == []
+    names = ("student", "teacher", "args", "rows", "tokenizer")  # of the reader's own script
+    own = "".join(f"{name}: Any = None\n" for name in names)
+    assert errors_in(tmp_path, f"from typing import Any\n{own}{code}") == []
 
 
 @pytest.mark.parametrize("name", ["own_loop.py", "hf_trainer.py"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import netrc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
@@ -32,11 +33,8 @@ def check_installed(module: str, key: str, extra: str) -> None:
     Raises:
         ConfigError: It is not installed.
     """
-    try:
-        found = importlib.util.find_spec(module) is not None
-    except ValueError:  # taken out of sys.modules
-        found = False
-    if not found:
+    is_loaded = sys.modules.get(module) is not None
+    if not is_loaded and importlib.util.find_spec(module) is None:
         raise ConfigError(f'{key} needs {module}. pip install "leadspan[{extra}]"')
 
 

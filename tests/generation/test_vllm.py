@@ -16,7 +16,7 @@ SAMPLING = SamplingConfig(max_new_tokens=9, sampling_temperature=0.6, top_p=0.95
 
 def test_without_vllm_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(ConfigError, match=r"pip install leadspan\[vllm\]"):
+    with pytest.raises(ConfigError, match=r'pip install "leadspan\[vllm\]"'):
         VllmBackend("student", SAMPLING, {1}, "evaluation.backend")
 
 

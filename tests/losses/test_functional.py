@@ -245,7 +245,7 @@ def test_the_teacher_gets_no_gradient() -> None:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "ratio": ({"kd_ratio": 2.0}, "kd_ratio must be less than or equal to 1; got 2.0"),
+    "ratio": ({"kd_ratio": 2.0}, "kd_ratio must be at most 1; got 2.0"),
     "divergence": ({"divergence": "kl"}, "divergence must be 'forward_kl', .*; got 'kl'"),
     "beta": ({"divergence": "jsd", "beta": 0.0}, r"beta must be in \(0, 1\) for jsd"),
     "reduction": ({"reduction": "none"}, "reduction must be 'mean' or 'sum'; got 'none'"),

@@ -162,6 +162,6 @@ def test_the_verb_says_what_runs_elsewhere(
     assert "1 of 2 runs done" in result.stdout
     (shown,) = [line.split() for line in result.stdout.splitlines() if points[1].name in line]
     assert shown[0] == points[1].name
-    assert float(shown[-1].replace(",", "")) > 0  # the seconds of its training
+    assert float(shown[-1].replace(",", "")) >= 0  # the seconds of its training
     time.sleep(0.1)
     assert not is_held(points[0].folder(out))
