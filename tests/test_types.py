@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -40,11 +41,16 @@ fused_linear_kd(1, 2, 3)
 
 
 def pyright(folder: Path, *arguments: str) -> dict[str, Any]:
-    """Run it on a folder that has its own settings, as a user's project does; its JSON."""
+    """Run it on a folder that has its own settings, as a user's project does; its JSON.
+
+    `--verifytypes` does not follow the link of an editable installation, so it is given the path.
+    """
     assert PYRIGHT is not None
+    source = Path(leadspan.__file__).parents[1]
     done = subprocess.run(
         [PYRIGHT, "--pythonpath", sys.executable, "--outputjson", *arguments],
         cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(source)},
         capture_output=True,
         text=True,
         check=False,
