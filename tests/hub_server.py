@@ -7,7 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
+
+Server = TypeVar("Server", bound=ThreadingHTTPServer)
 
 
 class HubServer(ThreadingHTTPServer):
@@ -58,10 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-@contextmanager
-def hub_server(commits: dict[str, str]) -> Iterator[HubServer]:
-    """One that runs."""
-    server = HubServer(commits)
+def serve(server: Server) -> Iterator[Server]:
+    """The server while it runs, in a thread."""
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -70,3 +70,9 @@ def hub_server(commits: dict[str, str]) -> Iterator[HubServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def hub_server(commits: dict[str, str]) -> Iterator[HubServer]:
+    """One that runs."""
+    yield from serve(HubServer(commits))

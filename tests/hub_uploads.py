@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.hub_server import serve
 
 TOKEN = "a-token-that-may-write"
 
@@ -128,12 +129,4 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def upload_hub() -> Iterator[UploadHub]:
     """One that runs."""
-    server = UploadHub()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    yield from serve(UploadHub())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -10,23 +9,12 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM
 
-from tests.conftest import build_traces
-
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_loop.py"
 
 
-def test_it_trains_the_student_of_a_folder(
-    tmp_path: Path, tiny_student: Path, tiny_teacher: Path
-) -> None:
-    (tmp_path / "student").symlink_to(tiny_student)
-    (tmp_path / "teacher").symlink_to(tiny_teacher)
-    rows = [
-        {"id": t.trace_id, "prompt": t.prompt, "cot": t.cot, "answer": t.answer, "gold": t.gold}
-        for t in build_traces(16)
-    ]
-    (tmp_path / "traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+def test_it_trains_the_student_of_a_folder(world_folder: Path, tiny_student: Path) -> None:
     done = subprocess.run(
-        [sys.executable, EXAMPLE, tmp_path, "--steps", "30"],
+        [sys.executable, EXAMPLE, world_folder, "--steps", "30"],
         capture_output=True,
         text=True,
         check=False,
@@ -36,6 +24,6 @@ def test_it_trains_the_student_of_a_folder(
     assert len(losses) == 30
     # A random student of 49 tokens starts near ln 49 and learns which characters there are.
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
-    trained = AutoModelForCausalLM.from_pretrained(tmp_path / "distilled")
+    trained = AutoModelForCausalLM.from_pretrained(world_folder / "distilled")
     before = AutoModelForCausalLM.from_pretrained(tiny_student)
     assert not trained.lm_head.weight.equal(before.lm_head.weight)

@@ -103,7 +103,12 @@ class CostPoint:
 
     def fits(self, gib: float) -> bool:
         """True where a card of this many GiB holds the run."""
-        return self.memory.total / GIB * FRAGMENTATION + DEVICE_SLACK_GIB <= gib
+        return needed_gib(self.memory.total) <= gib
+
+
+def needed_gib(num_bytes: int) -> float:
+    """Memory of a card that holds a predicted peak."""
+    return num_bytes / GIB * FRAGMENTATION + DEVICE_SLACK_GIB
 
 
 def workload_of(sequences: Iterable[TokenSequence], config: RunConfig, lsp: float) -> Workload:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from leadspan.analysis.cost import DEVICE_SLACK_GIB, FRAGMENTATION
-from leadspan.analysis.memory import GIB, MemoryParts
+from leadspan.analysis.cost import needed_gib
+from leadspan.analysis.memory import MemoryParts
 from leadspan.analysis.plan import plan_stated
 from leadspan.config import LoraConfig, RunConfig, StudentConfig
 from leadspan.errors import ConfigError
@@ -43,11 +43,6 @@ class Fit:
     def needed_gib(self) -> float:
         """What the card must have."""
         return needed_gib(self.memory.total)
-
-
-def needed_gib(num_bytes: int) -> float:
-    """Memory of a card that holds a peak, as `plan` counts it."""
-    return num_bytes / GIB * FRAGMENTATION + DEVICE_SLACK_GIB
 
 
 def fit_to_card(config: RunConfig, card_gib: float) -> Fit:
